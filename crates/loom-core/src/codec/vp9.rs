@@ -1,0 +1,168 @@
+//! VP9 uncompressed headers (VP9 Bitstream & Decoding Process Specification §6.2) and `vpcC`
+//! (VP Codec ISO Media File Format Binding §2).
+
+use bytes::Bytes;
+
+use crate::bits::BitReader;
+use crate::error::CodecError;
+
+/// What a VP9 frame's uncompressed header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrameHeader {
+    /// A key frame.
+    Key(KeyFrame),
+    /// A frame that needs others.
+    Inter,
+}
+
+/// The stream's shape, as a key frame carries it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyFrame {
+    /// Profile 0 to 3.
+    pub profile: u8,
+    /// Bits a sample: 8, 10 or 12.
+    pub bit_depth: u8,
+    /// `chromaSubsampling` of `vpcC`: 1 is 4:2:0 with colocated chroma, 2 is 4:2:2, 3 is 4:4:4.
+    pub chroma_subsampling: u8,
+    /// Whether samples use the full range.
+    pub full_range: bool,
+    /// Pixels across.
+    pub width: u32,
+    /// Pixels down.
+    pub height: u32,
+}
+
+/// Reads a frame's uncompressed header.
+///
+/// # Errors
+/// Where the header is cut short or breaks §6.2.
+pub fn frame_header(frame: &[u8]) -> Result<FrameHeader, CodecError> {
+    const CLAUSE: &str = "VP9 specification §6.2";
+    let invalid = |why: &str| CodecError::Invalid {
+        what: "VP9 frame header",
+        why: why.to_owned(),
+        clause: CLAUSE,
+    };
+    let mut bits = BitReader::new(frame);
+    let mut read = || -> Option<Result<FrameHeader, CodecError>> {
+        if bits.bits(2)? != 2 {
+            return Some(Err(invalid("frame marker is not 2")));
+        }
+        let profile = bits.bits(1)? | bits.bits(1)? << 1;
+        if profile == 3 {
+            bits.bit()?;
+        }
+        if bits.bit()? {
+            return Some(Ok(FrameHeader::Inter)); // show_existing_frame
+        }
+        let inter = bits.bit()?;
+        bits.bits(2)?; // show_frame, error_resilient_mode
+        if inter {
+            return Some(Ok(FrameHeader::Inter));
+        }
+        if bits.bits(24)? != 0x49_83_42 {
+            return Some(Err(invalid("sync code is not 49 83 42")));
+        }
+        let bit_depth = match profile >= 2 {
+            true if bits.bit()? => 12,
+            true => 10,
+            false => 8,
+        };
+        let (mut chroma_subsampling, full_range);
+        if bits.bits(3)? == 7 {
+            full_range = true;
+            chroma_subsampling = 3; // RGB is 4:4:4
+            if profile & 1 == 1 {
+                bits.bit()?;
+            }
+        } else {
+            full_range = bits.bit()?;
+            chroma_subsampling = 1;
+            if profile & 1 == 1 {
+                let (x, y) = (bits.bit()?, bits.bit()?);
+                chroma_subsampling = match (x, y) {
+                    (true, true) => 1,
+                    (true, false) => 2,
+                    _ => 3,
+                };
+                bits.bit()?;
+            }
+        }
+        let width = bits.bits(16)? + 1;
+        let height = bits.bits(16)? + 1;
+        let profile = profile as u8;
+        Some(Ok(FrameHeader::Key(KeyFrame {
+            profile,
+            bit_depth,
+            chroma_subsampling,
+            full_range,
+            width,
+            height,
+        })))
+    };
+    read().unwrap_or(Err(CodecError::Truncated {
+        what: "VP9 frame header",
+        clause: CLAUSE,
+    }))
+}
+
+impl KeyFrame {
+    /// The body of `vpcC`, without the FullBox header: profile, level, depth and colour (unspecified).
+    pub fn config(&self) -> Bytes {
+        let level = level(self.width, self.height);
+        let packed = self.bit_depth << 4 | self.chroma_subsampling << 1 | u8::from(self.full_range);
+        // colour primaries, transfer, matrix: 2 is "unspecified" (ISO/IEC 23091-2); then a zero-length extension
+        Bytes::copy_from_slice(&[self.profile, level, packed, 2, 2, 2, 0, 0])
+    }
+}
+
+/// `vp09.PP.LL.DD` (VP Codec ISO Media File Format Binding §3) from a `vpcC` body, or for profile 0 at the given size
+/// where there is none.
+pub fn rfc6381(config: &[u8], width: u32, height: u32) -> String {
+    match config {
+        [profile, level, packed, ..] => format!("vp09.{profile:02}.{level:02}.{:02}", packed >> 4),
+        _ => format!("vp09.00.{:02}.08", level(width, height)),
+    }
+}
+
+/// The lowest level whose picture size holds the frame (Annex A), ten times its number.
+fn level(width: u32, height: u32) -> u8 {
+    match u64::from(width) * u64::from(height) {
+        0..=36_864 => 10,
+        ..=73_728 => 11,
+        ..=122_880 => 20,
+        ..=245_760 => 21,
+        ..=552_960 => 30,
+        ..=983_040 => 31,
+        ..=2_228_224 => 40,
+        ..=8_912_896 => 50,
+        _ => 60,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_frame_tells_its_size_and_string() {
+        // marker 10, profile 00, show_existing 0, key 0, show 1, error_res 0; sync; colour 001 range 0; 1280×720
+        let frame = [0x82, 0x49, 0x83, 0x42, 0x20, 0x4f, 0xf0, 0x2c, 0xf0];
+        let Ok(FrameHeader::Key(key)) = frame_header(&frame) else {
+            panic!("{:?}", frame_header(&frame))
+        };
+        assert_eq!(
+            (key.width, key.height, key.profile, key.bit_depth),
+            (1280, 720, 0, 8)
+        );
+        assert_eq!(rfc6381(&key.config(), 0, 0), "vp09.00.31.08");
+        for len in 0..frame.len() - 1 {
+            assert!(frame_header(&frame[..len]).is_err(), "{len}");
+        }
+    }
+
+    #[test]
+    fn an_inter_frame_needs_no_more_than_its_first_byte() {
+        assert_eq!(frame_header(&[0x86]), Ok(FrameHeader::Inter));
+    }
+}
