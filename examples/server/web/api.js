@@ -1,0 +1,103 @@
+// The server's HTTP interface: recordings, uploads and the event stream of one recording.
+
+/** A refusal by the server, as its RFC 9457 problem document tells it. */
+export class Refusal extends Error {
+  constructor(status, problem) {
+    super(problem?.detail || problem?.title || `the server answered ${status}`);
+    this.name = 'Refusal';
+    this.status = status;
+    this.title = problem?.title ?? '';
+    this.detail = problem?.detail ?? '';
+  }
+}
+
+/** The server gave no answer at all. */
+export class Unreachable extends Error {
+  constructor(cause) {
+    super('the server did not answer', { cause });
+    this.name = 'Unreachable';
+  }
+}
+
+/** `fetch`, with both kinds of failure told apart. */
+export async function request(url, options) {
+  let answer;
+  try {
+    answer = await fetch(url, options);
+  } catch (error) {
+    if (error.name === 'AbortError') throw error;
+    throw new Unreachable(error);
+  }
+  if (answer.ok) return answer;
+  const problem = await answer.json().catch(() => null);
+  throw new Refusal(answer.status, problem);
+}
+
+const base = '/v1/recordings';
+const one = (id) => `${base}/${encodeURIComponent(id)}`;
+const json = async (url, options) => (await request(url, options)).json();
+
+export const listRecordings = async () => (await json(base, { cache: 'no-store' })).recordings ?? [];
+export const readRecording = (id) => json(one(id), { cache: 'no-store' });
+export const stopRecording = (id, options) => request(`${one(id)}/stop`, { method: 'POST', ...options });
+export const deleteRecording = (id) => request(one(id), { method: 'DELETE' });
+export const readTranscript = (recording) =>
+  json(recording.transcript_url || `${one(recording.id)}/transcript.json`, { cache: 'no-store' });
+export const transcriptFile = (id, kind) => `${one(id)}/transcript.${kind}`;
+
+export function createRecording(title) {
+  const body = title ? { title } : {};
+  return json(base, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
+}
+
+/** Sends a media file to a new recording; `onProgress` is told 0..1. Resolves to the recording. */
+export async function uploadFile(file, onProgress) {
+  const recording = await createRecording(file.name.replace(/\.[^.]+$/, ''));
+  await new Promise((resolve, reject) => {
+    const transfer = new XMLHttpRequest();
+    transfer.open('POST', `${one(recording.id)}/media`);
+    transfer.setRequestHeader('content-type', file.type || 'application/octet-stream');
+    if (recording.whip_token) transfer.setRequestHeader('authorization', `Bearer ${recording.whip_token}`);
+    transfer.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
+    transfer.onerror = () => reject(new Unreachable());
+    transfer.onload = () => {
+      if (transfer.status < 300) return resolve();
+      let problem = null;
+      try { problem = JSON.parse(transfer.responseText); } catch { /* the status alone must do */ }
+      reject(new Refusal(transfer.status, problem));
+    };
+    transfer.send(file);
+  });
+  return recording;
+}
+
+/**
+ * Follows a recording's server-sent events: `handlers` maps an event's name to what is done with its data.
+ * `handlers.link(up)` tells whether the stream stands. Reconnects by itself until `close()`.
+ */
+export function followEvents(id, handlers) {
+  let source = null;
+  let timer = 0;
+  let closed = false;
+  let waitMs = 1000;
+
+  const open = () => {
+    source = new EventSource(`${one(id)}/events`);
+    source.onopen = () => { waitMs = 1000; handlers.link?.(true); };
+    source.onerror = () => {
+      handlers.link?.(false);
+      if (source.readyState !== EventSource.CLOSED || closed) return;
+      timer = setTimeout(open, waitMs);
+      waitMs = Math.min(waitMs * 2, 15_000);
+    };
+    for (const name of ['state', 'caption', 'progress', 'renditions']) {
+      source.addEventListener(name, (event) => {
+        let data;
+        try { data = JSON.parse(event.data); } catch { return; }
+        handlers[name]?.(data);
+      });
+    }
+  };
+  open();
+  return { close() { closed = true; clearTimeout(timer); source?.close(); } };
+}

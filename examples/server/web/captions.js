@@ -1,0 +1,94 @@
+// Cues from wherever they come (live events, the transcript, the stream's own subtitles) and the line shown over the video.
+
+const LINGER_SECONDS = 2.5;
+
+/** All cues of a recording, by start. Emits 'change' with the cue in `detail`, or nothing when all were replaced. */
+export class CueStore extends EventTarget {
+  #cues = [];
+
+  get all() {
+    return this.#cues;
+  }
+
+  /** A cue as it came live: new, grown, or the final form of one shown before. */
+  put(cue) {
+    const known = this.#cues.findIndex((other) => other.id === cue.id && !other.fromStream);
+    if (known >= 0) {
+      if (this.#cues[known].state === 'final' && cue.state === 'partial') return;
+      this.#cues.splice(known, 1);
+    }
+    if (!cue.text?.trim()) {
+      if (known >= 0) this.dispatchEvent(new CustomEvent('change'));
+      return;
+    }
+    // What the stream's subtitles said of this stretch is less precise: words and later corrections are here.
+    this.#cues = this.#cues.filter((other) => !(other.fromStream && overlaps(other, cue)));
+    this.#insert(cue);
+    this.dispatchEvent(new CustomEvent('change', { detail: cue }));
+  }
+
+  /** A cue of the stream's subtitle track: only fills a gap. */
+  fill(cue) {
+    if (!cue.text?.trim() || this.#cues.some((other) => overlaps(other, cue))) return;
+    const added = { ...cue, id: `stream-${cue.start}`, state: 'final', fromStream: true };
+    this.#insert(added);
+    this.dispatchEvent(new CustomEvent('change', { detail: added }));
+  }
+
+  /** The finished transcript takes the place of everything. */
+  replace(cues) {
+    this.#cues = cues.filter((cue) => cue.text?.trim()).sort((a, b) => a.start - b.start);
+    this.dispatchEvent(new CustomEvent('change'));
+  }
+
+  /** The last cue that has begun at `seconds`, or null. */
+  at(seconds) {
+    let low = 0;
+    let high = this.#cues.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#cues[middle].start <= seconds + 0.05) low = middle + 1;
+      else high = middle;
+    }
+    return this.#cues[low - 1] ?? null;
+  }
+
+  #insert(cue) {
+    let place = this.#cues.length;
+    while (place > 0 && this.#cues[place - 1].start > cue.start) place -= 1;
+    this.#cues.splice(place, 0, cue);
+  }
+}
+
+const overlaps = (a, b) => Math.min(a.end, b.end) - Math.max(a.start, b.start) > 0.5 * Math.min(a.end - a.start, b.end - b.start);
+
+/** The caption line. Cues reach a live viewer a little after their words; the newest then stays a moment longer. */
+export class CaptionLine {
+  constructor(element, store) {
+    this.element = element;
+    this.store = store;
+    this.on = true;
+  }
+
+  /** Shows what belongs to `seconds`; `live` when the viewer is at the edge of a recording that still goes on. */
+  show(seconds, live) {
+    const cue = this.on ? this.store.at(seconds) : null;
+    const until = cue ? cue.end + (live ? LINGER_SECONDS : 0.25) : 0;
+    const text = cue && seconds < until ? tail(cue.text.trim()) : '';
+    if (this.element.textContent !== text) this.element.textContent = text;
+  }
+}
+
+/** A partial cue can grow long: its last words are those being spoken. */
+function tail(text, most = 160) {
+  if (text.length <= most) return text;
+  return `…${text.slice(text.indexOf(' ', text.length - most))}`;
+}
+
+/** Reads the transcript's JSON: its cues under either name. */
+export function cuesOf(transcript) {
+  const list = transcript?.cues ?? transcript?.segments ?? (Array.isArray(transcript) ? transcript : []);
+  return list.map((cue, index) => ({
+    id: cue.id ?? index, start: Number(cue.start), end: Number(cue.end), text: String(cue.text ?? ''), words: cue.words ?? [], state: cue.state ?? 'final',
+  }));
+}
