@@ -1,0 +1,394 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use loom_core::{Cue, CueId, CueState, MediaTime, PcmFrame, Word};
+
+use crate::AiError;
+use crate::agreement::Agreement;
+use crate::limits::SAMPLE_RATE;
+use crate::lines;
+use crate::model::Model;
+use crate::vad::{Activity, VoiceActivity, VoiceActivityConfig, samples};
+
+/// How live captions are made.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct CaptionerConfig {
+    /// ISO 639-1 code; `None` lets a multilingual model find out from the first utterance.
+    pub language: Option<String>,
+    /// New sound after which the utterance is decoded again.
+    pub step: Duration,
+    /// Sound that one decode hears at most.
+    pub window: Duration,
+    /// What counts as speech.
+    pub voice_activity: VoiceActivityConfig,
+}
+
+impl Default for CaptionerConfig {
+    fn default() -> Self {
+        Self {
+            language: None,
+            step: Duration::from_millis(700),
+            window: Duration::from_secs(10),
+            voice_activity: VoiceActivityConfig::default(),
+        }
+    }
+}
+
+/// What a [`Captioner`] gives.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum CaptionOutput {
+    /// A cue that is new or has changed. A partial one only ever grows at its end; its final one comes once, last.
+    Cue(Cue),
+    /// Every cue that begins before this instant has been given, and is final. It never goes back.
+    Watermark(MediaTime),
+}
+
+/// PCM to live captions.
+///
+/// Stability: the current utterance is decoded again each time some new sound has come, and a word is shown once two
+/// decodes in a row agree on it and on all before it (LocalAgreement-2: Liu et al. 2020, Macháček et al. 2023). What has been
+/// shown is then forced on every later decode, so that it cannot change. Silence is never decoded.
+///
+/// Time comes only from the PCM: the same frames always give the same cues.
+#[derive(Debug)]
+pub struct Captioner {
+    config: CaptionerConfig,
+    model: Arc<Model>,
+    vad: VoiceActivity,
+    prompt: Option<Vec<u32>>,
+    /// Sound that may still be needed; its first sample is number `base`.
+    pcm: Vec<f32>,
+    base: u64,
+    /// When sample number 0 of this run is heard.
+    zero: Option<MediaTime>,
+    utterance: Option<Utterance>,
+    open: Vec<Word>,
+    next_id: u64,
+    /// No later cue begins before this.
+    floor: MediaTime,
+    watermark: Option<MediaTime>,
+    lag: Duration,
+    outputs: VecDeque<CaptionOutput>,
+}
+
+#[derive(Debug)]
+struct Utterance {
+    /// First sample that is still decoded.
+    from: u64,
+    /// Samples that the last decode heard up to.
+    heard: u64,
+    agreement: Agreement,
+}
+
+/// Samples fed to the voice activity at once, so that a decode is due at the same sample however frames are cut.
+const CHUNK: usize = 512;
+/// Least sound that is decoded before an utterance has ended.
+const LEAST: f32 = 0.8;
+/// A gap in the PCM up to this long is bridged with silence; a longer one ends the utterance.
+const BRIDGED: Duration = Duration::from_millis(400);
+/// How far the PCM's own times may stray from its sample count before they count as a gap.
+const JITTER: Duration = Duration::from_millis(40);
+
+impl Captioner {
+    /// Captions for one recording with a model that other recordings may share.
+    ///
+    /// # Errors
+    /// [`AiError::Config`] for a value out of range or a language that the model does not know.
+    pub fn new(config: CaptionerConfig, model: Arc<Model>) -> Result<Self, AiError> {
+        let bad = |field, rule| Err(AiError::Config { field, rule });
+        if !(Duration::from_millis(200)..=Duration::from_secs(10)).contains(&config.step) {
+            return bad("step", "must be from 0.2 to 10 seconds");
+        }
+        if !(Duration::from_secs(4)..=Duration::from_secs(28)).contains(&config.window) {
+            return bad("window", "must be from 4 to 28 seconds");
+        }
+        let prompt = match &config.language {
+            Some(language) => Some(model.prompt(Some(language), &[])?),
+            None if !model.is_multilingual() => Some(model.prompt(None, &[])?),
+            None => None,
+        };
+        Ok(Self {
+            vad: VoiceActivity::new(config.voice_activity),
+            config,
+            model,
+            prompt,
+            pcm: Vec::new(),
+            base: 0,
+            zero: None,
+            utterance: None,
+            open: Vec::new(),
+            next_id: 0,
+            floor: MediaTime::from_nanos(i64::MIN),
+            watermark: None,
+            lag: Duration::ZERO,
+            outputs: VecDeque::new(),
+        })
+    }
+
+    /// Takes the next sound: 16 kHz, one channel. Inference happens in here, so call it from a thread of its own.
+    ///
+    /// A gap in its times longer than 400 ms ends the utterance; sound that was already heard is left out.
+    ///
+    /// # Errors
+    /// [`AiError::PcmShape`] for another rate or more channels; [`AiError::Inference`] when the arithmetic fails, after
+    /// which the utterance is given up and the captioner goes on.
+    pub fn handle_pcm(&mut self, frame: PcmFrame) -> Result<(), AiError> {
+        if frame.sample_rate as usize != SAMPLE_RATE || frame.channels != 1 {
+            return Err(AiError::PcmShape {
+                at: frame.pts,
+                channels: frame.channels,
+                sample_rate: frame.sample_rate,
+            });
+        }
+        let mut sound = frame.samples;
+        for value in &mut sound {
+            *value = if value.is_finite() {
+                value.clamp(-1.0, 1.0)
+            } else {
+                0.0
+            };
+        }
+        let expected = self.time(self.base + self.pcm.len() as u64);
+        if self.zero.is_none() {
+            self.zero = Some(frame.pts);
+        } else if frame.pts.since(expected) > JITTER {
+            let gap = frame.pts.since(expected);
+            if gap <= BRIDGED {
+                self.take(&vec![0.0; samples(gap.as_secs_f32()) as usize])?;
+            } else {
+                self.end_run()?;
+                self.zero = Some(frame.pts);
+            }
+        } else if expected.since(frame.pts) > JITTER {
+            let again = (samples(expected.since(frame.pts).as_secs_f32()) as usize).min(sound.len());
+            sound.drain(..again);
+        }
+        self.take(&sound)
+    }
+
+    /// Tells how much sound waits behind the last frame: the step grows by it, so that captions catch up rather than fall
+    /// further behind when inference is slower than real time.
+    pub fn handle_lag(&mut self, lag: Duration) {
+        self.lag = lag.min(Duration::from_secs(8));
+    }
+
+    /// No more sound comes: what is open becomes final.
+    ///
+    /// # Errors
+    /// [`AiError::Inference`] when the arithmetic fails; the cues shown so far are final all the same.
+    pub fn finish(&mut self) -> Result<(), AiError> {
+        let end = self.time(self.base + self.pcm.len() as u64);
+        let result = self.end_run();
+        if self.zero.take().is_some() {
+            self.raise(end);
+        }
+        result
+    }
+
+    /// The next cue or watermark, in order.
+    pub fn poll_output(&mut self) -> Option<CaptionOutput> {
+        self.outputs.pop_front()
+    }
+
+    fn take(&mut self, sound: &[f32]) -> Result<(), AiError> {
+        for chunk in sound.chunks(CHUNK) {
+            self.pcm.extend_from_slice(chunk);
+            let mut decided: [Option<Activity>; 4] = [None; 4];
+            let mut slots = decided.iter_mut();
+            self.vad.handle(chunk, |it| {
+                if let Some(slot) = slots.next() {
+                    *slot = Some(it);
+                }
+            });
+            for activity in decided.into_iter().flatten() {
+                match activity {
+                    Activity::Begins(at) => {
+                        let from = at.max(self.base);
+                        self.utterance = Some(Utterance {
+                            from,
+                            heard: from,
+                            agreement: Agreement::default(),
+                        });
+                    }
+                    Activity::Ends(at) => self.end_utterance(at)?,
+                }
+            }
+            self.decode_if_due()?;
+            self.forget();
+            self.advance();
+        }
+        Ok(())
+    }
+
+    /// Decodes the utterance once a step of new sound has come.
+    fn decode_if_due(&mut self) -> Result<(), AiError> {
+        let now = self.base + self.pcm.len() as u64;
+        let step = samples((self.config.step + self.lag).as_secs_f32());
+        let Some(utterance) = &self.utterance else {
+            return Ok(());
+        };
+        let is_new = self.vad.last_speech() > utterance.heard.saturating_sub(samples(0.1));
+        if now - utterance.heard < step || now - utterance.from < samples(LEAST) || !is_new {
+            return Ok(());
+        }
+        self.decode(now, Pass::Growing)
+    }
+
+    fn decode(&mut self, to: u64, pass: Pass) -> Result<(), AiError> {
+        let Some(mut utterance) = self.utterance.take() else {
+            return Ok(());
+        };
+        let to = to.min(self.base + self.pcm.len() as u64);
+        let most = self.model.longest_window() as u64;
+        if to.saturating_sub(utterance.from) > most {
+            utterance.from = to - most;
+        }
+        let sound =
+            &self.pcm[(utterance.from - self.base) as usize..(to.max(utterance.from) - self.base) as usize];
+        if self.prompt.is_none() {
+            self.prompt = Some(self.model.prompt(None, sound)?);
+        }
+        let prompt = self.prompt.as_deref().unwrap_or_default();
+        let agreed = utterance
+            .agreement
+            .hear(&self.model, prompt, sound, pass == Pass::Last)?;
+        utterance.heard = to;
+        let zero = self.time(utterance.from).secs_f64();
+        for word in agreed {
+            self.show(word.at(zero));
+        }
+        self.show_open(CueState::Partial);
+        if pass == Pass::Growing {
+            let window = samples(self.config.window.as_secs_f32());
+            let cut = utterance.agreement.trim(to - utterance.from, window);
+            utterance.from += cut;
+            self.utterance = Some(utterance);
+        }
+        Ok(())
+    }
+
+    /// Adds an agreed word to the open cue, or ends that one first.
+    fn show(&mut self, agreed: Shown) {
+        match agreed {
+            Shown::Mark(mark) => {
+                if let Some(last) = self.open.last_mut() {
+                    last.text.push_str(&mark);
+                }
+            }
+            Shown::Word(mut word) => {
+                if lines::ends_before(&self.open, &word) {
+                    self.show_open(CueState::Final);
+                }
+                let floor = self.open.last().map_or(self.floor, |it| it.end);
+                word.start = word.start.max(floor);
+                word.end = word.end.max(word.start + Duration::from_millis(20));
+                self.open.push(word);
+            }
+        }
+    }
+
+    fn show_open(&mut self, state: CueState) {
+        let (Some(first), Some(last)) = (self.open.first(), self.open.last()) else {
+            return;
+        };
+        let cue = Cue {
+            id: CueId(self.next_id),
+            start: first.start,
+            end: last.end,
+            text: lines::text(&self.open),
+            words: self.open.clone(),
+            state,
+        };
+        if state == CueState::Final {
+            self.floor = last.end;
+            self.next_id += 1;
+            self.open.clear();
+        } else if self
+            .outputs
+            .iter()
+            .rev()
+            .any(|it| matches!(it, CaptionOutput::Cue(it) if *it == cue))
+        {
+            return;
+        }
+        self.outputs.push_back(CaptionOutput::Cue(cue));
+    }
+
+    fn end_utterance(&mut self, at: u64) -> Result<(), AiError> {
+        let result = self.decode(at, Pass::Last);
+        self.utterance = None;
+        self.show_open(CueState::Final);
+        result
+    }
+
+    /// Ends what is going on because the sound's times break off here.
+    fn end_run(&mut self) -> Result<(), AiError> {
+        let end = self.base + self.pcm.len() as u64;
+        let result = self.end_utterance(end);
+        self.pcm.clear();
+        self.base = 0;
+        self.vad = VoiceActivity::new(self.config.voice_activity);
+        result
+    }
+
+    /// Lets go of sound that no decode will want.
+    fn forget(&mut self) {
+        let needed = self
+            .utterance
+            .as_ref()
+            .map_or(self.vad.earliest_begin(), |it| it.from);
+        let spare = needed.saturating_sub(self.base) as usize;
+        if spare > SAMPLE_RATE {
+            self.pcm.drain(..spare.min(self.pcm.len()));
+            self.base += spare as u64;
+        }
+    }
+
+    /// Raises the watermark to where nothing can begin any more.
+    fn advance(&mut self) {
+        let at = match (&self.utterance, self.open.first()) {
+            (_, Some(first)) => first.start,
+            (Some(it), None) => self.time(it.from).max(self.floor),
+            (None, None) => self.time(self.vad.earliest_begin()),
+        };
+        if self.watermark.is_none_or(|it| at.since(it) >= WATERMARK_STEP) {
+            self.raise(at);
+        }
+    }
+
+    fn raise(&mut self, at: MediaTime) {
+        if self.watermark.is_none_or(|it| at > it) {
+            self.watermark = Some(at);
+            self.floor = self.floor.max(at);
+            self.outputs.push_back(CaptionOutput::Watermark(at));
+        }
+    }
+
+    fn time(&self, sample: u64) -> MediaTime {
+        let zero = self.zero.unwrap_or(MediaTime::ZERO);
+        MediaTime::from_nanos(zero.nanos() + sample as i64 * 62_500)
+    }
+}
+
+/// The watermark moves by at least this much.
+const WATERMARK_STEP: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    /// The speaker goes on: only what two decodes agree on is shown.
+    Growing,
+    /// The utterance has ended: all of it is shown.
+    Last,
+}
+
+/// What agreement adds to the open cue.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Shown {
+    /// A word.
+    Word(Word),
+    /// Punctuation that belongs to the word before it.
+    Mark(String),
+}

@@ -1,0 +1,35 @@
+//! Named limits on what a model file, a download and a decode may ask for.
+
+/// Samples a second of every PCM that this crate reads, Hz.
+pub(crate) const SAMPLE_RATE: usize = 16_000;
+/// Samples between two mel frames (10 ms).
+pub(crate) const HOP: usize = 160;
+/// Mel frames a position of the encoder's output stands for.
+pub(crate) const FRAMES_PER_POSITION: usize = 2;
+/// Samples a position of the encoder's output stands for (20 ms).
+pub(crate) const SAMPLES_PER_POSITION: usize = HOP * FRAMES_PER_POSITION;
+
+/// Tokens a vocabulary may hold (large-v3 has 51,866).
+pub(crate) const MAX_VOCABULARY: usize = 200_000;
+/// Bytes one token may have.
+pub(crate) const MAX_TOKEN_BYTES: usize = 4_096;
+/// Layers an encoder or decoder may have (large has 32).
+pub(crate) const MAX_LAYERS: usize = 64;
+/// Width of the residual stream (large has 1,280).
+pub(crate) const MAX_WIDTH: usize = 4_096;
+/// Mel bins (80, or 128 for large-v3).
+pub(crate) const MAX_MELS: usize = 256;
+/// Positions of audio or text (1,500 and 448 in every published model).
+pub(crate) const MAX_POSITIONS: usize = 8_192;
+/// Dimensions of a tensor in a `ggml` file.
+pub(crate) const MAX_DIMS: usize = 4;
+/// Bytes of a tensor's name in a `ggml` file.
+pub(crate) const MAX_NAME: usize = 512;
+/// Bytes of a JSON file beside the weights.
+pub(crate) const MAX_JSON: u64 = 64 << 20;
+/// Bytes of any one download.
+pub(crate) const MAX_DOWNLOAD: u64 = 4 << 30;
+/// Bytes of a package index page.
+pub(crate) const MAX_INDEX_PAGE: u64 = 8 << 20;
+/// Tokens generated for one window, whatever its length.
+pub(crate) const MAX_WINDOW_TOKENS: usize = 224;

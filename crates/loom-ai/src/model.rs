@@ -1,0 +1,173 @@
+use std::fmt;
+use std::sync::Arc;
+
+use crate::AiError;
+use crate::align::{self, TimedWord};
+use crate::decode::{self, Answer, Ask, SILENCE_AFTER};
+use crate::decoder::Decoder;
+use crate::encoder::Encoder;
+use crate::limits::{FRAMES_PER_POSITION, SAMPLE_RATE, SAMPLES_PER_POSITION};
+use crate::locate::ModelFiles;
+use crate::mel::MelBank;
+use crate::vocabulary::{Vocabulary, language_code};
+use crate::weights::{Checkpoint, Dims};
+
+/// A Whisper model in memory, ready to be shared by every recording.
+pub struct Model {
+    name: String,
+    dims: Dims,
+    vocabulary: Vocabulary,
+    mel: MelBank,
+    encoder: Encoder,
+    decoder: Decoder,
+    /// Inference runs here, so that its threads are the pool's and not each caller's.
+    pool: rayon::ThreadPool,
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model")
+            .field("name", &self.name)
+            .field("dims", &self.dims)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What one window of sound said.
+#[derive(Debug, Clone)]
+pub(crate) struct Heard {
+    pub(crate) answer: Answer,
+    pub(crate) words: Vec<TimedWord>,
+}
+
+impl Model {
+    /// Loads the files that [`locate`](Self::locate) found. `threads` share the work of one window; 1 costs the least
+    /// processor time in all.
+    ///
+    /// # Errors
+    /// [`AiError::Malformed`] names the tensor or field that is missing, misshapen or cut off.
+    pub fn load(files: &ModelFiles, threads: usize) -> Result<Arc<Self>, AiError> {
+        if !(1..=64).contains(&threads) {
+            return Err(AiError::Config {
+                field: "threads",
+                rule: "must be from 1 to 64",
+            });
+        }
+        let mut checkpoint = Checkpoint::read(files.path())?;
+        let dims = checkpoint.dims;
+        let alignment = checkpoint
+            .alignment_heads
+            .take()
+            .unwrap_or_else(|| alignment_heads(&dims));
+        let encoder = Encoder::take(&mut checkpoint)?;
+        let decoder = Decoder::take(&mut checkpoint, alignment)?;
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("loom-ai-{i}"))
+            .build()
+            .map_err(|e| AiError::Inference(Box::new(e)))?;
+        Ok(Arc::new(Self {
+            name: files.name().to_owned(),
+            dims,
+            vocabulary: checkpoint.vocabulary,
+            mel: MelBank::new(dims.mels),
+            encoder,
+            decoder,
+            pool,
+        }))
+    }
+
+    /// A short name for logs and pages: the folder's or file's.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the model knows languages other than English.
+    pub fn is_multilingual(&self) -> bool {
+        self.vocabulary.languages.is_some()
+    }
+
+    pub(crate) fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
+    /// Most samples that one window may have.
+    pub(crate) fn longest_window(&self) -> usize {
+        (self.dims.audio_positions * SAMPLES_PER_POSITION)
+            .saturating_sub((SILENCE_AFTER * SAMPLE_RATE as f32) as usize)
+    }
+
+    /// The tokens a decode begins with: in `language` (ISO 639-1), or whichever the sound is in.
+    pub(crate) fn prompt(&self, language: Option<&str>, pcm: &[f32]) -> Result<Vec<u32>, AiError> {
+        let Some((first, count)) = self.vocabulary.languages else {
+            return Ok(vec![self.vocabulary.start]);
+        };
+        let token = match language {
+            Some(code) => self.vocabulary.language(code).ok_or(AiError::Config {
+                field: "language",
+                rule: "must be a code that the model knows",
+            })?,
+            None => self.pool.install(|| self.detect(pcm, first, count))?,
+        };
+        Ok(vec![self.vocabulary.start, token, self.vocabulary.transcribe])
+    }
+
+    /// The language code that a prompt names.
+    pub(crate) fn language_of(&self, prompt: &[u32]) -> &'static str {
+        let index = self
+            .vocabulary
+            .languages
+            .and_then(|(first, _)| prompt.get(1)?.checked_sub(first));
+        index.and_then(|it| language_code(it as usize)).unwrap_or("en")
+    }
+
+    fn detect(&self, pcm: &[f32], first: u32, count: u32) -> Result<u32, AiError> {
+        let mut session = self.decoder.begin(self.encode(pcm)?)?;
+        let x = self.decoder.feed(&mut session, self.vocabulary.start);
+        let mut logits = Vec::new();
+        self.decoder.logits(&x, &mut logits);
+        Ok((first..first + count)
+            .max_by(|&a, &b| logits[a as usize].total_cmp(&logits[b as usize]))
+            .unwrap_or(first))
+    }
+
+    /// Hears one window of at most [`longest_window`](Self::longest_window) samples.
+    pub(crate) fn hear(&self, pcm: &[f32], ask: &Ask<'_>) -> Result<Heard, AiError> {
+        self.pool.install(|| {
+            let mut session = self.decoder.begin(self.encode(pcm)?)?;
+            let answer = decode::decode(&self.decoder, &self.vocabulary, &mut session, ask)?;
+            let positions = pcm.len().div_ceil(SAMPLES_PER_POSITION).max(1);
+            let words = align::words(
+                &self.vocabulary,
+                &answer,
+                self.decoder.alignment_heads(),
+                positions,
+            );
+            Ok(Heard { answer, words })
+        })
+    }
+
+    fn encode(&self, pcm: &[f32]) -> Result<Vec<f32>, AiError> {
+        let padded = pcm.len() + (SILENCE_AFTER * SAMPLE_RATE as f32) as usize;
+        let positions = padded
+            .div_ceil(SAMPLES_PER_POSITION)
+            .min(self.dims.audio_positions);
+        self.encoder
+            .run(&self.mel.frames(pcm, positions * FRAMES_PER_POSITION))
+    }
+}
+
+/// The decoder's heads that follow the sound, of the published models whose files do not say; for an unknown model, all
+/// heads of the upper half of its layers.
+fn alignment_heads(dims: &Dims) -> Vec<(usize, usize)> {
+    let english = dims.vocabulary == 51_864;
+    match (dims.width, dims.text_layers, english) {
+        (384, 4, true) => vec![(1, 0), (2, 0), (2, 5), (3, 0), (3, 1), (3, 2), (3, 3), (3, 4)],
+        (384, 4, false) => vec![(2, 2), (3, 0), (3, 2), (3, 3), (3, 4), (3, 5)],
+        (512, 6, true) => vec![(3, 3), (4, 7), (5, 1), (5, 5), (5, 7)],
+        (512, 6, false) => vec![(3, 1), (4, 2), (4, 3), (4, 7), (5, 1), (5, 2), (5, 4), (5, 6)],
+        _ => (dims.text_layers / 2..dims.text_layers)
+            .flat_map(|layer| (0..dims.heads).map(move |head| (layer, head)))
+            .collect(),
+    }
+}

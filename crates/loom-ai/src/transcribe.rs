@@ -1,0 +1,208 @@
+use std::ops::Range;
+
+use loom_core::{MediaTime, Word};
+
+use crate::AiError;
+use crate::align::TimedWord;
+use crate::decode::Ask;
+use crate::limits::SAMPLE_RATE;
+use crate::model::{Heard, Model};
+use crate::transcript::{Segment, Transcript};
+use crate::vad::{VoiceActivityConfig, utterances};
+
+/// How a whole recording is transcribed.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct TranscribeConfig {
+    /// ISO 639-1 code; `None` lets a multilingual model find out from the first speech.
+    pub language: Option<String>,
+    /// When the first sample is heard on the recording's timeline.
+    pub start: MediaTime,
+    /// What counts as speech.
+    pub voice_activity: VoiceActivityConfig,
+    /// Tried in order until an answer passes the checks on repetition and confidence; 0 is greedy.
+    pub temperatures: Vec<f32>,
+    /// Seeds the sampling above temperature 0.
+    pub seed: u64,
+}
+
+impl Default for TranscribeConfig {
+    fn default() -> Self {
+        Self {
+            language: None,
+            start: MediaTime::ZERO,
+            voice_activity: VoiceActivityConfig::default(),
+            temperatures: vec![0.0, 0.2, 0.4, 0.6],
+            seed: 0,
+        }
+    }
+}
+
+/// Seconds of sound decoded at once.
+const WINDOW: usize = 28;
+/// A pause longer than this many seconds is left out rather than decoded.
+const LONGEST_PAUSE: usize = 2;
+
+/// Transcribes a whole recording of 16 kHz mono PCM. `progress` gets the share done, 0.0 ..= 1.0.
+///
+/// # Errors
+/// [`AiError::Config`] for a language that the model does not know, [`AiError::Inference`] when the arithmetic fails.
+pub fn transcribe(
+    model: &Model,
+    pcm: &[f32],
+    config: &TranscribeConfig,
+    mut progress: impl FnMut(f32),
+) -> Result<Transcript, AiError> {
+    let longest = (WINDOW * SAMPLE_RATE).min(model.longest_window());
+    let mut windows = windows(pcm, &utterances(pcm, config.voice_activity), longest);
+    windows.reverse();
+    let first = windows.last().map_or(&[][..], |it| &pcm[it.clone()]);
+    let prompt = match (&config.language, first.is_empty()) {
+        (None, true) => model.prompt(Some("en"), &[])?,
+        (language, _) => model.prompt(language.as_deref(), first)?,
+    };
+    let mut segments: Vec<Segment> = Vec::new();
+    while let Some(window) = windows.pop() {
+        progress(window.start as f32 / pcm.len() as f32);
+        let sound = &pcm[window.clone()];
+        let heard = model.hear(
+            sound,
+            &Ask {
+                prompt: &prompt,
+                forced: &[],
+                seconds: sound.len() as f32 / SAMPLE_RATE as f32,
+                temperatures: &config.temperatures,
+                seed: config.seed ^ window.start as u64,
+            },
+        )?;
+        if heard.answer.is_silence() {
+            continue;
+        }
+        if let Some(rest) = left_over(&heard, &window) {
+            windows.push(rest);
+        }
+        let zero = config.start.secs_f64() + window.start as f64 / SAMPLE_RATE as f64;
+        collect(model, &heard, zero, &mut segments);
+    }
+    progress(1.0);
+    let text = segments
+        .iter()
+        .map(|it| it.text.as_str())
+        .collect::<Vec<_>>()
+        .join(" ");
+    Ok(Transcript {
+        language: model.language_of(&prompt).to_owned(),
+        model: model.name().to_owned(),
+        duration: pcm.len() as f64 / SAMPLE_RATE as f64,
+        text,
+        segments,
+    })
+}
+
+/// What of a window the model left unheard: it stopped more than two seconds before the end.
+fn left_over(heard: &Heard, window: &Range<usize>) -> Option<Range<usize>> {
+    let end = heard.words.last()?.end;
+    let from = window.start + (end * SAMPLE_RATE as f32) as usize;
+    let least = 2 * SAMPLE_RATE;
+    (from > window.start + SAMPLE_RATE && from + least < window.end).then_some(from..window.end)
+}
+
+/// One segment for each run between the model's own timestamps.
+fn collect(model: &Model, heard: &Heard, zero: f64, segments: &mut Vec<Segment>) {
+    let vocabulary = model.vocabulary();
+    let tokens = &heard.answer.tokens;
+    let mut run: Vec<&TimedWord> = Vec::new();
+    let mut flush = |run: &mut Vec<&TimedWord>| {
+        let words: Vec<Word> = run.drain(..).filter_map(|it| word(it, zero)).collect();
+        if let (Some(first), Some(last)) = (words.first(), words.last()) {
+            segments.push(Segment {
+                start: first.start.secs_f64(),
+                end: last.end.secs_f64(),
+                text: words
+                    .iter()
+                    .map(|it| it.text.as_str())
+                    .collect::<Vec<_>>()
+                    .join(" "),
+                confidence: heard.answer.confidence,
+                words,
+            });
+        }
+    };
+    for it in &heard.words {
+        if it.tokens.start > 0 && vocabulary.is_timestamp(tokens[it.tokens.start - 1]) {
+            flush(&mut run);
+        }
+        run.push(it);
+    }
+    flush(&mut run);
+}
+
+/// A word on the recording's timeline, times to the millisecond; nothing for one that is only space.
+pub(crate) fn word(it: &TimedWord, zero: f64) -> Option<Word> {
+    let text = it.text.trim();
+    let at = |seconds: f32| MediaTime::from_millis(((zero + f64::from(seconds)) * 1e3).round() as i64);
+    (!text.is_empty()).then(|| Word {
+        start: at(it.start),
+        end: at(it.end),
+        text: text.to_owned(),
+        probability: it.probability,
+    })
+}
+
+/// Joins utterances into windows of at most `longest` samples, and cuts a longer one where it is quietest.
+fn windows(pcm: &[f32], utterances: &[Range<usize>], longest: usize) -> Vec<Range<usize>> {
+    let mut out: Vec<Range<usize>> = Vec::new();
+    for utterance in utterances {
+        let mut rest = utterance.clone();
+        if let Some(last) = out.last_mut()
+            && rest.start - last.end <= LONGEST_PAUSE * SAMPLE_RATE
+            && rest.end - last.start <= longest
+        {
+            last.end = rest.end;
+            continue;
+        }
+        while rest.len() > longest {
+            let cut = quietest(pcm, rest.start + longest * 2 / 3..rest.start + longest);
+            out.push(rest.start..cut);
+            rest.start = cut;
+        }
+        out.push(rest);
+    }
+    out
+}
+
+/// The middle of the quietest 200 ms in `range`.
+pub(crate) fn quietest(pcm: &[f32], range: Range<usize>) -> usize {
+    let step = SAMPLE_RATE / 50;
+    let energy: Vec<f32> = pcm[range.clone()]
+        .chunks(step)
+        .map(|it| it.iter().map(|v| v * v).sum())
+        .collect();
+    let best = energy
+        .windows(10)
+        .enumerate()
+        .min_by(|a, b| a.1.iter().sum::<f32>().total_cmp(&b.1.iter().sum::<f32>()));
+    best.map_or(range.end, |(i, _)| range.start + (i + 5) * step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_join_near_utterances_and_cut_long_ones_in_their_pauses() {
+        let s = SAMPLE_RATE;
+        let mut pcm = vec![0.5f32; 100 * s];
+        pcm[65 * s..65 * s + s / 4].fill(0.0);
+        let found = windows(
+            &pcm,
+            &[0..4 * s, 5 * s..9 * s, 20 * s..24 * s, 40 * s..80 * s],
+            28 * s,
+        );
+        assert_eq!(found[0], 0..9 * s);
+        assert_eq!(found[1], 20 * s..24 * s);
+        assert_eq!(found[2].start, 40 * s);
+        assert!((65 * s..65 * s + s / 4).contains(&found[2].end), "{found:?}");
+        assert_eq!(found[3], found[2].end..80 * s);
+    }
+}
