@@ -1,0 +1,122 @@
+//! Names: of a rendition's files in the store, and of the same things in URLs. Both are the same text, so that a finished
+//! recording can be served from its folder.
+
+use loom_core::RenditionId;
+
+/// The multivariant playlist.
+pub(crate) const MULTIVARIANT: &str = "main.m3u8";
+/// A media playlist, in its rendition's folder.
+pub(crate) const PLAYLIST: &str = "index.m3u8";
+
+/// What a path names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Address {
+    Multivariant,
+    Playlist(RenditionId),
+    Init(RenditionId, u32),
+    Segment(RenditionId, u64),
+    Part(RenditionId, u64, u64),
+    Text(RenditionId, u64),
+}
+
+impl Address {
+    /// Reads a path relative to the recording's base; `None` where it names nothing that could ever exist.
+    pub(crate) fn parse(path: &str) -> Option<Self> {
+        if path == MULTIVARIANT {
+            return Some(Self::Multivariant);
+        }
+        let (rendition, file) = path.split_once('/')?;
+        let rendition = RenditionId::new(rendition)?;
+        if file == PLAYLIST {
+            return Some(Self::Playlist(rendition));
+        }
+        if let Some(number) = file.strip_prefix("init-").and_then(|f| f.strip_suffix(".mp4")) {
+            return Some(Self::Init(rendition, u32::try_from(number_of(number)?).ok()?));
+        }
+        let numbered = file.strip_prefix('s')?;
+        if let Some(number) = numbered.strip_suffix(".vtt") {
+            return Some(Self::Text(rendition, number_of(number)?));
+        }
+        let numbers = numbered.strip_suffix(".m4s")?;
+        match numbers.split_once(".p") {
+            None => Some(Self::Segment(rendition, number_of(numbers)?)),
+            Some((segment, part)) => Some(Self::Part(rendition, number_of(segment)?, number_of(part)?)),
+        }
+    }
+}
+
+/// Decimal digits as we write them: no sign, no leading zero, at most 15.
+fn number_of(digits: &str) -> Option<u64> {
+    let plain = (1..=15).contains(&digits.len())
+        && digits.bytes().all(|b| b.is_ascii_digit())
+        && (digits.len() == 1 || !digits.starts_with('0'));
+    plain.then(|| digits.parse().ok()).flatten()
+}
+
+pub(crate) fn playlist(rendition: &RenditionId) -> String {
+    format!("{rendition}/{PLAYLIST}")
+}
+
+pub(crate) fn init(number: u32) -> String {
+    format!("init-{number}.mp4")
+}
+
+pub(crate) fn segment(number: u64) -> String {
+    format!("s{number}.m4s")
+}
+
+pub(crate) fn part(segment: u64, part: u64) -> String {
+    format!("s{segment}.p{part}.m4s")
+}
+
+pub(crate) fn text(number: u64) -> String {
+    format!("s{number}.vtt")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_that_is_written_is_read_back() {
+        let id = || RenditionId::new("720p").unwrap();
+        for (path, address) in [
+            (MULTIVARIANT.to_owned(), Address::Multivariant),
+            (playlist(&id()), Address::Playlist(id())),
+            (format!("720p/{}", init(3)), Address::Init(id(), 3)),
+            (format!("720p/{}", segment(12)), Address::Segment(id(), 12)),
+            (format!("720p/{}", part(12, 0)), Address::Part(id(), 12, 0)),
+            (format!("720p/{}", text(7)), Address::Text(id(), 7)),
+        ] {
+            assert_eq!(Address::parse(&path), Some(address), "{path}");
+        }
+    }
+
+    #[test]
+    fn no_path_leads_out_of_the_folder() {
+        for path in [
+            "",
+            "/",
+            "..",
+            "../main.m3u8",
+            "720p/../main.m3u8",
+            "720p",
+            "720p/",
+            "720p//index.m3u8",
+            "720p/s1.m4s/",
+            "720p/s.m4s",
+            "720p/s01.m4s",
+            "720p/s+1.m4s",
+            "720p/s-1.m4s",
+            "720p/s1.p.m4s",
+            "720p/s9999999999999999.m4s",
+            "72 0p/index.m3u8",
+            "720p/init-99999999999.mp4",
+            "720p\\index.m3u8",
+            "720p/s1.p1.p1.m4s",
+            "720p/s1.m4s\0",
+        ] {
+            assert_eq!(Address::parse(path), None, "{path:?}");
+        }
+    }
+}

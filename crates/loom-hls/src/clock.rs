@@ -1,0 +1,248 @@
+use std::time::Duration;
+
+use loom_core::MediaTime;
+
+use crate::config::PackagerConfig;
+
+/// The one list of segment boundaries that every rendition of a recording obeys.
+///
+/// The first video rendition that shows a key frame late enough defines a boundary there; the others cut at the same instant.
+/// Where there are no pictures, sound cuts at even distances. A boundary, once defined, never moves.
+#[derive(Debug)]
+pub(crate) struct SegmentClock {
+    /// A key frame this long after a boundary makes the next: a little less than the segment aimed at, so that a publisher
+    /// whose key frames come a touch early does not get segments of twice the length.
+    enough: Duration,
+    segment: Duration,
+    target: Duration,
+    wait: Option<Duration>,
+    starts: Vec<Start>,
+    /// The latest picture of any rendition: no boundary comes at or before it any more.
+    pictures: Option<MediaTime>,
+    leads: Lead,
+}
+
+/// Where a segment starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Start {
+    pub(crate) at: MediaTime,
+    pub(crate) discontinuity: bool,
+}
+
+/// Who says where segments end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lead {
+    Pictures,
+    Sound,
+}
+
+impl SegmentClock {
+    pub(crate) fn new(config: &PackagerConfig) -> Self {
+        Self {
+            enough: config.segment - config.segment / 8,
+            segment: config.segment,
+            target: config.target_duration,
+            wait: config.audio_wait,
+            starts: Vec::new(),
+            pictures: None,
+            leads: Lead::Sound,
+        }
+    }
+
+    pub(crate) fn lead(&mut self, by: Lead) {
+        self.leads = by;
+    }
+
+    pub(crate) fn started(&self) -> bool {
+        !self.starts.is_empty()
+    }
+
+    /// The newest segment's media sequence number.
+    pub(crate) fn newest(&self) -> u64 {
+        (self.starts.len() as u64).saturating_sub(1)
+    }
+
+    pub(crate) fn start(&self, segment: u64) -> Option<Start> {
+        self.starts.get(usize::try_from(segment).ok()?).copied()
+    }
+
+    /// The segment that `at` lies in.
+    pub(crate) fn segment_at(&self, at: MediaTime) -> u64 {
+        (self.starts.partition_point(|s| s.at <= at) as u64).saturating_sub(1)
+    }
+
+    /// The segment that a picture lies in: encoders round times, so a boundary takes a picture just before it.
+    pub(crate) fn segment_of_picture(&self, at: MediaTime) -> u64 {
+        self.segment_at(at + ROUNDING)
+    }
+
+    /// How many discontinuities lie at or before the start of `segment`, the first one's not counted.
+    pub(crate) fn discontinuities_to(&self, segment: u64) -> u64 {
+        self.starts
+            .iter()
+            .take(segment as usize + 1)
+            .filter(|s| s.discontinuity)
+            .count() as u64
+    }
+
+    /// Sound whose middle lies before this can be placed: no boundary will come there.
+    pub(crate) fn settled(&self) -> MediaTime {
+        let Some(last) = self.starts.last().filter(|_| self.leads == Lead::Pictures) else {
+            return MediaTime::from_nanos(i64::MAX);
+        };
+        let soonest = last.at + self.enough;
+        self.pictures.map_or(soonest, |p| p.max(soonest))
+    }
+
+    /// Whether `at` lies so far ahead of everything before it that it cannot be meant.
+    pub(crate) fn is_absurd(&self, at: MediaTime) -> bool {
+        self.starts
+            .last()
+            .is_some_and(|last| at.since(last.at) > self.target * JUMP)
+    }
+
+    /// Takes note of a picture, and defines a boundary there where it is time.
+    pub(crate) fn see_picture(&mut self, at: MediaTime, key: bool) {
+        self.begin(at);
+        if self.pictures.is_some_and(|p| at <= p) {
+            return;
+        }
+        self.pictures = Some(at);
+        self.bridge(at);
+        if key && self.elapsed(at) >= self.enough {
+            self.push(at, false);
+        }
+    }
+
+    /// Takes note of sound, and defines a boundary where it leads, or where the pictures have kept it waiting too long.
+    pub(crate) fn see_sound(&mut self, at: MediaTime) {
+        self.begin(at);
+        let length = match (self.leads, self.wait) {
+            (Lead::Sound, _) => self.segment,
+            (Lead::Pictures, Some(wait)) => (self.segment + wait).min(self.target),
+            (Lead::Pictures, None) => return,
+        };
+        while self.elapsed(at) >= length {
+            let boundary = self.starts[self.starts.len() - 1].at + length;
+            self.push(boundary, false);
+        }
+    }
+
+    /// Defines a boundary at `at` whatever the segment's length, as a change of format needs one. False where other
+    /// renditions have passed that instant already.
+    pub(crate) fn force(&mut self, at: MediaTime, discontinuity: bool) -> bool {
+        self.begin(at);
+        let passed = self.pictures.is_some_and(|p| at <= p) || self.elapsed(at) <= ROUNDING;
+        if passed {
+            return false;
+        }
+        self.bridge(at);
+        match self.starts.last_mut() {
+            Some(last) if at.since(last.at) <= ROUNDING => last.discontinuity |= discontinuity,
+            _ => self.push(at, discontinuity),
+        }
+        true
+    }
+
+    fn begin(&mut self, at: MediaTime) {
+        if self.starts.is_empty() {
+            self.push(at, false);
+        }
+    }
+
+    fn elapsed(&self, at: MediaTime) -> Duration {
+        self.starts
+            .last()
+            .map_or(Duration::ZERO, |last| at.since(last.at))
+    }
+
+    /// Lays boundaries up to `at` where no key frame made any, so that no segment is longer than the target.
+    fn bridge(&mut self, at: MediaTime) {
+        while self.elapsed(at) >= self.target {
+            let boundary = self.starts[self.starts.len() - 1].at + self.target;
+            self.push(boundary, false);
+        }
+    }
+
+    fn push(&mut self, at: MediaTime, discontinuity: bool) {
+        self.starts.push(Start { at, discontinuity });
+    }
+}
+
+/// Encoders that round to a tick of 90 kHz or to a millisecond stay within this.
+pub(crate) const ROUNDING: Duration = Duration::from_micros(1_100);
+/// A jump of more target durations than this is an error in the time, not a pause.
+const JUMP: u32 = 20_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clock() -> SegmentClock {
+        let mut clock = SegmentClock::new(&PackagerConfig::default());
+        clock.lead(Lead::Pictures);
+        clock
+    }
+
+    fn ms(at: i64) -> MediaTime {
+        MediaTime::from_millis(at)
+    }
+
+    #[test]
+    fn the_first_late_enough_key_frame_defines_a_boundary_and_a_slower_rendition_cannot() {
+        let mut clock = clock();
+        clock.see_picture(ms(0), true);
+        clock.see_picture(ms(1_000), true);
+        assert_eq!(clock.newest(), 0);
+        clock.see_picture(ms(1_990), true);
+        assert_eq!(clock.start(1).map(|s| s.at), Some(ms(1_990)));
+        clock.see_picture(ms(1_980), true);
+        assert_eq!(clock.newest(), 1);
+        assert_eq!(clock.segment_of_picture(ms(1_989)), 1);
+        assert_eq!(clock.segment_at(ms(1_989)), 0);
+    }
+
+    #[test]
+    fn without_a_key_frame_a_segment_ends_at_the_target_duration() {
+        let mut clock = clock();
+        for n in 0..200 {
+            clock.see_picture(ms(n * 40), n == 0);
+        }
+        assert_eq!(clock.start(1).map(|s| s.at), Some(ms(4_000)));
+    }
+
+    #[test]
+    fn sound_waits_for_pictures_and_then_goes_on_alone() {
+        let mut clock = clock();
+        clock.see_picture(ms(0), true);
+        clock.see_sound(ms(3_900));
+        assert_eq!((clock.newest(), clock.settled()), (0, ms(1_750)));
+        clock.see_sound(ms(4_000));
+        assert_eq!(clock.start(1).map(|s| s.at), Some(ms(4_000)));
+        clock.lead(Lead::Sound);
+        clock.see_sound(ms(8_100));
+        assert_eq!(clock.newest(), 3);
+    }
+
+    #[test]
+    fn a_long_silence_is_bridged_by_whole_segments() {
+        let mut clock = clock();
+        clock.see_picture(ms(0), true);
+        clock.see_picture(ms(60_000), true);
+        for n in 1..=clock.newest() {
+            let length = clock.start(n).unwrap().at.since(clock.start(n - 1).unwrap().at);
+            assert!(length <= Duration::from_secs(4), "{n}: {length:?}");
+        }
+        assert_eq!(clock.start(clock.newest()).map(|s| s.at), Some(ms(60_000)));
+    }
+
+    #[test]
+    fn a_change_of_format_makes_a_boundary_unless_others_have_passed_it() {
+        let mut clock = clock();
+        clock.see_picture(ms(0), true);
+        assert!(clock.force(ms(500), true));
+        clock.see_picture(ms(500), true);
+        assert!(!clock.force(ms(480), true));
+        assert_eq!(clock.discontinuities_to(1), 1);
+    }
+}

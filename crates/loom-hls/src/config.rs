@@ -1,0 +1,140 @@
+use std::time::Duration;
+
+use loom_core::{MediaKind, RenditionId, WallClock};
+
+use crate::error::HlsError;
+
+/// How a recording is cut. Checked once in [`crate::Packager::new`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackagerConfig {
+    /// The length a segment aims at. It ends at the first key frame of the leading video rendition from about here on.
+    pub segment: Duration,
+    /// `PART-TARGET` (RFC 8216bis §4.4.3.7): no part is longer, except one that holds a single longer frame.
+    pub part: Duration,
+    /// Whether parts are made and listed. Without, a playlist lists whole segments only.
+    pub low_latency: bool,
+    /// `EXT-X-TARGETDURATION` (RFC 8216bis §4.4.3.1), whole seconds, fixed for the recording's life. A segment that finds no
+    /// key frame is cut here without one.
+    pub target_duration: Duration,
+    /// Where the recording's zero lies on the wall clock, for `EXT-X-PROGRAM-DATE-TIME`. Without, none is written.
+    pub zero: Option<WallClock>,
+    /// How long, in media time past the end that a segment aims at, sound waits for the pictures to say where the
+    /// segment ends. Past it, sound ends the segment by itself. `None`: as long as it takes, as for a file.
+    pub audio_wait: Option<Duration>,
+    /// How far, in media time, a rendition may fall behind the end of a segment before it goes on without: what
+    /// it has of the segment is closed, or `EXT-X-GAP` stands for it. `None`: it is waited for, as for a file.
+    pub stall: Option<Duration>,
+}
+
+impl Default for PackagerConfig {
+    /// Live, with low latency: 2 s segments of 334 ms parts.
+    fn default() -> Self {
+        Self {
+            segment: Duration::from_secs(2),
+            part: Duration::from_millis(334),
+            low_latency: true,
+            target_duration: Duration::from_secs(4),
+            zero: None,
+            audio_wait: Some(Duration::from_secs(2)),
+            stall: Some(Duration::from_secs(6)),
+        }
+    }
+}
+
+impl PackagerConfig {
+    /// For a file, where nothing hurries: whole segments of about `segment`, none longer than `longest`, which is the
+    /// file's greatest distance between key frames if that is more than `segment`.
+    pub fn file(segment: Duration, longest: Duration) -> Self {
+        let target = segment.max(longest).min(Duration::from_secs(10));
+        Self {
+            segment: segment.min(target),
+            part: Duration::from_secs(1),
+            low_latency: false,
+            target_duration: Duration::from_secs(target.as_millis().div_ceil(1000).max(1) as u64),
+            zero: None,
+            audio_wait: None,
+            stall: None,
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), HlsError> {
+        let fail = |what: String, clause| Err(HlsError::Config { what, clause });
+        let target = self.target_duration;
+        if target.subsec_nanos() != 0 || !(1..=60).contains(&target.as_secs()) {
+            return fail(
+                format!("target duration {target:?} is not a whole number of seconds from 1 to 60"),
+                "RFC 8216bis §4.4.3.1",
+            );
+        }
+        if self.segment < Duration::from_millis(200) || self.segment > target {
+            return fail(
+                format!(
+                    "segments of {:?} do not lie between 200 ms and the target duration {target:?}",
+                    self.segment
+                ),
+                "RFC 8216bis §4.4.3.1",
+            );
+        }
+        if self.low_latency && (self.part < Duration::from_millis(50) || self.part > self.segment) {
+            return fail(
+                format!(
+                    "parts of {:?} do not lie between 50 ms and a segment, {:?}",
+                    self.part, self.segment
+                ),
+                "RFC 8216bis §4.4.3.7",
+            );
+        }
+        Ok(())
+    }
+}
+
+/// A rendition that a recording will have.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RenditionInfo {
+    /// Its name, and the folder of its files.
+    pub id: RenditionId,
+    /// What it is.
+    pub kind: RenditionKind,
+    /// Peak bit rate, bits a second: `BANDWIDTH` while live; after the end what was measured, where that is more.
+    pub bandwidth: u32,
+}
+
+/// What a rendition is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RenditionKind {
+    /// Pictures.
+    Video {
+        /// Pixels across, as planned; the format tells the truth.
+        width: u32,
+        /// Pixels down, as planned; the format tells the truth.
+        height: u32,
+        /// Pictures a second, the most there will be; 0 where unknown.
+        frame_rate: f64,
+    },
+    /// Sound.
+    Audio {
+        /// Its `NAME` to people.
+        name: String,
+        /// BCP 47, where known.
+        language: Option<String>,
+        /// Channels, as planned; the format tells the truth.
+        channels: u16,
+    },
+    /// Captions, made of the cues. At most one rendition of this kind.
+    Subtitles {
+        /// Its `NAME` to people.
+        name: String,
+        /// BCP 47.
+        language: String,
+    },
+}
+
+impl RenditionKind {
+    pub(crate) fn media(&self) -> Option<MediaKind> {
+        match self {
+            Self::Video { .. } => Some(MediaKind::Video),
+            Self::Audio { .. } => Some(MediaKind::Audio),
+            Self::Subtitles { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Every bound that keeps hostile or broken input from costing more than it should.
+
+use std::time::Duration;
+
+/// The largest single sample: above any coded picture that a level of H.264, VP9 or AV1 in use allows.
+pub const SAMPLE_BYTES: usize = 16 << 20;
+/// The most media that one rendition holds back in memory while it waits for a segment boundary.
+pub const HELD_BYTES: usize = 64 << 20;
+/// A chunk (`moof` and `mdat`) is closed once it holds this much, whatever it lasts.
+pub const CHUNK_BYTES: usize = 8 << 20;
+/// The most samples in one `moof`.
+pub const CHUNK_SAMPLES: usize = 4_096;
+/// Renditions of one recording.
+pub const RENDITIONS: usize = 32;
+/// Cues held in memory at a time; the oldest that no open segment needs are let go first.
+pub const CUES: usize = 4_096;
+/// The longest text of one cue.
+pub const CUE_BYTES: usize = 8 << 10;
+/// Recent parts' bytes that the origin keeps for each rendition; older ones are read from the store.
+pub const PART_MEMORY_BYTES: usize = 4 << 20;
+/// The longest path and the longest query the origin reads.
+pub const REQUEST_BYTES: usize = 512;
+/// The largest `moov` or `moof` the progressive writer reads.
+pub const BOX_BYTES: u64 = 16 << 20;
+/// The farthest a last audio sample is drawn out so that all renditions end together.
+pub const AUDIO_TAIL: Duration = Duration::from_secs(1);
+/// Times above this are no media times: two years.
+pub const MEDIA_TIME: Duration = Duration::from_secs(2 * 366 * 86_400);

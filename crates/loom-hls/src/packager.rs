@@ -1,0 +1,475 @@
+use std::collections::VecDeque;
+
+use loom_core::{CodecParameters, Cue, MediaKind, MediaTime, Packet, RenditionId};
+
+use crate::address;
+use crate::captions::CaptionTrack;
+use crate::clock::{Lead, SegmentClock};
+use crate::config::{PackagerConfig, RenditionInfo, RenditionKind};
+use crate::error::HlsError;
+use crate::limits;
+use crate::listing::Listing;
+use crate::multivariant::{self, Member};
+use crate::publish::{Change, HlsOutput, Publish};
+use crate::rendition::MediaTrack;
+
+/// Turns a recording's packets and cues into CMAF segments and their playlists.
+///
+/// A machine without IO: declare every rendition, hand over formats, packets and cues as they come, and take
+/// [`HlsOutput`]s from [`Self::poll_output`] after each. An error of a `handle_` method concerns that input only: it was dropped,
+/// and the recording goes on.
+#[derive(Debug)]
+pub struct Packager {
+    config: PackagerConfig,
+    clock: SegmentClock,
+    tracks: Vec<Declared>,
+    /// The end of the latest media of any rendition.
+    head: MediaTime,
+    announced: bool,
+    finished: bool,
+    out: VecDeque<HlsOutput>,
+}
+
+#[derive(Debug)]
+struct Declared {
+    info: RenditionInfo,
+    track: Track,
+}
+
+#[derive(Debug)]
+enum Track {
+    Media(Box<MediaTrack>),
+    Captions(CaptionTrack),
+}
+
+impl Packager {
+    /// A packager without renditions.
+    ///
+    /// # Errors
+    /// [`HlsError::Config`] where a value is out of range.
+    pub fn new(config: PackagerConfig) -> Result<Self, HlsError> {
+        config.check()?;
+        Ok(Self {
+            clock: SegmentClock::new(&config),
+            config,
+            tracks: Vec::new(),
+            head: MediaTime::ZERO,
+            announced: false,
+            finished: false,
+            out: VecDeque::new(),
+        })
+    }
+
+    /// The renditions declared and not dropped, in order.
+    pub fn renditions(&self) -> impl Iterator<Item = &RenditionInfo> {
+        self.tracks.iter().map(|t| &t.info)
+    }
+
+    /// Where the latest media of any rendition ends.
+    pub fn head(&self) -> MediaTime {
+        self.head
+    }
+
+    /// Takes a format: before a rendition's first packet, and again when it changes; the next packet taken is a key frame.
+    ///
+    /// # Errors
+    /// [`HlsError::Format`] where the codec cannot be carried: the rendition should then be dropped.
+    pub fn handle_format(&mut self, rendition: &RenditionId, codec: CodecParameters) -> Result<(), HlsError> {
+        self.check_running()?;
+        let at = self.position(rendition)?;
+        let Track::Media(track) = &mut self.tracks[at].track else {
+            return Err(text_has_no_packets(rendition));
+        };
+        let (audio, same) = (track.kind() == MediaKind::Audio, track.codec() == Some(&codec));
+        if audio && !same {
+            self.release_sound(at, true)?; // what was held back has the format before
+        }
+        if let Track::Media(track) = &mut self.tracks[at].track {
+            track.handle_format(codec, &mut self.out)?;
+        }
+        self.announce();
+        Ok(())
+    }
+
+    /// Takes a packet.
+    ///
+    /// # Errors
+    /// Where it cannot be placed; it was dropped.
+    pub fn handle_packet(&mut self, rendition: &RenditionId, packet: Packet) -> Result<(), HlsError> {
+        self.check_running()?;
+        let at = self.position(rendition)?;
+        let Track::Media(track) = &mut self.tracks[at].track else {
+            return Err(text_has_no_packets(rendition));
+        };
+        let refuse = |why: String, clause| HlsError::Packet {
+            rendition: rendition.clone(),
+            segment: track.segment(),
+            why,
+            clause,
+        };
+        if track.codec().is_none() {
+            return Err(refuse(
+                "no format has come before it".to_owned(),
+                "ISO/IEC 23000-19 §7.3.1",
+            ));
+        }
+        if packet.data.is_empty() || packet.data.len() > limits::SAMPLE_BYTES {
+            let why = format!(
+                "it has {} bytes; 1 to {} are taken",
+                packet.data.len(),
+                limits::SAMPLE_BYTES
+            );
+            return Err(refuse(why, "ISO/IEC 14496-12 §8.7.3"));
+        }
+        let latest = MediaTime::ZERO + limits::MEDIA_TIME;
+        if packet.pts > latest || packet.dts > latest || self.clock.is_absurd(packet.pts) {
+            return Err(refuse(
+                format!("at {} it lies too far ahead", packet.pts),
+                "RFC 8216bis §4.4.3.1",
+            ));
+        }
+        if packet.pts < MediaTime::ZERO {
+            return Ok(()); // before the recording's zero nothing is shown: an encoder's priming
+        }
+        let kind = track.kind();
+        let wants = track.wants_boundary();
+        let first = !track.started();
+        match kind {
+            MediaKind::Video => {
+                if first && !packet.key {
+                    return Ok(());
+                }
+                if let Some(discontinuity) = wants
+                    && packet.key
+                {
+                    self.clock.force(packet.pts, discontinuity);
+                }
+                self.head = self.head.max(packet.pts);
+                self.clock.see_picture(packet.pts, packet.key);
+                self.with_track(at, |track, clock, out| track.place_picture(packet, clock, out))?;
+            }
+            MediaKind::Audio => {
+                self.head = self.head.max(packet.pts);
+                if let Some(discontinuity) = wants {
+                    self.clock.force(packet.pts, discontinuity);
+                }
+                self.clock.see_sound(packet.pts);
+                let mut fits = true;
+                self.with_track(at, |track, _, _| {
+                    fits = track.hold(packet);
+                    Ok(())
+                })?;
+                if !fits {
+                    self.release_sound(at, true)?;
+                }
+            }
+        }
+        self.advance()
+    }
+
+    /// Takes a cue for the subtitle rendition; one with the id of an earlier cue replaces it. Without such a rendition it is
+    /// ignored.
+    ///
+    /// # Errors
+    /// [`HlsError::Finished`].
+    pub fn handle_cue(&mut self, cue: Cue) -> Result<(), HlsError> {
+        self.check_running()?;
+        if let Some(captions) = self.captions() {
+            captions.handle_cue(cue);
+        }
+        Ok(())
+    }
+
+    /// Every cue that begins before `to` has been handed over.
+    ///
+    /// # Errors
+    /// [`HlsError::Finished`].
+    pub fn handle_cue_watermark(&mut self, to: MediaTime) -> Result<(), HlsError> {
+        self.check_running()?;
+        if let Some(captions) = self.captions() {
+            captions.handle_watermark(to);
+        }
+        self.advance()
+    }
+
+    /// A rendition's track sends no more: the others go on without it, and `EXT-X-GAP` stands for what it lacks.
+    ///
+    /// # Errors
+    /// [`HlsError::UnknownRendition`].
+    pub fn handle_end(&mut self, rendition: &RenditionId) -> Result<(), HlsError> {
+        self.check_running()?;
+        let at = self.position(rendition)?;
+        self.release_sound(at, true)?;
+        if let Track::Media(track) = &mut self.tracks[at].track {
+            track.ended = true;
+        }
+        self.choose_lead();
+        self.advance()
+    }
+
+    /// Declares a rendition: all of them, before the first packet.
+    ///
+    /// # Errors
+    /// [`HlsError::Declaration`] for a name twice, a second subtitle rendition, too many, or one that comes too late.
+    pub fn declare(&mut self, rendition: RenditionInfo) -> Result<(), HlsError> {
+        self.check_running()?;
+        let second_text =
+            matches!(rendition.kind, RenditionKind::Subtitles { .. }) && self.captions().is_some();
+        let why = if self.tracks.iter().any(|t| t.info.id == rendition.id) {
+            Some("its name is taken")
+        } else if second_text {
+            Some("a recording has one subtitle rendition")
+        } else if self.tracks.len() >= limits::RENDITIONS {
+            Some("there are too many")
+        } else if self.announced {
+            Some("the multivariant playlist is out, and may not change")
+        } else {
+            None
+        };
+        if let Some(why) = why {
+            return Err(HlsError::Declaration {
+                rendition: rendition.id,
+                why: why.to_owned(),
+            });
+        }
+        let media = rendition.kind.media();
+        let listing = Listing::new(
+            rendition.id.clone(),
+            &self.config,
+            media.is_some() && self.config.low_latency,
+        );
+        self.tracks.push(Declared {
+            track: match media {
+                Some(kind) => Track::Media(Box::new(MediaTrack::new(listing, kind, &self.config))),
+                None => Track::Captions(CaptionTrack::new(listing)),
+            },
+            info: rendition,
+        });
+        self.choose_lead();
+        Ok(())
+    }
+
+    /// Takes a rendition back that was planned but never came. One that has been announced ends instead, as by
+    /// [`Self::handle_end`].
+    ///
+    /// # Errors
+    /// [`HlsError::UnknownRendition`].
+    pub fn drop_rendition(&mut self, rendition: &RenditionId) -> Result<(), HlsError> {
+        self.check_running()?;
+        let at = self.position(rendition)?;
+        if self.announced {
+            return self.handle_end(rendition);
+        }
+        self.tracks.remove(at);
+        self.choose_lead();
+        self.announce();
+        self.advance()
+    }
+
+    /// Ends the recording: everything held back is placed, every rendition ends at the same instant, and the playlists are
+    /// stored complete. Renditions that never had a format are left out.
+    ///
+    /// # Errors
+    /// The first thing that went wrong; everything else was finished nevertheless.
+    pub fn finish(&mut self) -> Result<(), HlsError> {
+        self.check_running()?;
+        let mut first = Ok(());
+        let mut note = |done: Result<(), HlsError>| {
+            if first.is_ok() {
+                first = done;
+            }
+        };
+        self.tracks.retain(|t| match &t.track {
+            Track::Media(track) => track.codec().is_some() && (track.started() || !track.held.is_empty()),
+            Track::Captions(_) => true,
+        });
+        self.choose_lead();
+        for at in 0..self.tracks.len() {
+            note(self.release_sound(at, true));
+        }
+        self.finished = true;
+        let end = self
+            .tracks
+            .iter()
+            .filter_map(|t| t.media()?.natural_end())
+            .max()
+            .unwrap_or(self.head);
+        let clock = &self.clock;
+        let out = &mut self.out;
+        for declared in &mut self.tracks {
+            match &mut declared.track {
+                Track::Media(track) => note(track.finish(end, clock, out)),
+                Track::Captions(captions) => {
+                    captions.finish(clock, end, out);
+                    captions.listing.finish(out);
+                }
+            }
+        }
+        self.head = self.head.max(end);
+        self.store_multivariant();
+        self.out.push_back(HlsOutput::Publish(Publish {
+            rendition: None,
+            change: Change::End,
+        }));
+        first
+    }
+
+    /// The next thing to do; `None` until more is handed over.
+    pub fn poll_output(&mut self) -> Option<HlsOutput> {
+        self.out.pop_front()
+    }
+
+    /// After any input: places sound that can be placed, goes on without what is too late, publishes captions.
+    fn advance(&mut self) -> Result<(), HlsError> {
+        let mut first = Ok(());
+        for at in 0..self.tracks.len() {
+            let released = self.release_sound(at, false);
+            if first.is_ok() {
+                first = released;
+            }
+        }
+        let (head, stall, live) = (self.head, self.config.stall, self.config.stall.is_some());
+        let clock = &self.clock;
+        let out = &mut self.out;
+        for declared in &mut self.tracks {
+            match &mut declared.track {
+                Track::Media(track) => {
+                    let patience = if track.ended {
+                        Some(Default::default())
+                    } else {
+                        stall
+                    };
+                    while let Some(patience) = patience.filter(|_| live || track.ended) {
+                        match track.give_up(head - patience, clock, out) {
+                            Ok(true) => {}
+                            Ok(false) => break,
+                            Err(why) => {
+                                first = first.and(Err(why));
+                                break;
+                            }
+                        }
+                    }
+                }
+                Track::Captions(captions) => captions.advance(clock, out),
+            }
+        }
+        first
+    }
+
+    /// Places the sound that a rendition holds back, as far as the clock is settled, or all of it.
+    fn release_sound(&mut self, at: usize, all: bool) -> Result<(), HlsError> {
+        let settled = (!all).then(|| self.clock.settled());
+        let mut first = Ok(());
+        self.with_track(at, |track, clock, out| {
+            while let Some((packet, middle)) = track.release(settled) {
+                let placed = track.place_sound(packet, clock.segment_at(middle), clock, out);
+                if first.is_ok() {
+                    first = placed;
+                }
+            }
+            Ok(())
+        })?;
+        first
+    }
+
+    /// Publishes the multivariant playlist once every rendition's format is known.
+    fn announce(&mut self) {
+        let known = self
+            .tracks
+            .iter()
+            .all(|t| t.media().is_none_or(|track| track.codec().is_some()));
+        if !self.announced && known && self.tracks.iter().any(|t| t.media().is_some()) {
+            self.announced = true;
+            self.store_multivariant();
+        }
+    }
+
+    fn store_multivariant(&mut self) {
+        let members: Vec<Member<'_>> = self
+            .tracks
+            .iter()
+            .map(|t| Member {
+                info: &t.info,
+                codec: t.media().and_then(MediaTrack::codec),
+                measured: t.media().filter(|_| self.finished).map(|track| track.measured),
+            })
+            .collect();
+        let independent = self.finished
+            && self
+                .tracks
+                .iter()
+                .all(|t| t.media().is_none_or(|m| m.listing.independent));
+        let text = bytes::Bytes::from(multivariant::write(&members, independent));
+        self.announced = true;
+        self.out.push_back(HlsOutput::Store {
+            key: address::MULTIVARIANT.to_owned(),
+            data: text.clone(),
+        });
+        self.out.push_back(HlsOutput::Publish(Publish {
+            rendition: None,
+            change: Change::Multivariant(text),
+        }));
+    }
+
+    fn choose_lead(&mut self) {
+        let pictures = self
+            .tracks
+            .iter()
+            .filter_map(Declared::media)
+            .any(|t| t.kind() == MediaKind::Video && !t.ended);
+        self.clock
+            .lead(if pictures { Lead::Pictures } else { Lead::Sound });
+    }
+
+    fn with_track(
+        &mut self,
+        at: usize,
+        act: impl FnOnce(&mut MediaTrack, &SegmentClock, &mut VecDeque<HlsOutput>) -> Result<(), HlsError>,
+    ) -> Result<(), HlsError> {
+        match &mut self.tracks[at].track {
+            Track::Media(track) => act(track, &self.clock, &mut self.out),
+            Track::Captions(_) => Ok(()),
+        }
+    }
+
+    fn captions(&mut self) -> Option<&mut CaptionTrack> {
+        self.tracks.iter_mut().find_map(|t| match &mut t.track {
+            Track::Captions(captions) => Some(captions),
+            Track::Media(_) => None,
+        })
+    }
+
+    fn position(&self, rendition: &RenditionId) -> Result<usize, HlsError> {
+        self.tracks
+            .iter()
+            .position(|t| t.info.id == *rendition)
+            .ok_or_else(|| HlsError::UnknownRendition {
+                rendition: rendition.clone(),
+            })
+    }
+
+    fn check_running(&self) -> Result<(), HlsError> {
+        if self.finished {
+            Err(HlsError::Finished)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Declared {
+    fn media(&self) -> Option<&MediaTrack> {
+        match &self.track {
+            Track::Media(track) => Some(track),
+            Track::Captions(_) => None,
+        }
+    }
+}
+
+fn text_has_no_packets(rendition: &RenditionId) -> HlsError {
+    HlsError::Format {
+        rendition: rendition.clone(),
+        why: "a subtitle rendition is made of cues, not of packets".to_owned(),
+        clause: "RFC 8216bis §3.1.4",
+    }
+}

@@ -1,0 +1,211 @@
+//! Media playlists (RFC 8216bis §4.4.3, §4.4.4), written by hand: every line is put down in one place.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// What a media playlist says of itself; it never changes.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PlaylistHead {
+    pub(crate) target_duration: Duration,
+    /// `PART-TARGET`, where parts are made.
+    pub(crate) part_target: Option<Duration>,
+    /// Whether a server can hold a request for it until it has changed.
+    pub(crate) blocking: bool,
+    pub(crate) first_segment: u64,
+    pub(crate) discontinuity_sequence: u64,
+}
+
+/// Whether a playlist still grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PlaylistState {
+    /// It grows at its end.
+    Growing,
+    /// It grew, and is now complete.
+    Ended,
+    /// It is written anew as a complete one.
+    Whole,
+}
+
+/// What stands before a segment's parts and URI.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Opening {
+    pub(crate) discontinuity: bool,
+    /// The init segment's URI, where it is another than the segment's before.
+    pub(crate) map: Option<Arc<str>>,
+    pub(crate) date: Option<SystemTime>,
+}
+
+/// One `EXT-X-PART`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PartEntry {
+    pub(crate) uri: String,
+    pub(crate) duration: Seconds,
+    pub(crate) independent: bool,
+    pub(crate) gap: bool,
+}
+
+/// One segment's `EXTINF` and URI.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SegmentEntry {
+    pub(crate) uri: String,
+    pub(crate) duration: Seconds,
+    pub(crate) gap: bool,
+}
+
+/// A duration as playlists carry it: microseconds, rounded down, so that a part of exactly `PART-TARGET` is not above it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Seconds(u64);
+
+impl Seconds {
+    pub(crate) fn from_ticks(ticks: u64, hz: u32) -> Self {
+        Self((u128::from(ticks) * 1_000_000 / u128::from(hz)) as u64)
+    }
+
+    pub(crate) fn duration(self) -> Duration {
+        Duration::from_micros(self.0)
+    }
+}
+
+impl From<Duration> for Seconds {
+    fn from(it: Duration) -> Self {
+        Self(it.as_micros() as u64)
+    }
+}
+
+impl std::fmt::Display for Seconds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{:06}", self.0 / 1_000_000, self.0 % 1_000_000)
+    }
+}
+
+pub(crate) fn write_head(out: &mut String, head: &PlaylistHead, state: PlaylistState, independent: bool) {
+    // 9 is the version of EXT-X-SKIP; EXT-X-GAP needs 8, EXT-X-MAP 6 (RFC 8216bis §8)
+    out.push_str("#EXTM3U\n#EXT-X-VERSION:9\n");
+    let _ = writeln!(out, "#EXT-X-TARGETDURATION:{}", head.target_duration.as_secs());
+    let live = state == PlaylistState::Growing;
+    if live && head.blocking {
+        out.push_str("#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES");
+        if let Some(part) = head.part_target {
+            // §4.4.3.8: at least twice, should be at least three times PART-TARGET
+            let _ = write!(out, ",PART-HOLD-BACK={}", Seconds::from(part * 3));
+        }
+        let _ = writeln!(out, ",HOLD-BACK={}", Seconds::from(head.target_duration * 3));
+    }
+    if let Some(part) = head.part_target.filter(|_| live) {
+        let _ = writeln!(out, "#EXT-X-PART-INF:PART-TARGET={}", Seconds::from(part));
+    }
+    let _ = writeln!(out, "#EXT-X-MEDIA-SEQUENCE:{}", head.first_segment);
+    if head.discontinuity_sequence > 0 {
+        let _ = writeln!(
+            out,
+            "#EXT-X-DISCONTINUITY-SEQUENCE:{}",
+            head.discontinuity_sequence
+        );
+    }
+    out.push_str(match state {
+        PlaylistState::Whole => "#EXT-X-PLAYLIST-TYPE:VOD\n",
+        _ => "#EXT-X-PLAYLIST-TYPE:EVENT\n",
+    });
+    if independent {
+        out.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
+    }
+}
+
+pub(crate) fn write_opening(out: &mut String, opening: &Opening) {
+    if opening.discontinuity {
+        out.push_str("#EXT-X-DISCONTINUITY\n");
+    }
+    if let Some(map) = &opening.map {
+        let _ = writeln!(out, "#EXT-X-MAP:URI=\"{map}\"");
+    }
+    if let Some(date) = opening.date {
+        out.push_str("#EXT-X-PROGRAM-DATE-TIME:");
+        write_date(out, date);
+        out.push('\n');
+    }
+}
+
+pub(crate) fn write_part(out: &mut String, part: &PartEntry) {
+    let _ = write!(out, "#EXT-X-PART:DURATION={},URI=\"{}\"", part.duration, part.uri);
+    if part.independent {
+        out.push_str(",INDEPENDENT=YES");
+    }
+    if part.gap {
+        out.push_str(",GAP=YES");
+    }
+    out.push('\n');
+}
+
+pub(crate) fn write_preload_hint(out: &mut String, uri: &str) {
+    let _ = writeln!(out, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{uri}\"");
+}
+
+pub(crate) fn write_segment(out: &mut String, segment: &SegmentEntry) {
+    if segment.gap {
+        out.push_str("#EXT-X-GAP\n");
+    }
+    let _ = writeln!(out, "#EXTINF:{},\n{}", segment.duration, segment.uri);
+}
+
+pub(crate) const ENDLIST: &str = "#EXT-X-ENDLIST\n";
+
+/// `YYYY-MM-DDThh:mm:ss.mmmZ` (ISO 8601, as RFC 8216bis §4.4.4.6 wants it), from the proleptic Gregorian calendar.
+pub(crate) fn write_date(out: &mut String, at: SystemTime) {
+    let millis = match at.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => after.as_millis() as i64,
+        Err(before) => -(before.duration().as_millis() as i64),
+    };
+    let (days, of_day) = (millis.div_euclid(86_400_000), millis.rem_euclid(86_400_000));
+    // years counted from March of the year 0, so that the leap day is the year's last
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    let year = era * 400 + year_of_era + i64::from(month <= 2);
+    let (s, ms) = (of_day / 1000, of_day % 1000);
+    let _ = write!(
+        out,
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{ms:03}Z",
+        s / 3600,
+        s / 60 % 60,
+        s % 60
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_is_written_as_iso_8601() {
+        for (millis, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (1_795_365_125_042, "2026-11-22T16:32:05.042Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+        ] {
+            let mut out = String::new();
+            write_date(&mut out, SystemTime::UNIX_EPOCH + Duration::from_millis(millis));
+            assert_eq!(out, text);
+        }
+        let mut out = String::new();
+        write_date(&mut out, SystemTime::UNIX_EPOCH - Duration::from_millis(1));
+        assert_eq!(out, "1969-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn seconds_are_rounded_down_to_microseconds() {
+        assert_eq!(Seconds::from_ticks(30_000, 90_000).to_string(), "0.333333");
+        assert_eq!(Seconds::from_ticks(30_060, 90_000).to_string(), "0.334000");
+    }
+}

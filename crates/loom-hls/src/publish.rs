@@ -1,0 +1,100 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use loom_core::RenditionId;
+
+use crate::playlist::{Opening, PartEntry, PlaylistHead, SegmentEntry};
+
+/// What a [`crate::Packager`] asks for, to be done in order: what is stored before a `Publish` must be on disk before the
+/// `Publish` is handed to the [`crate::Origin`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum HlsOutput {
+    /// Write this file whole, replacing what may be there.
+    Store {
+        /// Its path in the recording's folder: at most one folder deep, of `a-z 0-9 - _ .` only.
+        key: String,
+        /// Its content.
+        data: Bytes,
+    },
+    /// Write behind what the file holds.
+    Append {
+        /// Its path.
+        key: String,
+        /// What is added.
+        data: Bytes,
+    },
+    /// Make what was stored visible to viewers.
+    Publish(Publish),
+}
+
+/// A change of what viewers see, for [`crate::Origin::handle_publish`].
+#[derive(Debug, Clone)]
+pub struct Publish {
+    pub(crate) rendition: Option<RenditionId>,
+    pub(crate) change: Change,
+}
+
+impl Publish {
+    /// The rendition that it changes; `None` for the multivariant playlist.
+    pub fn rendition(&self) -> Option<&RenditionId> {
+        self.rendition.as_ref()
+    }
+
+    /// What kind of change it is.
+    pub fn kind(&self) -> PublishKind {
+        match &self.change {
+            Change::Multivariant(_) => PublishKind::Multivariant,
+            Change::Init { .. } | Change::Begin { .. } => PublishKind::Init,
+            Change::Part { .. } => PublishKind::Part,
+            Change::Segment { .. } => PublishKind::Segment,
+            Change::End => PublishKind::End,
+        }
+    }
+}
+
+/// What kind of change a [`Publish`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PublishKind {
+    /// The multivariant playlist is there, or is complete.
+    Multivariant,
+    /// An init segment is there, or a playlist begins.
+    Init,
+    /// A part is listed.
+    Part,
+    /// A segment is listed.
+    Segment,
+    /// The rendition is complete.
+    End,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Change {
+    Multivariant(Bytes),
+    Init {
+        number: u32,
+        data: Bytes,
+    },
+    Begin {
+        head: PlaylistHead,
+    },
+    Part {
+        segment: u64,
+        /// With the segment's first part.
+        opening: Option<Opening>,
+        entry: PartEntry,
+        key: Arc<str>,
+        offset: u64,
+        data: Bytes,
+    },
+    Segment {
+        segment: u64,
+        /// Where the segment had no part.
+        opening: Option<Opening>,
+        entry: SegmentEntry,
+        /// Whether every segment up to here can be decoded by itself.
+        independent: bool,
+    },
+    End,
+}

@@ -1,0 +1,768 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use loom_core::{CodecParameters, MediaKind, MediaTime, Packet, RenditionId, Timescale};
+
+use crate::address;
+use crate::clock::SegmentClock;
+use crate::cmaf::{self, Sample};
+use crate::config::PackagerConfig;
+use crate::error::HlsError;
+use crate::limits;
+use crate::listing::Listing;
+use crate::playlist::{Opening, PartEntry, Seconds, SegmentEntry};
+use crate::publish::{Change, HlsOutput};
+
+/// One rendition of pictures or sound: packets become samples, samples chunks, chunks parts and segments.
+///
+/// A sample's length is known when the next one comes, so one sample is always held back.
+#[derive(Debug)]
+pub(crate) struct MediaTrack {
+    pub(crate) listing: Listing,
+    kind: MediaKind,
+    part: Option<Duration>,
+    target: Duration,
+    codec: Option<CodecParameters>,
+    scale: Timescale,
+    init: Arc<str>,
+    inits: u32,
+    /// The next sample must open a segment, because the format is new.
+    fresh: bool,
+    /// The new format differs so much from the one before that a discontinuity is called for (RFC 8216bis §4.4.4.3: other
+    /// encoding parameters).
+    differs: bool,
+    /// Added to decode times so that the first picture is shown at its decode time.
+    shift: Option<i64>,
+    /// Sound that waits for a boundary to be settled.
+    pub(crate) held: VecDeque<Packet>,
+    held_bytes: usize,
+    pending: Option<Pending>,
+    open: Option<OpenSegment>,
+    /// The segment to open next, once one has been opened.
+    next: Option<u64>,
+    /// Where the listed timeline ends, ticks.
+    end: u64,
+    samples: Vec<Sample>,
+    sample_bytes: usize,
+    /// How long the last sample was, ticks.
+    length: Option<u64>,
+    sequence: u32,
+    /// No more packets come.
+    pub(crate) ended: bool,
+    pub(crate) measured: Measured,
+}
+
+/// A sample whose length is not known yet.
+#[derive(Debug)]
+struct Pending {
+    sample: Sample,
+    /// What the packet said of its length, ticks.
+    told: Option<u64>,
+}
+
+#[derive(Debug)]
+struct OpenSegment {
+    number: u64,
+    /// Where it starts on the listed timeline, ticks.
+    start: u64,
+    /// Said with its first part, or with the segment.
+    opening: Option<Opening>,
+    journal: Opening,
+    key: Arc<str>,
+    /// Bytes stored so far.
+    bytes: u64,
+    /// Not yet stored.
+    buffer: Vec<u8>,
+    part_start: u64,
+    parts: u64,
+    key_in_part: bool,
+}
+
+/// Bit rates as they were.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Measured {
+    /// Of the segment with the highest, bits a second.
+    pub(crate) peak: f64,
+    pub(crate) bytes: u64,
+    pub(crate) seconds: f64,
+}
+
+impl MediaTrack {
+    pub(crate) fn new(listing: Listing, kind: MediaKind, config: &PackagerConfig) -> Self {
+        Self {
+            listing,
+            kind,
+            part: config.low_latency.then_some(config.part),
+            target: config.target_duration,
+            codec: None,
+            scale: Timescale::VIDEO,
+            init: Arc::from(""),
+            inits: 0,
+            fresh: false,
+            differs: false,
+            shift: None,
+            held: VecDeque::new(),
+            held_bytes: 0,
+            pending: None,
+            open: None,
+            next: None,
+            end: 0,
+            samples: Vec::new(),
+            sample_bytes: 0,
+            length: None,
+            sequence: 0,
+            ended: false,
+            measured: Measured::default(),
+        }
+    }
+
+    pub(crate) fn id(&self) -> &RenditionId {
+        self.listing.id()
+    }
+
+    pub(crate) fn kind(&self) -> MediaKind {
+        self.kind
+    }
+
+    pub(crate) fn codec(&self) -> Option<&CodecParameters> {
+        self.codec.as_ref()
+    }
+
+    /// The segment that is being made, or comes next.
+    pub(crate) fn segment(&self) -> u64 {
+        self.open.as_ref().map(|o| o.number).or(self.next).unwrap_or(0)
+    }
+
+    /// Whether any sample has come.
+    pub(crate) fn started(&self) -> bool {
+        self.open.is_some() || self.next.is_some()
+    }
+
+    /// Whether the next packet must open a segment though one is open, and if so, whether with a discontinuity.
+    pub(crate) fn wants_boundary(&self) -> Option<bool> {
+        (self.fresh && self.open.is_some()).then_some(self.differs)
+    }
+
+    /// Where its media ends as far as is known, the held packets aside.
+    pub(crate) fn natural_end(&self) -> Option<MediaTime> {
+        let end = match &self.pending {
+            Some(pending) => pending.sample.dts + self.guess(pending),
+            None if self.started() => self.end,
+            None => return None,
+        };
+        Some(self.time(end))
+    }
+
+    /// Takes a format; the same one again changes nothing.
+    pub(crate) fn handle_format(
+        &mut self,
+        codec: CodecParameters,
+        out: &mut VecDeque<HlsOutput>,
+    ) -> Result<(), HlsError> {
+        if codec.kind() != self.kind {
+            return Err(HlsError::Format {
+                rendition: self.id().clone(),
+                why: format!(
+                    "was declared as {:?} and is given a format of {:?}",
+                    self.kind,
+                    codec.kind()
+                ),
+                clause: "RFC 8216bis §4.4.6.1",
+            });
+        }
+        if self.codec.as_ref() == Some(&codec) {
+            return Ok(());
+        }
+        let data = cmaf::write_init(self.id(), &codec)?;
+        let differs = self
+            .codec
+            .as_ref()
+            .is_some_and(|before| shape(before) != shape(&codec));
+        let scale = codec.timescale();
+        if self.started() && scale != self.scale {
+            return Err(HlsError::Format {
+                rendition: self.id().clone(),
+                why: format!(
+                    "the timescale changes from {} to {} in mid-recording",
+                    self.scale.hz(),
+                    scale.hz()
+                ),
+                clause: "RFC 8216bis §6.2.1",
+            });
+        }
+        self.scale = scale;
+        let file = address::init(self.inits);
+        out.push_back(HlsOutput::Store {
+            key: format!("{}/{file}", self.id()),
+            data: data.clone(),
+        });
+        self.listing.publish(
+            Change::Init {
+                number: self.inits,
+                data,
+            },
+            out,
+        );
+        self.init = file.into();
+        self.inits += 1;
+        self.fresh = true;
+        self.differs |= differs;
+        self.codec = Some(codec);
+        Ok(())
+    }
+
+    /// Keeps sound back until [`Self::release`]. False where no more fits.
+    pub(crate) fn hold(&mut self, packet: Packet) -> bool {
+        self.held_bytes += packet.data.len();
+        self.held.push_back(packet);
+        self.held_bytes <= limits::HELD_BYTES
+    }
+
+    /// The next held packet, if it lies before `settled`, whatever it lies in where `settled` is `None`.
+    pub(crate) fn release(&mut self, settled: Option<MediaTime>) -> Option<(Packet, MediaTime)> {
+        let front = self.held.front()?;
+        let middle = front.pts + front.duration.unwrap_or_default() / 2;
+        if settled.is_some_and(|settled| middle >= settled) {
+            return None;
+        }
+        let packet = self.held.pop_front()?;
+        self.held_bytes -= packet.data.len();
+        Some((packet, middle))
+    }
+
+    /// Places a picture; `number` is the segment that the clock puts it in.
+    pub(crate) fn place_picture(
+        &mut self,
+        packet: Packet,
+        clock: &SegmentClock,
+        out: &mut VecDeque<HlsOutput>,
+    ) -> Result<(), HlsError> {
+        let mut number = clock.segment_of_picture(packet.pts);
+        if self.open.is_none() || self.fresh {
+            // a rendition begins, begins again after a gap, or changes its format: with a key frame (RFC 8216bis §4.4.2.1)
+            let opens = self.open.as_ref().is_none_or(|open| number > open.number);
+            if !packet.key || !opens || self.next.is_some_and(|next| number < next) {
+                return Ok(());
+            }
+        } else if let Some(open) = &self.open
+            && number > open.number
+            && !packet.key
+        {
+            // a boundary without a key frame: wait for one, as long as the target duration and the next boundary allow
+            let start = self.time(open.start);
+            if number == open.number + 1 && packet.pts.since(start) < self.target {
+                number = open.number;
+            }
+        }
+        let dts = packet.dts.ticks(self.scale);
+        let pts = packet.pts.ticks(self.scale);
+        let shift = *self.shift.get_or_insert(pts - dts);
+        self.place(packet, pts, dts + shift, number, clock, out)
+    }
+
+    /// Places sound into the segment `number`.
+    pub(crate) fn place_sound(
+        &mut self,
+        packet: Packet,
+        number: u64,
+        clock: &SegmentClock,
+        out: &mut VecDeque<HlsOutput>,
+    ) -> Result<(), HlsError> {
+        if self.fresh && self.open.as_ref().is_some_and(|open| number <= open.number) {
+            return Ok(());
+        }
+        let pts = packet.pts.ticks(self.scale);
+        self.place(packet, pts, pts, number, clock, out)
+    }
+
+    fn place(
+        &mut self,
+        packet: Packet,
+        pts: i64,
+        dts: i64,
+        number: u64,
+        clock: &SegmentClock,
+        out: &mut VecDeque<HlsOutput>,
+    ) -> Result<(), HlsError> {
+        let number = number.max(self.segment());
+        let drop = |why: String, clause| HlsError::Packet {
+            rendition: self.id().clone(),
+            segment: number,
+            why,
+            clause,
+        };
+        // decode times only ever climb (ISO/IEC 14496-12 §8.6.1.2): one that does not is put a tick behind the last
+        let floor = match &self.pending {
+            Some(pending) => pending.sample.dts as i64 + 1,
+            None => self.end as i64,
+        };
+        let slack = i64::from(self.scale.hz());
+        if dts < floor - slack || self.kind == MediaKind::Audio && self.pending.is_some() && dts < floor {
+            let at = MediaTime::from_ticks(dts, self.scale);
+            return Err(drop(
+                format!("at {at} it lies before what is already listed"),
+                "RFC 8216bis §6.2.1",
+            ));
+        }
+        let dts = dts.max(floor);
+        let (Ok(tick), Ok(offset)) = (u64::try_from(dts), i32::try_from(pts - dts)) else {
+            return Err(drop(
+                format!("its times of {pts} and {dts} ticks are out of range"),
+                "ISO/IEC 14496-12 §8.8.12",
+            ));
+        };
+        let told = packet.duration.map(|d| {
+            MediaTime::from_nanos(d.as_nanos().min(i64::MAX as u128) as i64).ticks(self.scale) as u64
+        });
+        let next = Pending {
+            sample: Sample {
+                dts: tick,
+                duration: 0,
+                offset,
+                key: packet.key || self.kind == MediaKind::Audio,
+                data: packet.data,
+            },
+            told,
+        };
+        let crosses = self.open.as_ref().is_none_or(|open| number > open.number);
+        self.settle(tick, number, clock, out)?;
+        if crosses {
+            self.listing.independent &= next.sample.key;
+            self.cross(number, tick, clock, out)?;
+        } else if tick > self.end {
+            self.gap_in_segment(tick, out)?;
+        }
+        self.pending = Some(next);
+        Ok(())
+    }
+
+    /// Gives the held-back sample its length, now that the next one's decode time is known.
+    fn settle(
+        &mut self,
+        next: u64,
+        number: u64,
+        clock: &SegmentClock,
+        out: &mut VecDeque<HlsOutput>,
+    ) -> Result<(), HlsError> {
+        let Some(mut before) = self.pending.take() else {
+            return Ok(());
+        };
+        let reach = next - before.sample.dts;
+        let length = match self.kind {
+            MediaKind::Video => {
+                let open = self.open.as_ref();
+                let start = open.map_or(0, |open| open.start);
+                let most = self.ticks(self.target) + u64::from(self.scale.hz()) * 499 / 1000;
+                // a picture is shown until the next; where that would draw its segment out beyond what may be listed, until
+                // the segment's end (RFC 8216bis §4.4.3.1)
+                match open.filter(|open| number > open.number + 1 || next > start + most) {
+                    Some(open) => {
+                        let end = self
+                            .boundary(clock, open.number + 1)
+                            .filter(|_| number > open.number);
+                        let end = end.unwrap_or(next).max(before.sample.dts + self.guess(&before));
+                        reach.min(end - before.sample.dts)
+                    }
+                    None => reach,
+                }
+            }
+            // small steps are drift being corrected, larger ones a loss: then the sample keeps its own length, and what
+            // follows begins where it truly does
+            MediaKind::Audio => match before.told {
+                Some(told) if reach > told + (told / 2).max(self.ticks(DRIFT)) => told,
+                _ => reach,
+            },
+        };
+        before.sample.duration = length.clamp(1, u64::from(u32::MAX)) as u32;
+        self.push(before.sample, out)
+    }
+
+    fn push(&mut self, sample: Sample, out: &mut VecDeque<HlsOutput>) -> Result<(), HlsError> {
+        let Some(open) = &self.open else { return Ok(()) };
+        let end = sample.dts + u64::from(sample.duration);
+        let target = self.part.map(|part| self.ticks_down(part));
+        if let Some(target) = target
+            && end > open.part_start + target
+        {
+            self.close_part(sample.dts, out)?;
+        }
+        let length = u64::from(sample.duration);
+        self.length = Some(length);
+        self.sample_bytes += sample.data.len();
+        if let Some(open) = &mut self.open {
+            open.key_in_part |= sample.key;
+        }
+        self.samples.push(sample);
+        self.end = end;
+        let part_start = self.open.as_ref().map_or(end, |open| open.part_start);
+        // as soon as no other like it fits, rather than when the next has come
+        let full = target.is_some_and(|target| {
+            let held = end - part_start;
+            held + length > target && held * 100 >= target * 85
+        });
+        if full {
+            self.close_part(end, out)?;
+        } else if self.sample_bytes >= limits::CHUNK_BYTES || self.samples.len() >= limits::CHUNK_SAMPLES {
+            self.close_chunk()?;
+            if self.part.is_none() {
+                self.store(out);
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the open segment and opens `number`, whose first sample lies at `tick`; what lies between are gaps.
+    fn cross(
+        &mut self,
+        number: u64,
+        tick: u64,
+        clock: &SegmentClock,
+        out: &mut VecDeque<HlsOutput>,
+    ) -> Result<(), HlsError> {
+        if self.open.is_some() {
+            let next = self.segment() + 1;
+            let mut end = self.end;
+            if tick > end {
+                end = self.boundary(clock, next).unwrap_or(tick).clamp(end, tick);
+            }
+            self.close_segment(end, out)?;
+        }
+        while let Some(gap) = self.next.filter(|next| *next < number) {
+            let end = self
+                .boundary(clock, gap + 1)
+                .unwrap_or(tick)
+                .clamp(self.end, tick);
+            self.list_gap(gap, end, clock, out);
+        }
+        if self.next.is_none() {
+            self.end = tick;
+            self.listing.begin(number, clock.discontinuities_to(number), out);
+        }
+        self.open_segment(number, clock);
+        self.gap_in_segment(tick, out)
+    }
+
+    fn open_segment(&mut self, number: u64, clock: &SegmentClock) {
+        let opening = self.opening(number, clock);
+        self.fresh = false;
+        self.differs = false;
+        let mut buffer = Vec::with_capacity(64);
+        // cannot fail: it only fills memory
+        let _ = cmaf::styp(&mut buffer);
+        self.open = Some(OpenSegment {
+            number,
+            start: self.end,
+            opening: Some(opening.clone()),
+            journal: opening,
+            key: format!("{}/{}", self.id(), address::segment(number)).into(),
+            bytes: 0,
+            buffer,
+            part_start: self.end,
+            parts: 0,
+            key_in_part: false,
+        });
+        self.next = Some(number + 1);
+    }
+
+    fn opening(&self, number: u64, clock: &SegmentClock) -> Opening {
+        Opening {
+            discontinuity: self.next.is_some() && clock.start(number).is_some_and(|s| s.discontinuity),
+            map: self.fresh.then(|| self.init.clone()),
+            date: self.listing.date(self.time(self.end)),
+        }
+    }
+
+    /// A loss within a segment: the listed timeline goes on through it.
+    fn gap_in_segment(&mut self, tick: u64, out: &mut VecDeque<HlsOutput>) -> Result<(), HlsError> {
+        if tick <= self.end || self.open.is_none() {
+            return Ok(());
+        }
+        let Some(part) = self.part else {
+            self.close_chunk()?;
+            self.end = tick;
+            return Ok(());
+        };
+        let target = self.ticks_down(part);
+        let begun = !self.samples.is_empty()
+            || self
+                .open
+                .as_ref()
+                .is_some_and(|open| open.buffer.len() > STYP_BYTES);
+        let fits = begun
+            && self
+                .open
+                .as_ref()
+                .is_some_and(|open| tick < open.part_start + target);
+        if fits {
+            // the part goes on behind the gap, in a chunk of its own
+            self.close_chunk()?;
+            self.end = tick;
+            return Ok(());
+        }
+        self.close_part(self.end, out)?;
+        while self.end < tick {
+            let end = (self.end + target).min(tick);
+            if let Some(open) = &mut self.open {
+                let entry = PartEntry {
+                    uri: address::part(open.number, open.parts),
+                    duration: Seconds::from_ticks(end - self.end, self.scale.hz()),
+                    independent: false,
+                    gap: true,
+                };
+                let change = Change::Part {
+                    segment: open.number,
+                    opening: open.opening.take(),
+                    entry,
+                    key: open.key.clone(),
+                    offset: open.bytes,
+                    data: Bytes::new(),
+                };
+                open.parts += 1;
+                open.part_start = end;
+                self.listing.publish(change, out);
+            }
+            self.end = end;
+        }
+        Ok(())
+    }
+
+    /// Turns the samples into a chunk behind what the segment's buffer holds.
+    fn close_chunk(&mut self) -> Result<(), HlsError> {
+        if self.samples.is_empty() {
+            return Ok(());
+        }
+        let Some(open) = &mut self.open else { return Ok(()) };
+        self.sequence = self.sequence.wrapping_add(1);
+        let video = self.kind == MediaKind::Video;
+        let written = cmaf::write_chunk(&mut open.buffer, self.sequence, video, &self.samples);
+        self.samples.clear();
+        self.sample_bytes = 0;
+        written.map_err(|source| HlsError::Boxes {
+            rendition: self.listing.id().clone(),
+            segment: open.number,
+            source: Box::new(source),
+        })
+    }
+
+    /// Stores what the segment's buffer holds; gives it, and where in the segment it begins.
+    fn store(&mut self, out: &mut VecDeque<HlsOutput>) -> Option<(u64, Bytes)> {
+        let open = self.open.as_mut().filter(|open| !open.buffer.is_empty())?;
+        let data = Bytes::from(std::mem::take(&mut open.buffer));
+        let offset = open.bytes;
+        let key = open.key.to_string();
+        open.bytes += data.len() as u64;
+        out.push_back(match offset {
+            0 => HlsOutput::Store {
+                key,
+                data: data.clone(),
+            },
+            _ => HlsOutput::Append {
+                key,
+                data: data.clone(),
+            },
+        });
+        Some((offset, data))
+    }
+
+    /// Ends the part at `end`, where there is anything in it.
+    fn close_part(&mut self, end: u64, out: &mut VecDeque<HlsOutput>) -> Result<(), HlsError> {
+        let chunks = self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.buffer.len() > STYP_BYTES);
+        if self.samples.is_empty() && !chunks {
+            return Ok(());
+        }
+        self.close_chunk()?;
+        let Some((offset, data)) = self.store(out) else {
+            return Ok(());
+        };
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let entry = PartEntry {
+            uri: address::part(open.number, open.parts),
+            duration: Seconds::from_ticks(end.saturating_sub(open.part_start), self.scale.hz()),
+            independent: open.key_in_part,
+            gap: false,
+        };
+        open.parts += 1;
+        open.part_start = end;
+        open.key_in_part = false;
+        if self.part.is_some() {
+            let change = Change::Part {
+                segment: open.number,
+                opening: open.opening.take(),
+                entry,
+                key: open.key.clone(),
+                offset,
+                data,
+            };
+            self.listing.publish(change, out);
+        }
+        Ok(())
+    }
+
+    fn close_segment(&mut self, end: u64, out: &mut VecDeque<HlsOutput>) -> Result<(), HlsError> {
+        self.gap_in_segment(end, out)?;
+        self.close_part(self.end, out)?;
+        let Some(open) = self.open.take() else {
+            return Ok(());
+        };
+        self.end = self.end.max(end);
+        let duration = Seconds::from_ticks(self.end - open.start, self.scale.hz());
+        let seconds = duration.duration().as_secs_f64();
+        if seconds > 0.1 {
+            self.measured.peak = self.measured.peak.max(open.bytes as f64 * 8.0 / seconds);
+        }
+        self.measured.bytes += open.bytes;
+        self.measured.seconds += seconds;
+        self.list(
+            open.number,
+            open.opening,
+            open.journal,
+            duration,
+            open.bytes == 0,
+            out,
+        );
+        Ok(())
+    }
+
+    /// A segment of which nothing came (RFC 8216bis §4.4.4.7).
+    fn list_gap(&mut self, number: u64, end: u64, clock: &SegmentClock, out: &mut VecDeque<HlsOutput>) {
+        let opening = Opening {
+            map: None,
+            ..self.opening(number, clock)
+        };
+        let duration = Seconds::from_ticks(end - self.end, self.scale.hz());
+        self.measured.seconds += duration.duration().as_secs_f64();
+        self.end = end;
+        self.next = Some(number + 1);
+        self.list(number, Some(opening.clone()), opening, duration, true, out);
+    }
+
+    fn list(
+        &mut self,
+        number: u64,
+        opening: Option<Opening>,
+        journal: Opening,
+        duration: Seconds,
+        gap: bool,
+        out: &mut VecDeque<HlsOutput>,
+    ) {
+        let entry = SegmentEntry {
+            uri: address::segment(number),
+            duration,
+            gap,
+        };
+        self.listing.close(journal, entry.clone(), out);
+        let change = Change::Segment {
+            segment: number,
+            opening,
+            entry,
+            independent: self.listing.independent,
+        };
+        self.listing.publish(change, out);
+    }
+
+    /// Goes on without what has not come: closes the open segment, or lists a gap, where its end lies at or before `until`.
+    /// False where there is nothing to do.
+    pub(crate) fn give_up(
+        &mut self,
+        until: MediaTime,
+        clock: &SegmentClock,
+        out: &mut VecDeque<HlsOutput>,
+    ) -> Result<bool, HlsError> {
+        let Some(after) = self.next else { return Ok(false) };
+        let number = if self.open.is_some() { after } else { after + 1 };
+        let Some(end) = clock.start(number).filter(|s| s.at <= until) else {
+            return Ok(false);
+        };
+        let end = end.at.ticks(self.scale).max(0) as u64;
+        if self.open.is_some() {
+            self.settle_at(end, Duration::ZERO, out)?;
+            self.close_segment(end.max(self.end), out)?;
+        } else {
+            self.list_gap(after, end.max(self.end), clock, out);
+        }
+        Ok(true)
+    }
+
+    /// Ends the rendition at `end`, the end of the whole recording.
+    pub(crate) fn finish(
+        &mut self,
+        end: MediaTime,
+        clock: &SegmentClock,
+        out: &mut VecDeque<HlsOutput>,
+    ) -> Result<(), HlsError> {
+        if self.started() {
+            while self.segment() < clock.newest()
+                && self.give_up(MediaTime::from_nanos(i64::MAX), clock, out)?
+            {}
+            let end = end.ticks(self.scale).max(0) as u64;
+            if self.open.is_some() {
+                self.settle_at(end, limits::AUDIO_TAIL, out)?;
+                self.close_segment(end.max(self.end), out)?;
+            } else if let Some(last) = self.next.filter(|next| *next <= clock.newest() && end > self.end) {
+                self.list_gap(last, end, clock, out);
+            }
+        }
+        self.listing.finish(out);
+        Ok(())
+    }
+
+    /// Gives the held-back sample its length where no other follows: pictures are shown until `end`, sound is drawn out by
+    /// `tail` at most.
+    fn settle_at(&mut self, end: u64, tail: Duration, out: &mut VecDeque<HlsOutput>) -> Result<(), HlsError> {
+        let Some(mut last) = self.pending.take() else {
+            return Ok(());
+        };
+        let own = self.guess(&last);
+        let reach = end.saturating_sub(last.sample.dts);
+        let length = match self.kind {
+            MediaKind::Video if reach > 0 => reach,
+            MediaKind::Audio if reach <= own + self.ticks(tail) => reach.max(own),
+            _ => own,
+        };
+        last.sample.duration = length.clamp(1, u64::from(u32::MAX)) as u32;
+        self.push(last.sample, out)
+    }
+
+    /// How long a sample lasts of which only itself is known: as told, or like the one before it, or a thirtieth of a second.
+    fn guess(&self, pending: &Pending) -> u64 {
+        pending
+            .told
+            .or(self.length)
+            .unwrap_or(u64::from(self.scale.hz()) / 30)
+            .max(1)
+    }
+
+    fn boundary(&self, clock: &SegmentClock, number: u64) -> Option<u64> {
+        clock.start(number).map(|s| s.at.ticks(self.scale).max(0) as u64)
+    }
+
+    fn time(&self, ticks: u64) -> MediaTime {
+        MediaTime::from_ticks(ticks as i64, self.scale)
+    }
+
+    fn ticks(&self, span: Duration) -> u64 {
+        (span.as_nanos() * u128::from(self.scale.hz())).div_ceil(1_000_000_000) as u64
+    }
+
+    fn ticks_down(&self, span: Duration) -> u64 {
+        (span.as_nanos() * u128::from(self.scale.hz()) / 1_000_000_000) as u64
+    }
+}
+
+/// What of a format a viewer's decoder is set up by.
+fn shape(codec: &CodecParameters) -> (String, u32, u32) {
+    match codec {
+        CodecParameters::Video(it) => (it.rfc6381(), it.width, it.height),
+        CodecParameters::Audio(it) => (it.rfc6381(), it.sample_rate, u32::from(it.channels)),
+    }
+}
+
+/// Steps of sound up to this are a clock being followed, not a loss.
+const DRIFT: Duration = Duration::from_millis(10);
+/// The size of `styp` as we write it.
+const STYP_BYTES: usize = 24;
