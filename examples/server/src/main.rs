@@ -1,1 +1,187 @@
-fn main() {}
+//! The reference server: record in a browser, watch it live with captions, keep it.
+//!
+//! It composes [`loom_engine`] with axum, SQLite and a web page; there is nothing about media in it.
+
+mod api;
+mod app;
+mod artifacts;
+mod config;
+mod events;
+mod guard;
+mod hls;
+mod metrics;
+mod page;
+mod problem;
+mod range;
+mod recordings;
+mod store;
+#[cfg(test)]
+mod tests;
+mod upload;
+mod whip;
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use loom_engine::{CaptionsConfig, CaptionsStatus, Engine, EngineConfig, IngestConfig, ModelConfig};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+use crate::app::App;
+use crate::config::{Config, Switch};
+use crate::store::Store;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let config = Arc::new(Config::parse());
+    let filter = EnvFilter::try_new(&config.log).with_context(|| format!("LOOM_LOG is {:?}", config.log))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let metrics = metrics::install().context("the metrics cannot be set up")?;
+
+    let data = &config.data_dir;
+    std::fs::create_dir_all(data)
+        .with_context(|| format!("the data folder {} cannot be made", data.display()))?;
+    let listener = TcpListener::bind(config.listen).await.with_context(|| {
+        format!(
+            "nothing can listen at {}; set LOOM_LISTEN to another address",
+            config.listen
+        )
+    })?;
+    let store = Store::open(&data.join("loom.sqlite"))
+        .with_context(|| format!("the database in {} cannot be opened", data.display()))?;
+    let engine = Engine::start(engine_config(&config))
+        .await
+        .context("the engine cannot start")?;
+
+    let (end, ending) = watch::channel(false);
+    let app = App::new(engine.clone(), store, config.clone(), metrics.clone(), ending);
+    upload::sweep(&app.upload_folder()).context("the folder for uploads cannot be used")?;
+    let on_disk = engine
+        .recordings()
+        .context("the recordings on disk cannot be listed")?;
+    app.reconcile(on_disk.into_iter().collect())
+        .await
+        .context("the database cannot be brought up to date")?;
+
+    tokio::spawn(metrics::keep_up(metrics));
+    announce(listener.local_addr()?, &config);
+    tokio::spawn(tell_captions(engine.clone()));
+
+    let (over, all_over) = tokio::sync::oneshot::channel();
+    let stopping = engine.clone();
+    let stop = async move {
+        stop_signal().await;
+        println!("Loom is stopping: recordings are being completed.");
+        end.send_replace(true);
+        stopping.shutdown().await;
+        let _ = over.send(());
+    };
+    let serve = axum::serve(listener, api::router(app)).with_graceful_shutdown(stop);
+    tokio::select! {
+        served = async { serve.await } => served.context("the HTTP server failed")?,
+        // An open download does not hold the process for ever.
+        () = async { let _ = all_over.await; tokio::time::sleep(LAST_ANSWERS).await } => {}
+    }
+    Ok(())
+}
+
+fn engine_config(config: &Config) -> EngineConfig {
+    let mut ingest = IngestConfig::default();
+    if let Some(udp) = config.udp {
+        ingest.udp = udp.0;
+    }
+    ingest.announce.clone_from(&config.announce);
+    let mut model = ModelConfig::from_env();
+    if let Some(path) = &config.model {
+        model.path = Some(path.clone());
+    }
+    EngineConfig {
+        data_dir: config.data_dir.clone(),
+        ingest,
+        captions: CaptionsConfig {
+            enabled: config.captions == Switch::On,
+            model,
+        },
+        ..EngineConfig::default()
+    }
+}
+
+fn announce(at: SocketAddr, config: &Config) {
+    let port = at.port();
+    let here = if at.ip().is_unspecified() {
+        format!("http://127.0.0.1:{port}")
+    } else {
+        format!("http://{at}")
+    };
+    let url = config
+        .public_url
+        .as_ref()
+        .map_or(here, |url| url.base().to_owned());
+    println!("Loom is ready: {url}");
+    if !at.ip().is_loopback() {
+        println!(
+            "Other machines can reach it at port {port}; there are no accounts, so put it behind something that has."
+        );
+    }
+}
+
+/// Says whether there are captions, and how far they are while they load.
+async fn tell_captions(engine: Engine) {
+    let every = Duration::from_millis(if std::io::stdout().is_terminal() {
+        500
+    } else {
+        5_000
+    });
+    let mut told = String::new();
+    loop {
+        let status = engine.captions();
+        let now = status.to_string();
+        if now != told {
+            println!("{now}");
+            told = now;
+        }
+        if !matches!(status, CaptionsStatus::Loading { .. }) {
+            break;
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
+/// Resolves at SIGINT (Ctrl-C) or SIGTERM.
+async fn stop_signal() {
+    let interrupt = async {
+        if let Err(why) = tokio::signal::ctrl_c().await {
+            tracing::error!(%why, "Ctrl-C cannot be waited for");
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(why) => {
+                tracing::error!(%why, "SIGTERM cannot be waited for");
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    #[cfg(not(unix))]
+    let terminate = std::future::pending::<()>();
+    tokio::select! {
+        () = interrupt => {}
+        () = terminate => {}
+    }
+}
+
+/// How long answers under way may take once every recording is complete.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);

@@ -1,0 +1,111 @@
+//! Every route, and what stands around them all.
+
+use std::any::Any;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http::Request;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::trace::{DefaultOnRequest, DefaultOnResponse, TraceLayer};
+use tracing::{Level, Span};
+
+use crate::app::App;
+use crate::problem::Problem;
+use crate::{artifacts, events, guard, hls, metrics, page, recordings, upload, whip};
+
+/// The whole server as one service.
+pub(crate) fn router(app: App) -> Router {
+    let one = Router::new()
+        .route("/", get(recordings::show).delete(recordings::delete))
+        .route("/stop", post(recordings::stop))
+        .route("/media", post(upload::receive).layer(DefaultBodyLimit::disable()))
+        .route("/hls/{*path}", get(hls::serve))
+        .route("/transcript.json", get(artifacts::transcript_json))
+        .route("/transcript.vtt", get(artifacts::transcript_vtt))
+        .route("/transcript.srt", get(artifacts::transcript_srt))
+        .route("/transcript.txt", get(artifacts::transcript_txt))
+        .route("/poster.jpg", get(artifacts::poster))
+        .route("/download.mp4", get(artifacts::download))
+        .route("/events", get(events::stream));
+    Router::new()
+        .route("/", get(page::index))
+        .route("/w/{id}", get(page::watch))
+        .route("/assets/{*path}", get(page::asset))
+        .route("/healthz", get(alive))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics::serve))
+        .route("/v1/recordings", get(recordings::list).post(recordings::create))
+        .nest("/v1/recordings/{id}", one)
+        .merge(whip::routes(&app))
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(unknown)
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(from_fn(metrics::observe))
+        .layer(guard::cors(&app.config))
+        .layer(from_fn_with_state(app.clone(), guard::check))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(
+            TraceLayer::new_for_http()
+                .make_span_with(span)
+                .on_request(DefaultOnRequest::new().level(Level::TRACE))
+                .on_response(DefaultOnResponse::new().level(Level::DEBUG)),
+        )
+        .with_state(app)
+}
+
+/// `GET /healthz`: the process answers.
+async fn alive() -> &'static str {
+    "ok\n"
+}
+
+/// `GET /readyz`: recordings can be made.
+async fn ready(State(app): State<App>) -> Result<&'static str, Problem> {
+    if *app.ending.borrow() {
+        return Err(Problem::unavailable(
+            "shutting-down",
+            "the server is shutting down",
+            "5",
+        ));
+    }
+    app.store.check().await.map_err(|why| {
+        tracing::error!(%why, "the database does not answer");
+        Problem::unavailable("no-database", "the database does not answer", "5")
+    })?;
+    tokio::fs::metadata(&app.config.data_dir).await.map_err(|why| {
+        tracing::error!(%why, "the data folder cannot be read");
+        Problem::unavailable("no-disk", "the data folder cannot be read", "5")
+    })?;
+    Ok("ready\n")
+}
+
+async fn unknown(uri: Uri) -> Problem {
+    let path: String = uri.path().chars().take(200).collect();
+    Problem::not_found("unknown-address", format!("there is nothing at {path}"))
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Problem {
+    let path: String = uri.path().chars().take(200).collect();
+    let detail = format!("{path} cannot be asked with {method}; the Allow header names what can");
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", detail)
+}
+
+/// A handler that panics ends its own request only.
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let why = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied());
+    Problem::internal("answer this request", &why.unwrap_or("a handler panicked")).into_response()
+}
+
+fn span<B>(request: &Request<B>) -> Span {
+    // The query may hold what is nobody's business; headers hold tokens.
+    tracing::info_span!("http", method = %request.method(), path = request.uri().path())
+}
+
+/// Bytes of a body that is neither an upload nor an offer.
+const LARGEST_BODY: usize = 64 * 1024;

@@ -1,0 +1,170 @@
+//! What a recording leaves behind: its transcript, its poster, its download.
+
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use loom_engine::{Recording, Transcript};
+
+use crate::app::App;
+use crate::problem::{Answer, Problem};
+use crate::range;
+
+/// A transcript's form.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    Json,
+    Vtt,
+    Srt,
+    Text,
+}
+
+pub(crate) async fn transcript_json(State(app): State<App>, Path(id): Path<String>) -> Answer {
+    transcript(&app.recording(&id).await?, Form::Json)
+}
+
+pub(crate) async fn transcript_vtt(State(app): State<App>, Path(id): Path<String>) -> Answer {
+    transcript(&app.recording(&id).await?, Form::Vtt)
+}
+
+pub(crate) async fn transcript_srt(State(app): State<App>, Path(id): Path<String>) -> Answer {
+    transcript(&app.recording(&id).await?, Form::Srt)
+}
+
+pub(crate) async fn transcript_txt(State(app): State<App>, Path(id): Path<String>) -> Answer {
+    transcript(&app.recording(&id).await?, Form::Text)
+}
+
+/// `GET /v1/recordings/{id}/poster.jpg`
+pub(crate) async fn poster(State(app): State<App>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
+    let missing = || Problem::not_found("no-poster", "there is no picture of this recording (yet)");
+    let path = app.recording(&id).await?.poster().ok_or_else(missing)?;
+    let response = range::file(&headers, &path).await?.ok_or_else(missing)?;
+    Ok(with(
+        response,
+        &[
+            (header::CONTENT_TYPE, "image/jpeg"),
+            (header::CACHE_CONTROL, "no-cache"),
+        ],
+    ))
+}
+
+/// `GET /v1/recordings/{id}/download.mp4`: the whole recording as one progressive MP4, made when it is first asked for.
+pub(crate) async fn download(State(app): State<App>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
+    let recording = app.recording(&id).await?;
+    let path = recording.download().await?;
+    let missing = || Problem::not_found("no-download", "this recording has no download");
+    let response = range::file(&headers, &path).await?.ok_or_else(missing)?;
+    let title = app.row(&id).await?.title;
+    let disposition = disposition(&title);
+    Ok(with(
+        response,
+        &[
+            (header::CONTENT_TYPE, "video/mp4"),
+            (header::CACHE_CONTROL, "no-cache"),
+            (header::CONTENT_DISPOSITION, &disposition),
+        ],
+    ))
+}
+
+/// `GET /v1/recordings/{id}/transcript.…`: what was said; while live, what has been said so far.
+fn transcript(recording: &Recording, form: Form) -> Answer {
+    let missing = || {
+        let info = recording.info();
+        let detail = match (info.captions, info.state.is_final()) {
+            (true, false) => "nothing has been said yet; ask again when the recording has gone on",
+            _ => "this recording has no transcript",
+        };
+        Problem::not_found("no-transcript", detail)
+    };
+    let transcript = recording.transcript().ok_or_else(missing)?;
+    let transcript: &Transcript = &transcript;
+    let (kind, text) = match form {
+        Form::Json => ("application/json", transcript.to_json()),
+        Form::Vtt => ("text/vtt; charset=utf-8", transcript.to_vtt()),
+        Form::Srt => ("application/x-subrip; charset=utf-8", transcript.to_srt()),
+        Form::Text => ("text/plain; charset=utf-8", transcript.to_txt()),
+    };
+    Ok((
+        [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")],
+        text,
+    )
+        .into_response())
+}
+
+/// A problem keeps its own content type.
+fn with(mut response: Response, fields: &[(HeaderName, &str)]) -> Response {
+    if response.status().is_client_error() {
+        return response;
+    }
+    for (name, value) in fields {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+/// An attachment named after the title: a plain name for old clients and the real one (RFC 6266 §4.3, RFC 8187 §3.2).
+fn disposition(title: &str) -> String {
+    // What no file system forbids and no shell stumbles over.
+    let name: String = title
+        .chars()
+        .map(|c| {
+            if c.is_control() || "/\\:*?\"<>|".contains(c) {
+                '-'
+            } else {
+                c
+            }
+        })
+        .take(LONGEST_NAME)
+        .collect();
+    let name = name.trim_matches(|c: char| c.is_whitespace() || c == '.');
+    let name = if name.is_empty() { "recording" } else { name };
+    let plain: String = name
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || " ._-()".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect();
+    let mut encoded = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"!#$&+-.^_`|~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    format!("attachment; filename=\"{plain}.mp4\"; filename*=UTF-8''{encoded}.mp4")
+}
+
+/// Characters of a download's name.
+const LONGEST_NAME: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_cannot_break_out_of_the_downloads_name() {
+        assert_eq!(
+            disposition("My demo"),
+            "attachment; filename=\"My demo.mp4\"; filename*=UTF-8''My%20demo.mp4"
+        );
+        assert_eq!(
+            disposition("../../etc/\"pass\r\nwd"),
+            "attachment; filename=\"-..-etc--pass--wd.mp4\"; filename*=UTF-8''-..-etc--pass--wd.mp4"
+        );
+        assert_eq!(
+            disposition("Größe"),
+            "attachment; filename=\"Gr__e.mp4\"; filename*=UTF-8''Gr%C3%B6%C3%9Fe.mp4"
+        );
+        assert_eq!(
+            disposition(" ... "),
+            "attachment; filename=\"recording.mp4\"; filename*=UTF-8''recording.mp4"
+        );
+    }
+}

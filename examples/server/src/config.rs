@@ -1,0 +1,247 @@
+//! What the server is told by its command line and its environment.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Parser, ValueEnum};
+use http::Uri;
+use http::uri::{Authority, Scheme};
+
+/// Loom's reference server: record in a browser, watch it live with captions, keep it.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "loom-server", version)]
+pub(crate) struct Config {
+    /// Where HTTP listens. Anything but loopback lets other machines in, and there are no accounts.
+    #[arg(long, env = "LOOM_LISTEN", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+    /// Where recordings and the database are kept.
+    #[arg(long, env = "LOOM_DATA_DIR", default_value = "./.loom")]
+    pub(crate) data_dir: PathBuf,
+    /// The speech model: a folder of safetensors, a ggml file or a .pt file. Otherwise it is looked for and downloaded.
+    #[arg(long, env = "LOOM_MODEL")]
+    pub(crate) model: Option<PathBuf>,
+    /// Whether recordings get captions and a transcript.
+    #[arg(long, env = "LOOM_CAPTIONS", default_value = "on")]
+    pub(crate) captions: Switch,
+    /// The UDP port, or address and port, for WebRTC media.
+    #[arg(long, env = "LOOM_UDP")]
+    pub(crate) udp: Option<UdpListen>,
+    /// Addresses to tell publishers, where this machine is reached by others than its own (behind NAT). Comma separated.
+    #[arg(long, env = "LOOM_ANNOUNCE", value_delimiter = ',')]
+    pub(crate) announce: Vec<IpAddr>,
+    /// How the server is reached from outside, e.g. https://loom.example. Otherwise taken from each request's Host.
+    #[arg(long, env = "LOOM_PUBLIC_URL")]
+    pub(crate) public_url: Option<PublicUrl>,
+    /// Origins of other web pages that may list, create, stop and delete recordings. Comma separated; * is any.
+    #[arg(long, env = "LOOM_ALLOW_ORIGIN", value_delimiter = ',')]
+    pub(crate) allow_origin: Vec<String>,
+    /// The largest upload, in bytes or with K, M, G (binary).
+    #[arg(long, env = "LOOM_MAX_UPLOAD", default_value = "4G")]
+    pub(crate) max_upload: ByteCount,
+    /// What is logged, e.g. info, or loom_engine=debug,info.
+    #[arg(long, env = "LOOM_LOG", default_value = "info,webrtc=warn,rtc=warn")]
+    pub(crate) log: String,
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    On,
+    Off,
+}
+
+/// A UDP address; a port alone means every address of this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UdpListen(pub(crate) SocketAddr);
+
+/// `http` or `https`, a host, and nothing after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PublicUrl {
+    base: String,
+    host: String,
+}
+
+/// A count of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ByteCount(pub(crate) u64);
+
+impl PublicUrl {
+    /// Without a slash at its end.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The host alone, lower-case.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+}
+
+impl FromStr for UdpListen {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        text.parse().map(Self).or_else(|_| {
+            text.parse()
+                .map(|port| Self(any(port)))
+                .map_err(|_| format!("{text:?} is neither a port nor ADDRESS:PORT"))
+        })
+    }
+}
+
+impl FromStr for PublicUrl {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let uri: Uri = text
+            .trim_end_matches('/')
+            .parse()
+            .map_err(|why| format!("{text:?} is no URL: {why}"))?;
+        let scheme = uri
+            .scheme()
+            .filter(|s| **s == Scheme::HTTP || **s == Scheme::HTTPS);
+        let (Some(scheme), Some(authority)) = (
+            scheme,
+            uri.authority().filter(|a| plain_authority(a.as_str()).is_some()),
+        ) else {
+            return Err(format!("{text:?} is no http or https URL"));
+        };
+        if uri.path().len() > 1 || uri.query().is_some() {
+            return Err(format!(
+                "{text:?} has a path or a query; Loom is served at the root of its host"
+            ));
+        }
+        Ok(Self {
+            base: format!("{scheme}://{authority}"),
+            host: authority.host().to_ascii_lowercase(),
+        })
+    }
+}
+
+impl FromStr for ByteCount {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let shift = match text[digits.len()..].trim().to_ascii_lowercase().as_str() {
+            "" | "b" => 0,
+            "k" | "kb" | "kib" => 10,
+            "m" | "mb" | "mib" => 20,
+            "g" | "gb" | "gib" => 30,
+            "t" | "tb" | "tib" => 40,
+            _ => {
+                return Err(format!(
+                    "{text:?} is no size: write 500M, 4G or a number of bytes"
+                ));
+            }
+        };
+        let count: u64 = digits
+            .parse()
+            .map_err(|_| format!("{text:?} is no size: write 500M, 4G or a number of bytes"))?;
+        count
+            .checked_mul(1 << shift)
+            .map(Self)
+            .ok_or_else(|| format!("{text:?} is too large"))
+    }
+}
+
+/// Host and optional port without a user name, as a Host header carries it (RFC 9110 §7.2); `None` for anything else.
+pub(crate) fn plain_authority(text: &str) -> Option<Authority> {
+    let authority: Authority = text.parse().ok()?;
+    let host = authority.host();
+    let name = host
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+    let v6 = host
+        .strip_prefix('[')
+        .and_then(|h| h.strip_suffix(']'))
+        .is_some_and(|h| h.parse::<Ipv6Addr>().is_ok());
+    let after = &authority.as_str()[host.len()..];
+    let port = after.is_empty()
+        || after
+            .strip_prefix(':')
+            .is_some_and(|port| port.parse::<u16>().is_ok());
+    (!text.contains('@') && !host.is_empty() && (name || v6) && port).then_some(authority)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("1234", 1234),
+            ("4G", 4 << 30),
+            ("500 MiB", 500 << 20),
+            ("1kb", 1024),
+        ] {
+            assert_eq!(text.parse::<ByteCount>().unwrap().0, bytes, "{text}");
+        }
+        for text in ["", "G", "-1", "4 apples", "99999999999999T"] {
+            assert!(text.parse::<ByteCount>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_public_url_is_a_scheme_and_a_host_and_nothing_else() {
+        assert_eq!(
+            "https://Loom.example/".parse::<PublicUrl>().unwrap().base(),
+            "https://Loom.example"
+        );
+        assert_eq!(
+            "https://Loom.example/".parse::<PublicUrl>().unwrap().host(),
+            "loom.example"
+        );
+        for text in [
+            "loom.example",
+            "ftp://loom.example",
+            "https://a/b",
+            "https://me@loom.example",
+            "https://",
+            "",
+        ] {
+            assert!(text.parse::<PublicUrl>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_udp_port_alone_means_every_address() {
+        assert_eq!("8189".parse(), Ok(UdpListen("0.0.0.0:8189".parse().unwrap())));
+        assert_eq!("[::1]:9".parse(), Ok(UdpListen("[::1]:9".parse().unwrap())));
+        assert!("udp".parse::<UdpListen>().is_err());
+    }
+
+    #[test]
+    fn a_host_header_with_anything_odd_is_refused() {
+        for host in [
+            "localhost:8080",
+            "127.0.0.1",
+            "[::1]:80",
+            "loom.example",
+            "my_box.local:1",
+        ] {
+            assert!(plain_authority(host).is_some(), "{host}");
+        }
+        for host in [
+            "",
+            "me@host",
+            "a b",
+            "a/b",
+            "host:99999",
+            "<script>",
+            "[zz]:1",
+            ":80",
+            "a\"b",
+        ] {
+            assert!(plain_authority(host).is_none(), "{host}");
+        }
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_contract() {
+        let config = Config::try_parse_from(["loom-server"]).unwrap();
+        assert_eq!(config.max_upload, ByteCount(4 << 30));
+        assert_eq!(config.captions, Switch::On);
+    }
+}

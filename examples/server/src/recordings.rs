@@ -1,0 +1,326 @@
+//! `/v1/recordings`: make one, list them, look at one, stop it, delete it.
+
+use axum::Json;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
+use loom_engine::{
+    CaptionsStatus, EngineError, RecordingId, RecordingState, RenditionDescription, TrackDescription,
+};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::app::{App, UNTITLED};
+use crate::guard::Base;
+use crate::problem::{Answer, Problem};
+use crate::store::{Cursor, Row, UnixMillis};
+use crate::whip::Token;
+
+/// A recording as the API tells it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Description {
+    id: RecordingId,
+    title: String,
+    state: RecordingState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    created_at: String,
+    duration: f64,
+    tracks: Vec<TrackDescription>,
+    renditions: Vec<RenditionDescription>,
+    whip_url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    whip_token: Option<String>,
+    watch_url: String,
+    hls_url: String,
+    poster_url: String,
+    download_url: String,
+    transcript_url: String,
+    events_url: String,
+    #[serde(flatten)]
+    captions: Captions,
+}
+
+/// Whether there are captions, and a sentence where that needs saying.
+#[derive(Debug, Serialize)]
+pub(crate) struct Captions {
+    captions: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    captions_note: Option<String>,
+}
+
+/// The body of a create request; all of it may be left out.
+#[derive(Debug, Default, Deserialize)]
+struct Wish {
+    title: Option<String>,
+}
+
+/// The query of a list request.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Page {
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+/// `POST /v1/recordings`
+pub(crate) async fn create(
+    State(app): State<App>,
+    base: Base,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer {
+    let title = read_wish(&headers, &body?)?.title;
+    let title = title.map(|title| clean_title(&title)).transpose()?.flatten();
+    let recording = app.engine.create(RecordingId::random())?;
+    let token = Token::random();
+    let row = Row {
+        title: title.unwrap_or_else(|| UNTITLED.to_owned()),
+        created_at: UnixMillis::now(),
+        info: recording.info(),
+    };
+    if let Err(why) = app.store.insert(row.clone(), Some(token.hash())).await {
+        // Without its row nobody could publish to it.
+        let _ = recording.delete().await;
+        return Err(why.into());
+    }
+    app.follow(recording);
+    let mut it = describe(&app, &base, row);
+    it.whip_token = Some(token.reveal().to_owned());
+    let location = format!("/v1/recordings/{}", it.id);
+    Ok((
+        StatusCode::CREATED,
+        [(header::LOCATION, location)],
+        NO_STORE,
+        Json(it),
+    )
+        .into_response())
+}
+
+/// `GET /v1/recordings`
+pub(crate) async fn list(
+    State(app): State<App>,
+    base: Base,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Answer<Response> {
+    let Query(page) = page?;
+    let limit = page.limit.unwrap_or(DEFAULT_PAGE);
+    if !(1..=LARGEST_PAGE).contains(&limit) {
+        return Err(Problem::bad_request(
+            "bad-query",
+            format!("limit is {limit}; it may be 1 to {LARGEST_PAGE}"),
+        ));
+    }
+    let cursor = page.cursor.map(|text| {
+        Cursor::read(&text).ok_or_else(|| {
+            Problem::bad_request(
+                "bad-query",
+                "cursor is none that this server gave; leave it out to start anew",
+            )
+        })
+    });
+    let mut rows = app.store.page(cursor.transpose()?, limit + 1).await?;
+    let more = rows.len() > limit as usize;
+    rows.truncate(limit as usize);
+    let next = rows.last().filter(|_| more).map(|row| row.cursor().write());
+    let mut recordings = Vec::with_capacity(rows.len());
+    for mut row in rows {
+        if !row.info.state.is_final()
+            && let Ok(recording) = app.recording(row.info.id.as_str()).await
+        {
+            row.info = recording.info();
+        }
+        recordings.push(describe(&app, &base, row));
+    }
+    #[derive(Serialize)]
+    struct List {
+        recordings: Vec<Description>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next: Option<String>,
+        #[serde(flatten)]
+        captions: Captions,
+    }
+    let captions = Captions::of(&app.engine.captions());
+    Ok((
+        NO_STORE,
+        Json(List {
+            recordings,
+            next,
+            captions,
+        }),
+    )
+        .into_response())
+}
+
+/// `GET /v1/recordings/{id}`
+pub(crate) async fn show(State(app): State<App>, base: Base, Path(id): Path<String>) -> Answer {
+    let row = app.row(&id).await?;
+    Ok((NO_STORE, Json(describe(&app, &base, row))).into_response())
+}
+
+/// `POST /v1/recordings/{id}/stop`
+pub(crate) async fn stop(State(app): State<App>, base: Base, Path(id): Path<String>) -> Answer {
+    app.recording(&id).await?.stop().await?;
+    show(State(app), base, Path(id)).await
+}
+
+/// `DELETE /v1/recordings/{id}`
+pub(crate) async fn delete(State(app): State<App>, Path(id): Path<String>) -> Answer<StatusCode> {
+    let known = RecordingId::new(&id).ok_or_else(|| Problem::unknown(&id))?;
+    let recording = app.recording(&id).await;
+    let on_disk = match recording {
+        Ok(recording) => match recording.delete().await {
+            Ok(()) => true,
+            Err(EngineError::NotFound(_)) => false,
+            Err(why) => return Err(why.into()),
+        },
+        Err(problem) if problem.status() == StatusCode::NOT_FOUND => false,
+        Err(problem) => return Err(problem),
+    };
+    let in_database = app.store.remove(known).await?;
+    if on_disk || in_database {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Problem::unknown(&id))
+    }
+}
+
+pub(crate) fn describe(app: &App, base: &Base, row: Row) -> Description {
+    let Row {
+        title,
+        created_at,
+        info,
+    } = row;
+    let at = format!("{base}/v1/recordings/{}", info.id);
+    let captions = match app.engine.captions() {
+        status if info.state == RecordingState::Created => Captions::of(&status),
+        status @ CaptionsStatus::Loading { .. } if info.captions && !info.state.is_final() => {
+            Captions::of(&status)
+        }
+        _ if info.captions => Captions {
+            captions: "on",
+            captions_note: None,
+        },
+        _ => Captions {
+            captions: "off",
+            captions_note: Some("This recording has no captions.".to_owned()),
+        },
+    };
+    Description {
+        title,
+        state: info.state,
+        reason: info.reason,
+        created_at: created_at.rfc3339(),
+        duration: info.duration,
+        tracks: info.tracks,
+        renditions: info.renditions,
+        whip_url: format!("{at}/whip"),
+        whip_token: None,
+        watch_url: format!("{base}/w/{}", info.id),
+        hls_url: format!("{at}/hls/main.m3u8"),
+        poster_url: format!("{at}/poster.jpg"),
+        download_url: format!("{at}/download.mp4"),
+        transcript_url: format!("{at}/transcript.json"),
+        events_url: format!("{at}/events"),
+        captions,
+        id: info.id,
+    }
+}
+
+impl Captions {
+    fn of(status: &CaptionsStatus) -> Self {
+        let captions = match status {
+            CaptionsStatus::On { .. } => {
+                return Self {
+                    captions: "on",
+                    captions_note: None,
+                };
+            }
+            CaptionsStatus::Loading { .. } => "loading",
+            _ => "off",
+        };
+        Self {
+            captions,
+            captions_note: Some(status.to_string()),
+        }
+    }
+}
+
+impl UnixMillis {
+    fn rfc3339(self) -> String {
+        let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000);
+        at.ok()
+            .and_then(|at| at.format(&Rfc3339).ok())
+            .unwrap_or_default()
+    }
+}
+
+fn read_wish(headers: &HeaderMap, body: &[u8]) -> Answer<Wish> {
+    if body.is_empty() {
+        return Ok(Wish::default());
+    }
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        let detail = format!(
+            "the body is {essence:?}; send application/json such as {{\"title\": \"Hello\"}}, or nothing"
+        );
+        return Err(Problem::unsupported_type(detail));
+    }
+    serde_json::from_slice(body).map_err(|why| {
+        Problem::bad_request(
+            "bad-json",
+            format!("the body is not {{\"title\": \"…\"}} in JSON: {why}"),
+        )
+    })
+}
+
+/// One line without control characters; `None` where nothing is left.
+fn clean_title(title: &str) -> Answer<Option<String>> {
+    let line = title
+        .split(|c: char| c.is_whitespace() || c.is_control())
+        .filter(|word| !word.is_empty());
+    let title = line.collect::<Vec<_>>().join(" ");
+    let length = title.chars().count();
+    if length > LONGEST_TITLE {
+        let detail = format!("the title has {length} characters; {LONGEST_TITLE} is the most");
+        return Err(Problem::bad_request("bad-title", detail));
+    }
+    Ok((!title.is_empty()).then_some(title))
+}
+
+const NO_STORE: [(header::HeaderName, &str); 1] = [(header::CACHE_CONTROL, "no-store")];
+const DEFAULT_PAGE: u32 = 50;
+const LARGEST_PAGE: u32 = 200;
+/// Characters.
+const LONGEST_TITLE: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_becomes_one_clean_line() {
+        assert_eq!(
+            clean_title("  Hello\r\n\tworld\u{7} ").unwrap().as_deref(),
+            Some("Hello world")
+        );
+        assert_eq!(clean_title(" \n ").unwrap(), None);
+        assert!(clean_title(&"ä".repeat(200)).is_ok());
+        assert!(clean_title(&"ä".repeat(201)).is_err());
+    }
+
+    #[test]
+    fn times_are_told_as_rfc_3339() {
+        assert_eq!(UnixMillis(0).rfc3339(), "1970-01-01T00:00:00Z");
+        assert_eq!(
+            UnixMillis(1_795_365_604_123).rfc3339(),
+            "2026-11-22T16:40:04.123Z"
+        );
+    }
+}
