@@ -50,13 +50,15 @@ export function createRecording(title) {
   return json(base, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
 }
 
+const UPLOAD_TYPES = ['video/mp4', 'video/webm', 'video/x-matroska'];
+
 /** Sends a media file to a new recording; `onProgress` is told 0..1. Resolves to the recording. */
 export async function uploadFile(file, onProgress) {
   const recording = await createRecording(file.name.replace(/\.[^.]+$/, ''));
   await new Promise((resolve, reject) => {
     const transfer = new XMLHttpRequest();
     transfer.open('POST', `${one(recording.id)}/media`);
-    transfer.setRequestHeader('content-type', file.type || 'application/octet-stream');
+    transfer.setRequestHeader('content-type', UPLOAD_TYPES.includes(file.type) ? file.type : 'application/octet-stream');
     if (recording.whip_token) transfer.setRequestHeader('authorization', `Bearer ${recording.whip_token}`);
     transfer.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
     transfer.onerror = () => reject(new Unreachable());
@@ -97,7 +99,10 @@ export function followEvents(id, handlers) {
         handlers[name]?.(data);
       });
     }
+    // The server has told everything there will ever be.
+    source.addEventListener('end', close);
   };
+  const close = () => { closed = true; clearTimeout(timer); source?.close(); };
   open();
-  return { close() { closed = true; clearTimeout(timer); source?.close(); } };
+  return { close };
 }

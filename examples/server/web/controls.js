@@ -5,7 +5,7 @@ import { clock, spokenTime } from './words.js';
 
 const SPEEDS = [0.5, 0.75, 1, 1.25, 1.5, 1.75, 2];
 const HIDE_AFTER_MS = 2800;
-const AT_EDGE_SECONDS = 4;
+const AT_EDGE_SECONDS = 6;
 const $ = (id) => document.getElementById(id);
 
 /** What the viewer chose last time, kept by the browser; a closed storage is no reason to fail. */
@@ -23,6 +23,7 @@ export class Controls {
   #dragging = false;
   #hideTimer = 0;
   #levelsShown = '';
+  #wanted = false;
 
   constructor({ video, stream, captionLine, announce }) {
     Object.assign(this, { video, stream, captionLine, announce });
@@ -40,7 +41,7 @@ export class Controls {
 
   /** Whether the viewer sees what is being recorded now. */
   get atEdge() {
-    return this.stream.live && this.stream.latency < AT_EDGE_SECONDS + 4;
+    return this.stream.live && this.stream.latency < AT_EDGE_SECONDS;
   }
 
   /** Brings clock, seek bar and live badge up to date. */
@@ -88,8 +89,7 @@ export class Controls {
     const key = JSON.stringify([levels, playing, automatic]);
     if (key === this.#levelsShown) return;
     this.#levelsShown = key;
-    const sameHeight = (a) => levels.filter((b) => b.height === a.height).length > 1;
-    const name = (level) => `${level.height ? `${level.height}p` : 'Sound only'}${level.kept || sameHeight(level) ? (level.kept ? ' · original' : '') : ''}`;
+    const name = (level) => `${level.height ? `${level.height}p` : 'Sound only'}${level.kept ? ' · original' : ''}`;
     const current = levels.find(({ index }) => index === playing);
     const items = levels.map((level) => item(name(level), !automatic && level.index === playing, () => this.#choose(level.index, name(level))));
     items.unshift(item(automatic && current ? `Auto · ${current.height}p` : 'Auto', automatic, () => this.#choose(-1, 'Automatic')));
@@ -108,8 +108,14 @@ export class Controls {
     try {
       await this.video.play();
     } catch (error) {
+      // Attaching a stream interrupts a play that came too early.
+      if (error.name === 'AbortError' && !this.#wanted) {
+        this.#wanted = true;
+        this.video.addEventListener('canplay', () => { this.#wanted = false; this.play(); }, { once: true });
+      }
       if (error.name !== 'NotAllowedError') return;
       this.video.muted = true;
+      $('unmute').hidden = false;
       await this.video.play().catch(() => { $('big-play').hidden = false; });
     }
   }
@@ -136,6 +142,7 @@ export class Controls {
     const { video } = this;
     $('play').addEventListener('click', () => this.toggle());
     $('big-play').addEventListener('click', () => { video.muted = false; this.play(); });
+    $('unmute').addEventListener('click', () => { video.muted = false; });
     $('mute').addEventListener('click', () => this.#toggleMute());
     $('volume').addEventListener('input', () => { video.muted = false; video.volume = Number($('volume').value); });
     $('captions').addEventListener('click', () => this.setCaptions(!this.captionLine.on));
@@ -172,6 +179,7 @@ export class Controls {
 
   #showVolume() {
     const silent = this.video.muted || this.video.volume === 0;
+    if (!silent) $('unmute').hidden = true;
     swapIcon($('mute').firstElementChild, silent ? 'muted' : 'volume');
     $('mute').setAttribute('aria-label', silent ? 'Unmute' : 'Mute');
     $('volume').value = String(silent ? 0 : this.video.volume);

@@ -79,10 +79,9 @@ export class Library {
     chip.textContent = stateWord(recording.state);
     chip.dataset.state = recording.state;
     chip.hidden = recording.state === 'ready';
-    if (recording.poster_url && recording.state !== 'created') {
+    if (recording.poster_url && (recording.state === 'ready' || recording.state === 'live')) {
       const poster = new Image();
       poster.alt = '';
-      poster.loading = 'lazy';
       poster.onload = () => card.querySelector('.poster-empty').replaceWith(poster);
       poster.src = recording.poster_url;
     }

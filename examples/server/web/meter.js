@@ -18,7 +18,6 @@ export class LevelMeter {
     this.source.connect(this.#analyser);
     this.meter = meter;
     this.fill = fill;
-    this.#draw = this.#draw.bind(this);
     this.#draw(0);
   }
 
@@ -41,7 +40,7 @@ export class LevelMeter {
       this.#toldAt = now;
       this.meter.setAttribute('aria-valuenow', String(Math.round(this.#shown * 100)));
     }
-    this.#frame = requestAnimationFrame(this.#draw);
+    this.#frame = requestAnimationFrame((at) => this.#draw(at));
   }
 
   #show(level) {

@@ -47,7 +47,7 @@ class Recorder {
     this.library = library;
     $('record').addEventListener('click', () => this.record());
     $('stop').addEventListener('click', () => this.stop());
-    $('again').addEventListener('click', () => this.reset());
+    $('again').addEventListener('click', () => { this.reset(); $('title').value = ''; });
     $('try').addEventListener('click', () => this.rehearse());
     $('upload').addEventListener('click', () => $('upload-file').click());
     $('upload-file').addEventListener('change', (event) => this.upload(event.target.files[0]));
@@ -227,6 +227,7 @@ class Recorder {
       progress: ({ stage, fraction }) => this.#showFinish('processing', stageSentence(stage), fraction),
     });
     this.#endCapture();
+    $('stage-hint').textContent = 'Wrapping it up…';
     try {
       await stopRecording(recording.id);
     } catch (error) {
@@ -247,8 +248,9 @@ class Recorder {
     } else {
       this.#showFinish('failed', reason ? `The recording failed: ${reason}.` : 'The recording failed.');
     }
+    $('stage-hint').textContent = state === 'ready' ? 'All done.' : '';
     announce($('finish-state').textContent);
-    $('again').focus();
+    $('watch').focus();
     this.library.refresh();
   }
 
@@ -274,7 +276,6 @@ class Recorder {
     this.#enter('idle');
     $('share').hidden = true;
     $('finish').hidden = true;
-    $('title').value = '';
     this.#hidePicture();
     this.#showMode();
     document.title = 'Loom · Record';
@@ -337,6 +338,7 @@ class Recorder {
     $('record').disabled = phase !== 'idle';
     $('stop').hidden = phase !== 'recording';
     $('again').hidden = phase !== 'done';
+    $('watch').hidden = phase !== 'done';
     $('foot').hidden = phase !== 'idle';
     $('try').hidden = phase !== 'idle';
     if (phase === 'finishing' || phase === 'done') $('level-row').hidden = true;
@@ -375,6 +377,7 @@ class Recorder {
     const link = new URL(this.#recording.watch_url ?? `/w/${this.#recording.id}`, window.location.href).href;
     $('share-link').value = link;
     $('open-link').href = link;
+    $('watch').href = link;
     $('share-lead').innerHTML = '<strong>Your link is live.</strong> Anyone who has it can watch while you talk.';
     $('finish').hidden = true;
     $('share').hidden = false;

@@ -65,14 +65,21 @@ class Visit {
       }
       return;
     }
+    this.#tick();
+    if (this.#over) return;
     this.events ??= followEvents(this.id, {
       link: (up) => up && this.#again(),
       state: (now) => this.#onState(now),
-      caption: (cue) => this.cues.put(cue),
+      // What is told anew after the end is what the transcript already holds.
+      caption: (cue) => this.#over || this.cues.put(cue),
       progress: ({ stage, fraction }) => this.#onProgress(stage, fraction),
       renditions: () => this.controls.showLevels(),
     });
-    this.#tick();
+  }
+
+  /** Whether the recording will change no more. */
+  get #over() {
+    return this.#state === 'ready' || this.#state === 'failed';
   }
 
   // ---- what the server tells --------------------------------------------------------------------------------------
@@ -167,9 +174,9 @@ class Visit {
   #showTranscriptNote() {
     const recording = this.#recording;
     const off = recording?.captions === 'off';
-    $('transcript-note').hidden = !off;
-    $('transcript-note').textContent = off
-      ? sentence(recording.captions_note || 'Captions are off: this server has no speech model') : '';
+    const note = recording?.captions_note || (off ? 'Captions are off: this server has no speech model' : '');
+    $('transcript-note').hidden = !note;
+    $('transcript-note').textContent = note ? sentence(note) : '';
     const empty = !off && this.cues.all.length === 0;
     $('transcript-empty').hidden = !empty;
     if (!empty) return;

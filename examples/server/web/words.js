@@ -55,7 +55,7 @@ export function stageSentence(stage) {
   const name = String(stage ?? '').toLowerCase();
   if (/transcri|caption|speech/.test(name)) return 'Writing the transcript…';
   if (/download|mp4|progressive/.test(name)) return 'Preparing the download…';
-  if (/transcod|encod|convert|process/.test(name)) return 'Converting the video…';
+  if (/media|transcod|encod|convert|process/.test(name)) return 'Preparing the video…';
   if (/upload|receiv/.test(name)) return 'Receiving the file…';
   if (!name || /finish|packag|final/.test(name)) return 'Finishing the recording…';
   return `${name[0].toUpperCase()}${name.slice(1)}…`;
