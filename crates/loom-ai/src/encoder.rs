@@ -194,7 +194,7 @@ fn side_by_side(x: &[f32], width: usize, stride: usize) -> Vec<f32> {
     out
 }
 
-/// Kept for callers that need a tensor on the CPU from plain rows.
+/// Plain rows as a tensor.
 pub(crate) fn rows(values: Vec<f32>, width: usize) -> Result<Tensor, AiError> {
     let n = values.len() / width;
     Ok(Tensor::from_vec(values, (n, width), &Device::Cpu)?)

@@ -39,10 +39,6 @@ impl MelBank {
         }
     }
 
-    pub(crate) fn mels(&self) -> usize {
-        self.mels
-    }
-
     /// `frames` log-mel frames of `pcm`, which is silent after its end: `frames` × `mels` values.
     ///
     /// Frame `i` is centred on sample `160 i`; the first is mirrored at zero, as the reference does.

@@ -1,6 +1,7 @@
 use std::fmt::Write;
+use std::time::Duration;
 
-use loom_core::{MediaTime, Word};
+use loom_core::{Cue, CueId, CueState, MediaTime, Word};
 use serde::{Deserialize, Serialize};
 
 use crate::lines;
@@ -53,8 +54,8 @@ impl Transcript {
     /// As WebVTT (W3C WebVTT §4): cues of at most two lines, in order of start.
     pub fn to_vtt(&self) -> String {
         let mut out = String::from("WEBVTT\n");
-        for (index, (start, end, text)) in self.cues().into_iter().enumerate() {
-            let text = escape_vtt(&text);
+        for (index, cue) in self.to_cues().into_iter().enumerate() {
+            let (start, end, text) = (cue.start, cue.end, escape_vtt(&cue.text));
             // Writing to a string cannot fail.
             let _ = write!(
                 out,
@@ -70,8 +71,9 @@ impl Transcript {
     /// As SubRip: numbered cues of at most two lines, in order of start.
     pub fn to_srt(&self) -> String {
         let mut out = String::new();
-        for (index, (start, end, text)) in self.cues().into_iter().enumerate() {
-            let text = text.replace("-->", "→");
+        for (index, cue) in self.to_cues().into_iter().enumerate() {
+            let (start, end) = (cue.start, cue.end);
+            let text = cue.text.replace("-->", "→");
             let _ = write!(
                 out,
                 "{}\n{} --> {}\n{text}\n\n",
@@ -100,23 +102,30 @@ impl Transcript {
         out
     }
 
-    /// Start, end and lines of each cue. They never overlap, and each stays at least a second where there is room.
-    fn cues(&self) -> Vec<(MediaTime, MediaTime, String)> {
+    /// As final cues of at most two lines, in order. They never overlap, and each stays at least a second where there is
+    /// room.
+    pub fn to_cues(&self) -> Vec<Cue> {
         let words: Vec<Word> = self.segments.iter().flat_map(|it| it.words.clone()).collect();
         let runs = lines::runs(&words);
-        let mut out: Vec<(MediaTime, MediaTime, String)> = Vec::with_capacity(runs.len());
+        let mut out: Vec<Cue> = Vec::with_capacity(runs.len());
         for (index, run) in runs.iter().enumerate() {
             let (Some(first), Some(last)) = (run.first(), run.last()) else {
                 continue;
             };
-            let start = out.last().map_or(first.start, |it| it.1.max(first.start));
+            let start = out.last().map_or(first.start, |it| it.end.max(first.start));
             let next = runs.get(index + 1).and_then(|it| it.first()).map(|it| it.start);
-            let mut end = last.end.max(start + std::time::Duration::from_secs(1));
+            let mut end = last.end.max(start + Duration::from_secs(1));
             if let Some(next) = next {
                 end = end.min(next);
             }
-            end = end.max(start + std::time::Duration::from_millis(1));
-            out.push((start, end, lines::balanced(run)));
+            out.push(Cue {
+                id: CueId(index as u64),
+                start,
+                end: end.max(start + Duration::from_millis(1)),
+                text: lines::balanced(run),
+                words: run.to_vec(),
+                state: CueState::Final,
+            });
         }
         out
     }
@@ -185,9 +194,12 @@ mod tests {
     #[test]
     fn cues_are_in_order_and_do_not_overlap() {
         let it = transcript(&"some words that go on and on, ".repeat(20));
-        let cues = it.cues();
+        let cues = it.to_cues();
         assert!(cues.len() > 5);
-        assert!(cues.windows(2).all(|it| it[0].1 <= it[1].0 && it[0].0 < it[0].1));
+        assert!(
+            cues.windows(2)
+                .all(|it| it[0].end <= it[1].start && it[0].start < it[0].end)
+        );
     }
 
     #[test]

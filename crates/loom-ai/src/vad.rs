@@ -82,16 +82,6 @@ impl VoiceActivity {
         }
     }
 
-    /// Samples decided on so far.
-    pub(crate) fn decided(&self) -> u64 {
-        self.at
-    }
-
-    /// Whether an utterance is going on.
-    pub(crate) fn is_speaking(&self) -> bool {
-        self.speaking
-    }
-
     /// Samples since the last frame that was speech.
     pub(crate) fn quiet_for(&self) -> u64 {
         self.at - self.last_speech.min(self.at)

@@ -15,17 +15,12 @@ use crate::limits::{MAX_TOKEN_BYTES, MAX_VOCABULARY};
 pub(crate) struct Vocabulary {
     bytes: Vec<u8>,
     ends: Vec<u32>,
-    /// Ids the model can emit.
-    pub(crate) size: usize,
     pub(crate) end_of_text: u32,
     pub(crate) start: u32,
     /// First language token and how many follow; none in an English-only model.
     pub(crate) languages: Option<(u32, u32)>,
-    pub(crate) translate: u32,
     pub(crate) transcribe: u32,
-    pub(crate) previous: u32,
     pub(crate) no_speech: u32,
-    pub(crate) no_timestamps: u32,
     pub(crate) first_timestamp: u32,
     /// Text tokens that stand for no speech (brackets, notes, musical signs).
     pub(crate) unspoken: Vec<u32>,
@@ -71,7 +66,8 @@ impl Vocabulary {
         }
         let end_of_text = text as u32;
         let start = end_of_text + 1;
-        // English-only vocabularies keep the ids of 99 languages too, unused.
+        // After the languages: translate, transcribe, start of language model, start of previous text, no speech, no
+        // timestamps, then 0.00, 0.02, … 30.00. English-only vocabularies keep the ids of 99 languages too, unused.
         let languages = if multilingual {
             (size - 51_865) as u32 + 99
         } else {
@@ -81,15 +77,11 @@ impl Vocabulary {
         let mut it = Self {
             bytes,
             ends,
-            size,
             end_of_text,
             start,
             languages: multilingual.then_some((start + 1, languages)),
-            translate,
             transcribe: translate + 1,
-            previous: translate + 3,
             no_speech: translate + 4,
-            no_timestamps: translate + 5,
             first_timestamp: translate + 6,
             unspoken: Vec::new(),
             blank: None,
