@@ -83,6 +83,33 @@ impl CaptionTrack {
         }
     }
 
+    /// Writes every segment anew from `cues`, the final ones. What is listed stays as it is: the boundaries are the same.
+    pub(crate) fn rewrite(
+        &self,
+        cues: &[Cue],
+        clock: &SegmentClock,
+        end: MediaTime,
+        out: &mut VecDeque<HlsOutput>,
+    ) {
+        for segment in 0..self.next.unwrap_or(0) {
+            let Some(start) = clock.start(segment) else {
+                continue;
+            };
+            let from = if segment == 0 {
+                MediaTime::from_nanos(i64::MIN)
+            } else {
+                start.at
+            };
+            let to = clock.start(segment + 1).map_or(end.max(start.at), |s| s.at);
+            let shown = cues.iter().filter(|cue| webvtt::overlaps(cue, from, to));
+            let key = format!("{}/{}", self.listing.id(), address::text(segment));
+            out.push_back(HlsOutput::Store {
+                key,
+                data: webvtt::write_segment(shown).into(),
+            });
+        }
+    }
+
     fn publish(
         &mut self,
         clock: &SegmentClock,

@@ -493,7 +493,8 @@ pub fn stored_answer(path: &str) -> Answer {
     let (content_type, cache_control) = match Address::parse(path) {
         Some(Address::Multivariant | Address::Playlist(_)) => (PLAYLIST_TYPE, COMPLETE),
         Some(Address::Init(..) | Address::Segment(..)) => (MEDIA_TYPE, FOREVER),
-        Some(Address::Text(..)) => (TEXT_TYPE, FOREVER),
+        // the final transcript replaces it
+        Some(Address::Text(..)) => (TEXT_TYPE, CHANGING),
         Some(Address::Part(..)) | None => return Answer::NotFound,
     };
     Answer::Ready(Response {

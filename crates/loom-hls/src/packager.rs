@@ -314,6 +314,15 @@ impl Packager {
         first
     }
 
+    /// After [`Self::finish`]: writes the subtitle rendition anew from the final cues. Without such a rendition nothing happens.
+    pub fn replace_cues(&mut self, cues: &[Cue]) {
+        for declared in &self.tracks {
+            if let Track::Captions(captions) = &declared.track {
+                captions.rewrite(cues, &self.clock, self.head, &mut self.out);
+            }
+        }
+    }
+
     /// The next thing to do; `None` until more is handed over.
     pub fn poll_output(&mut self) -> Option<HlsOutput> {
         self.out.pop_front()
