@@ -192,7 +192,7 @@ class Visit {
     if (this.video.buffered.length && !this.video.ended) return;
     if (!status && !navigator.onLine) return this.#veil('You are offline.', 'Playing goes on when the network is back.');
     if (this.#state === 'live') this.#veil('Joining…', 'The first seconds are on their way.');
-    else if (this.#state === 'processing') this.#veil('Getting ready…', 'The video appears here as soon as it can be played.');
+    else if (this.#state === 'processing') $('veil-progress').hidden && this.#veil('Getting ready…', 'The video appears here as soon as it can be played.');
     else if (!status) this.#veil('The server cannot be reached.', 'Trying again…');
     else this.#veil('Loading…');
   }

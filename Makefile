@@ -1,0 +1,28 @@
+# What a person types; CI types the same. `make` alone lists the targets.
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test check
+SHELL := /bin/bash
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  make %-8s %s\n' "$$name" "$$what"; done
+
+serve: ## install what is missing, build, and serve at http://127.0.0.1:8080
+	@scripts/setup serve
+	cargo build --release -p loom-server
+	@exec target/release/loom-server
+
+test: ## install what is missing, then run every test
+	@scripts/setup test
+	cargo nextest run --workspace
+	cargo test --workspace --doc
+	cargo build -p loom-server
+	.venv/bin/python -m pytest tests/e2e
+
+check: ## formatting, lints, documentation, and the WebAssembly builds
+	@scripts/setup serve
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	scripts/wasm loom-core loom-hls
