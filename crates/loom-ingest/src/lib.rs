@@ -1,1 +1,26 @@
-//! placeholder
+//! WHIP (RFC 9725) and WebRTC to timed packets.
+//!
+//! Invariant: what a [`Session`] delivers decodes. Every track begins with its format and a key frame, whatever is lost
+//! on the way is a [`Media::Gap`](loom_core::Media::Gap) and, for video, a wait for the next key frame, and all tracks
+//! lie on one timeline that begins at zero.
+//!
+//! An [`Ingest`] owns one UDP socket on which all publishers are received. [`Ingest::accept`] answers an SDP offer and
+//! gives the [`Session`] whose [`Session::recv`] yields the media; how the offer came is the host's business, or the
+//! [`whip`] module's.
+
+mod config;
+mod demux;
+mod error;
+mod ingest;
+pub mod limits;
+mod media;
+mod net;
+mod peer;
+mod sdp;
+mod session;
+pub mod whip;
+
+pub use config::IngestConfig;
+pub use error::IngestError;
+pub use ingest::{Answer, Ingest};
+pub use session::{CloseReason, Session, SessionEvent, SessionHandle, SessionId};

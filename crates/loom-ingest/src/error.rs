@@ -1,0 +1,92 @@
+use std::io;
+use std::net::SocketAddr;
+
+use thiserror::Error;
+
+/// Why a publisher cannot be taken in.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum IngestError {
+    /// The configuration cannot work.
+    #[error("ingest configuration: {why}")]
+    Config {
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// The UDP socket could not be had.
+    #[error("udp socket on {address}: {source}")]
+    Socket {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The offer is larger than [`limits::OFFER_BYTES`](crate::limits::OFFER_BYTES).
+    #[error("the offer has {bytes} bytes; at most {limit} are taken")]
+    OfferTooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The offer is not SDP (RFC 8866 §5).
+    #[error("the offer is not SDP: line {line}: {why} (RFC 8866 §5)")]
+    NotSdp {
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The offer has nothing to send.
+    #[error(
+        "the offer has nothing to publish: {why}; offer at least one audio or video section with a=sendonly"
+    )]
+    NoMedia {
+        /// What is missing.
+        why: &'static str,
+    },
+    /// The offer names only codecs that Loom does not take.
+    #[error(
+        "the offer names only codecs that are not taken ({}); offer H264, VP8, VP9 or AV1 for video, opus for audio",
+        offered.join(", ")
+    )]
+    UnknownCodecs {
+        /// The encoding names it has.
+        offered: Vec<String>,
+    },
+    /// The offer lacks something that WebRTC needs.
+    #[error("the offer cannot be used: {why}")]
+    BadOffer {
+        /// What is wrong, and the clause.
+        why: String,
+    },
+    /// As many sessions as [`IngestConfig::max_sessions`](crate::IngestConfig::max_sessions) are open.
+    #[error("{limit} publishers are connected, which is the limit; try again later")]
+    Full {
+        /// The limit.
+        limit: usize,
+    },
+    /// The WebRTC stack would not do it.
+    #[error("webrtc: {what}: {why}")]
+    Webrtc {
+        /// What was asked of it.
+        what: &'static str,
+        /// What it said.
+        why: String,
+    },
+}
+
+impl IngestError {
+    /// Whether the offer is at fault, and not this machine.
+    pub fn is_bad_offer(&self) -> bool {
+        matches!(
+            self,
+            Self::OfferTooLarge { .. }
+                | Self::NotSdp { .. }
+                | Self::NoMedia { .. }
+                | Self::UnknownCodecs { .. }
+                | Self::BadOffer { .. }
+        )
+    }
+}

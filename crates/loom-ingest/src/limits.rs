@@ -1,0 +1,61 @@
+//! Every bound on what comes from outside, by name.
+
+use std::time::Duration;
+
+/// Bytes of an SDP offer, and so of a WHIP `POST` body. Chromium's largest offers stay below 20 KiB.
+pub const OFFER_BYTES: usize = 128 * 1024;
+/// Bytes of one line of an SDP offer.
+pub const OFFER_LINE_BYTES: usize = 4 * 1024;
+/// Media sections of an offer.
+pub const OFFER_SECTIONS: usize = 16;
+/// Codecs looked at in one media section.
+pub const SECTION_CODECS: usize = 64;
+/// Synchronization sources declared in one media section.
+pub const SECTION_SOURCES: usize = 32;
+/// Bytes of a trickle fragment (RFC 8840), and so of a WHIP `PATCH` body.
+pub const FRAGMENT_BYTES: usize = 32 * 1024;
+/// Bytes of an endpoint or session name in a WHIP path.
+pub const PATH_PART_BYTES: usize = 256;
+/// Bytes of a bearer token.
+pub const TOKEN_BYTES: usize = 4 * 1024;
+
+/// Bytes of one datagram; longer ones are cut by the receiver. Larger than any path's MTU that WebRTC uses.
+pub const DATAGRAM_BYTES: usize = 2_000;
+/// Datagrams that wait for one session's driver. When full the newest is dropped, as a full socket would.
+pub const MAILBOX_DATAGRAMS: usize = 2_048;
+/// Remote addresses that one session may be reached from at once; the oldest is forgotten.
+pub const SESSION_ADDRESSES: usize = 16;
+/// Attributes read in a STUN message before it is given up.
+pub const STUN_ATTRIBUTES: usize = 32;
+/// Bytes asked of the kernel for the receive buffer: 8 MiB is 1.6 s of 40 Mbit/s.
+pub const SOCKET_RECEIVE_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes asked of the kernel for the send buffer.
+pub const SOCKET_SEND_BYTES: usize = 1024 * 1024;
+
+/// RTP packets that wait for one session's own task. When full the newest is dropped and ends as a gap.
+pub const INBOX_PACKETS: usize = 4_096;
+/// Events that wait for a host that does not call [`Session::recv`](crate::Session::recv). When full, the session's
+/// task waits, its inbox fills, and what then arrives ends as a gap.
+pub const SESSION_EVENTS: usize = 1_024;
+/// Commands that wait for a session's task.
+pub const SESSION_COMMANDS: usize = 64;
+
+/// Tracks of one session.
+pub const SESSION_TRACKS: usize = 16;
+/// Packets that one track's reorder buffer holds.
+pub const REORDER_PACKETS: usize = 1_024;
+/// A leap in sequence numbers larger than this is taken as the start of a new stream (RFC 3550 §A.1).
+pub const SEQUENCE_LEAP: i64 = 3_000;
+/// Bytes of one coded picture.
+pub const FRAME_BYTES: usize = 8 * 1024 * 1024;
+/// Packets of one coded picture.
+pub const FRAME_PACKETS: usize = 16 * 1024;
+/// Picture parameter sets remembered of one H.264 track.
+pub const PICTURE_PARAMETER_SETS: usize = 32;
+/// Open bitstream units in one AV1 temporal unit.
+pub const TEMPORAL_UNIT_OBUS: usize = 1_024;
+
+/// How long the drain of a closing session lasts at most.
+pub const DRAIN: Duration = Duration::from_millis(80);
+/// A closing session is drained once nothing has come for this long.
+pub const DRAIN_QUIET: Duration = Duration::from_millis(25);
