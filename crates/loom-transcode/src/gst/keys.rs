@@ -1,0 +1,104 @@
+//! At which pictures every encoder starts anew.
+
+use std::collections::VecDeque;
+
+use crate::plan::KeyRule;
+
+/// Chooses pictures, once, at the decoder; the encoders then look their pictures up, so that all agree.
+/// Times are those of buffers, in nanoseconds.
+#[derive(Debug)]
+pub(super) struct KeyPictures {
+    rule: KeyRule,
+    /// Key frames of the source that the decoder has not given back yet.
+    expected: VecDeque<u64>,
+    /// The next instant of [`KeyRule::Every`].
+    next: Option<u64>,
+    chosen: VecDeque<u64>,
+}
+
+impl KeyPictures {
+    pub(super) fn new(rule: KeyRule) -> Self {
+        Self {
+            rule,
+            expected: VecDeque::new(),
+            next: None,
+            chosen: VecDeque::new(),
+        }
+    }
+
+    /// A key frame of the source goes into the decoder.
+    pub(super) fn handle_source_key(&mut self, at: u64) {
+        if self.rule == KeyRule::WithSource {
+            remember(&mut self.expected, at);
+        }
+    }
+
+    /// A picture comes out of the decoder. Where a key frame was lost on the way, the next picture stands in.
+    pub(super) fn handle_picture(&mut self, at: u64) -> bool {
+        let first = self.next.is_none();
+        let chosen = match self.rule {
+            KeyRule::WithSource => {
+                self.next = Some(at);
+                let before = self.expected.len();
+                self.expected.retain(|key| *key > at);
+                self.expected.len() < before
+            }
+            KeyRule::Every(span) => {
+                let span = (span.as_nanos() as u64).max(1);
+                let next = *self.next.get_or_insert(at);
+                if at >= next {
+                    // Instants stay on one grid, however pictures fall.
+                    self.next = Some(next + ((at - next) / span + 1) * span);
+                }
+                at >= next
+            }
+        };
+        if chosen || first {
+            remember(&mut self.chosen, at);
+        }
+        chosen || first
+    }
+
+    pub(super) fn is_chosen(&self, at: u64) -> bool {
+        self.chosen.contains(&at)
+    }
+}
+
+fn remember(queue: &mut VecDeque<u64>, at: u64) {
+    if queue.len() == MOST_REMEMBERED {
+        queue.pop_front();
+    }
+    queue.push_back(at);
+}
+
+/// Many more than pictures fit between a decoder and its slowest encoder.
+const MOST_REMEMBERED: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_grid_of_instants_does_not_drift_with_the_pictures() {
+        let mut keys = KeyPictures::new(KeyRule::Every(Duration::from_nanos(1000)));
+        let chosen: Vec<u64> = (0..60)
+            .map(|n| 7 + n * 83)
+            .filter(|at| keys.handle_picture(*at))
+            .collect();
+        assert_eq!(chosen, [7, 1086, 2082, 3078, 4074]);
+        assert!(keys.is_chosen(2082) && !keys.is_chosen(2165));
+    }
+
+    #[test]
+    fn a_lost_key_frame_is_stood_in_for_by_the_next_picture() {
+        let mut keys = KeyPictures::new(KeyRule::WithSource);
+        keys.handle_source_key(0);
+        keys.handle_source_key(100);
+        let chosen: Vec<u64> = [0, 50, 130, 150]
+            .into_iter()
+            .filter(|at| keys.handle_picture(*at))
+            .collect();
+        assert_eq!(chosen, [0, 130]);
+    }
+}
