@@ -1,0 +1,216 @@
+//! The speech model, loaded once, and the thread that writes one recording's live captions.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use loom_ai::{AiError, CaptionOutput, Captioner, CaptionerConfig, LocateProgress, Model};
+use loom_core::{MediaTime, PcmFrame};
+use tokio::sync::{Semaphore, watch};
+
+use crate::config::CaptionsConfig;
+use crate::engine::CaptionsStatus;
+use crate::packaging::{Packaging, Work};
+use crate::recording::Inner;
+
+/// PCM frames that wait for the captioner before new ones are dropped: about 30 s of 20 ms frames.
+const PCM_QUEUE: usize = 1_500;
+
+/// The speech model and its state. Loading happens on a thread of its own, so that recording never waits for it.
+#[derive(Debug)]
+pub(crate) struct Speech {
+    status: Mutex<CaptionsStatus>,
+    /// `None` while loading, then the model or its absence.
+    model: watch::Sender<Option<Option<Arc<Model>>>>,
+    /// Final transcripts take turns: live captions matter more.
+    pub(crate) transcripts: Semaphore,
+}
+
+impl Speech {
+    pub(crate) fn load(config: CaptionsConfig) -> Arc<Self> {
+        let note = "looking for the speech model".to_owned();
+        let speech = Arc::new(Self {
+            status: Mutex::new(CaptionsStatus::Loading { note }),
+            model: watch::Sender::new(None),
+            transcripts: Semaphore::new(1),
+        });
+        if !config.enabled {
+            speech.settle(Err("they are switched off".to_owned()));
+            return speech;
+        }
+        let loading = speech.clone();
+        let spawned = thread::Builder::new()
+            .name("loom-model".to_owned())
+            .spawn(move || {
+                let found = loading.find(&config);
+                loading.settle(found.map_err(|why| why.to_string()));
+            });
+        if let Err(why) = spawned {
+            speech.settle(Err(format!("no thread could be had to load the model: {why}")));
+        }
+        speech
+    }
+
+    pub(crate) fn status(&self) -> CaptionsStatus {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The model, if it is loaded.
+    pub(crate) fn model(&self) -> Option<Arc<Model>> {
+        self.model.borrow().clone().flatten()
+    }
+
+    /// The model, once it is loaded; `None` where there is none to be had.
+    pub(crate) async fn wait_for_model(&self) -> Option<Arc<Model>> {
+        let mut model = self.model.subscribe();
+        model
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|it| it.clone().flatten())
+    }
+
+    fn find(&self, config: &CaptionsConfig) -> Result<Arc<Model>, AiError> {
+        let files = Model::locate(&config.model, &mut |progress| {
+            self.set(CaptionsStatus::Loading {
+                note: note(&progress),
+            });
+        })?;
+        // One thread costs the least in all; recordings run beside each other.
+        Model::load(&files, 1)
+    }
+
+    fn settle(&self, found: Result<Arc<Model>, String>) {
+        match found {
+            Ok(model) => {
+                tracing::info!(model = model.name(), "captions are on");
+                self.set(CaptionsStatus::On {
+                    model: model.name().to_owned(),
+                });
+                self.model.send_replace(Some(Some(model)));
+            }
+            Err(why) => {
+                tracing::warn!(why, "captions are off");
+                self.set(CaptionsStatus::Off { why });
+                self.model.send_replace(Some(None));
+            }
+        }
+    }
+
+    fn set(&self, status: CaptionsStatus) {
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+}
+
+fn note(progress: &LocateProgress) -> String {
+    match progress {
+        LocateProgress::Downloading {
+            name,
+            done,
+            total: Some(total),
+        } => {
+            format!(
+                "downloading {name}, {} % of {} MB",
+                done * 100 / total.max(&1),
+                total / 1_000_000
+            )
+        }
+        LocateProgress::Downloading { name, done, .. } => {
+            format!("downloading {name}, {} MB so far", done / 1_000_000)
+        }
+        LocateProgress::Missed(why) => format!("still looking for the speech model ({why})"),
+        _ => "looking for the speech model".to_owned(),
+    }
+}
+
+/// The way into a recording's captioner. Dropping it ends the captioner, which then tells its last cue.
+#[derive(Debug)]
+pub(crate) struct LiveCaptions {
+    pcm: SyncSender<PcmFrame>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl LiveCaptions {
+    pub(crate) fn start(recording: Arc<Inner>, packaging: Packaging) -> Option<Self> {
+        let (pcm, frames) = sync_channel(PCM_QUEUE);
+        let thread = thread::Builder::new()
+            .name("loom-captions".to_owned())
+            .spawn(move || caption(&recording, &packaging, &frames))
+            .inspect_err(|why| tracing::error!(error = %why, "no thread for captions"))
+            .ok()?;
+        Some(Self { pcm, thread })
+    }
+
+    /// Never blocks. A captioner that is too slow misses this frame; the final transcript will not.
+    pub(crate) fn push(&self, frame: PcmFrame) {
+        if self.pcm.try_send(frame).is_err() {
+            metrics::counter!("loom_caption_frames_dropped_total").increment(1);
+        }
+    }
+
+    /// Ends it and waits for its last words. Blocks.
+    pub(crate) fn finish(self) {
+        drop(self.pcm);
+        let _ = self.thread.join();
+    }
+}
+
+fn caption(recording: &Inner, packaging: &Packaging, frames: &Receiver<PcmFrame>) {
+    let speech = &recording.shared.speech;
+    let mut captioner: Option<Captioner> = None;
+    let mut clock = Lag::default();
+    while let Ok(frame) = frames.recv() {
+        if captioner.is_none() {
+            // Sound that came while the model was still loading is left to the final transcript.
+            let Some(model) = speech.model() else { continue };
+            captioner = Captioner::new(CaptionerConfig::default(), model)
+                .inspect_err(|why| tracing::error!(recording = %recording.id, error = %why, "no captions"))
+                .ok();
+        }
+        let Some(running) = &mut captioner else { return };
+        running.handle_lag(clock.behind(frame.end()));
+        if let Err(why) = running.handle_pcm(frame) {
+            tracing::error!(recording = %recording.id, error = %why, "live captions ended; the transcript is made at the end");
+            return;
+        }
+        tell(recording, packaging, running);
+    }
+    if let Some(mut running) = captioner {
+        if let Err(why) = running.finish() {
+            tracing::error!(recording = %recording.id, error = %why, "the last caption was lost");
+        }
+        tell(recording, packaging, &mut running);
+    }
+}
+
+/// How far the captioner is behind the sound, against the least it has been.
+#[derive(Debug, Default)]
+struct Lag {
+    first: Option<(Instant, MediaTime)>,
+}
+
+impl Lag {
+    fn behind(&mut self, heard: MediaTime) -> Duration {
+        let now = Instant::now();
+        let (began, zero) = *self.first.get_or_insert((now, heard));
+        let behind = now.duration_since(began).saturating_sub(heard.since(zero));
+        if behind.is_zero() {
+            self.first = Some((now, heard));
+        }
+        behind
+    }
+}
+
+fn tell(recording: &Inner, packaging: &Packaging, captioner: &mut Captioner) {
+    while let Some(output) = captioner.poll_output() {
+        match output {
+            CaptionOutput::Cue(cue) => {
+                recording.show(cue.clone());
+                packaging.send_blocking(Work::Cue(cue));
+            }
+            CaptionOutput::Watermark(at) => packaging.send_blocking(Work::Heard(at)),
+            _ => {}
+        }
+    }
+}

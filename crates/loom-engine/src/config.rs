@@ -1,0 +1,54 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use loom_ai::ModelConfig;
+use loom_ingest::IngestConfig;
+use loom_transcode::Wanted;
+
+/// How an engine runs. [`Default`] suits one machine: local disk, any free UDP port, captions where a model is found.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Where recordings are kept, one folder each. Created where it is missing.
+    pub data_dir: PathBuf,
+    /// The WebRTC side.
+    pub ingest: IngestConfig,
+    /// Speech.
+    pub captions: CaptionsConfig,
+    /// The renditions wanted beside the source.
+    pub ladder: Wanted,
+    /// The length of a live segment, and how often the publisher is asked for a key frame.
+    pub segment: Duration,
+    /// The length of a live part (`PART-TARGET`, RFC 8216bis §4.4.3.7). Live viewers play three of these behind.
+    pub part: Duration,
+    /// How many recordings may be live at once; one more is refused with [`EngineError::Full`](crate::EngineError::Full).
+    pub max_live: usize,
+    /// A recording that nobody has published to for this long fails.
+    pub unused_after: Duration,
+}
+
+/// Whether and with which model the engine writes captions.
+#[derive(Debug, Clone)]
+pub struct CaptionsConfig {
+    /// `false`: no model is looked for, recordings have no captions and no transcript.
+    pub enabled: bool,
+    /// Where the model is.
+    pub model: ModelConfig,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from(".loom"),
+            ingest: IngestConfig::default(),
+            captions: CaptionsConfig {
+                enabled: true,
+                model: ModelConfig::default(),
+            },
+            ladder: Wanted::default(),
+            segment: Duration::from_secs(2),
+            part: Duration::from_millis(400),
+            max_live: 64,
+            unused_after: Duration::from_secs(30 * 60),
+        }
+    }
+}

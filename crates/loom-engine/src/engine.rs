@@ -1,0 +1,238 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::fs;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use loom_ingest::Ingest;
+use loom_transcode::{Capabilities, GstBackend};
+
+use crate::captions::Speech;
+use crate::config::EngineConfig;
+use crate::error::EngineError;
+use crate::event::{RecordingInfo, RecordingState};
+use crate::finish;
+use crate::folder::Folder;
+use crate::id::RecordingId;
+use crate::recording::{Inner, Recording};
+
+/// The engine. Clones are handles to the same one; when the last is dropped, every live recording is ended.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    owner: Arc<Owner>,
+}
+
+/// Whether captions can be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CaptionsStatus {
+    /// The model is being found, downloaded or read.
+    Loading {
+        /// What is going on, in a sentence.
+        note: String,
+    },
+    /// They are.
+    On {
+        /// The model's name.
+        model: String,
+    },
+    /// They are not; recordings work without.
+    Off {
+        /// Why, in a sentence.
+        why: String,
+    },
+}
+
+impl fmt::Display for CaptionsStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Loading { note } => write!(f, "Captions are being prepared: {note}"),
+            Self::On { model } => write!(f, "Captions are on ({model})"),
+            Self::Off { why } => write!(f, "Captions are off: {why}"),
+        }
+    }
+}
+
+/// Ends everything when the last [`Engine`] goes; the recordings' tasks hold only what they share.
+#[derive(Debug)]
+struct Owner {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.shared.stop_all();
+    }
+}
+
+/// What every recording of an engine uses.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: EngineConfig,
+    pub(crate) ingest: Ingest,
+    pub(crate) backend: GstBackend,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) speech: Arc<Speech>,
+    recordings: Mutex<HashMap<RecordingId, Recording>>,
+}
+
+impl Engine {
+    /// Binds the UDP port, probes the codecs, and begins to load the caption model.
+    ///
+    /// # Errors
+    /// Where the port or the data folder cannot be had, or GStreamer cannot start.
+    pub async fn start(config: EngineConfig) -> Result<Self, EngineError> {
+        let root = config.data_dir.join("recordings");
+        fs::create_dir_all(&root).map_err(EngineError::io("create the folder", root))?;
+        let capabilities = tokio::task::spawn_blocking(Capabilities::probe)
+            .await
+            .map_err(|_| EngineError::ShuttingDown)??;
+        let ingest = Ingest::bind(config.ingest.clone())
+            .await
+            .map_err(EngineError::Ingest)?;
+        let speech = Speech::load(config.captions.clone());
+        let backend = GstBackend::new()?;
+        let shared = Arc::new(Shared {
+            config,
+            ingest,
+            backend,
+            capabilities,
+            speech,
+            recordings: Mutex::new(HashMap::new()),
+        });
+        Ok(Self {
+            owner: Arc::new(Owner { shared }),
+        })
+    }
+
+    /// How it was configured.
+    pub fn config(&self) -> &EngineConfig {
+        &self.owner.shared.config
+    }
+
+    /// The UDP address that publishers send to.
+    pub fn udp_addr(&self) -> std::net::SocketAddr {
+        self.owner.shared.ingest.local_addr()
+    }
+
+    /// Whether captions can be written.
+    pub fn captions(&self) -> CaptionsStatus {
+        self.owner.shared.speech.status()
+    }
+
+    /// Makes a recording, in state `created`. It fails where nobody publishes to it within
+    /// [`unused_after`](EngineConfig::unused_after). Call it within a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`EngineError::Exists`], [`EngineError::Io`].
+    pub fn create(&self, id: RecordingId) -> Result<Recording, EngineError> {
+        let shared = &self.owner.shared;
+        let folder = shared.folder(&id);
+        if folder.exists() {
+            return Err(EngineError::Exists(id));
+        }
+        folder.create()?;
+        let info = RecordingInfo {
+            id: id.clone(),
+            state: RecordingState::Created,
+            reason: None,
+            duration: 0.0,
+            tracks: Vec::new(),
+            renditions: Vec::new(),
+            captions: !matches!(shared.speech.status(), CaptionsStatus::Off { .. }),
+        };
+        folder.save_info(&info)?;
+        let recording = Recording(Arc::new(Inner::new(id.clone(), shared.clone(), folder, info)));
+        shared.recordings().insert(id, recording.clone());
+        let (unused, after) = (Arc::downgrade(&recording.0), shared.config.unused_after);
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            if let Some(unused) = unused.upgrade()
+                && unused.info().state == RecordingState::Created
+            {
+                unused.fail(format!("nobody published to it within {} s", after.as_secs()));
+            }
+        });
+        Ok(recording)
+    }
+
+    /// The recording of that name, from memory or from disk. One that was live when the process was killed is finished
+    /// from its own parts. Call it within a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`], [`EngineError::Io`].
+    pub fn recording(&self, id: &RecordingId) -> Result<Recording, EngineError> {
+        let shared = &self.owner.shared;
+        let mut recordings = shared.recordings();
+        if let Some(recording) = recordings.get(id) {
+            return Ok(recording.clone());
+        }
+        let folder = shared.folder(id);
+        let info = folder
+            .load_info()?
+            .ok_or_else(|| EngineError::NotFound(id.clone()))?;
+        let recording = Recording(Arc::new(Inner::new(id.clone(), shared.clone(), folder, info)));
+        recordings.insert(id.clone(), recording.clone());
+        drop(recordings);
+        finish::resume(&recording.0);
+        Ok(recording)
+    }
+
+    /// The names of all recordings on disk.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`].
+    pub fn recordings(&self) -> Result<Vec<RecordingId>, EngineError> {
+        let root = self.owner.shared.config.data_dir.join("recordings");
+        let entries = fs::read_dir(&root).map_err(EngineError::io("list", root))?;
+        Ok(entries
+            .flatten()
+            .filter_map(|entry| RecordingId::new(&entry.file_name().to_string_lossy()))
+            .collect())
+    }
+
+    /// Stops every live recording and waits until each can be watched to its end.
+    pub async fn shutdown(&self) {
+        let shared = &self.owner.shared;
+        shared.stop_all();
+        let live: Vec<Recording> = shared
+            .recordings()
+            .values()
+            .filter(|r| !r.0.is_complete())
+            .cloned()
+            .collect();
+        for recording in live {
+            if recording.info().state == RecordingState::Live
+                && let Err(why) = recording.stop().await
+            {
+                tracing::error!(recording = %recording.id(), error = %why, "a recording was not completed");
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn recordings(&self) -> MutexGuard<'_, HashMap<RecordingId, Recording>> {
+        self.recordings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn folder(&self, id: &RecordingId) -> Folder {
+        Folder::at(self.config.data_dir.join("recordings").join(id.as_str()))
+    }
+
+    /// How many recordings are live.
+    pub(crate) fn live_count(&self) -> usize {
+        self.recordings()
+            .values()
+            .filter(|r| r.0.info().state == RecordingState::Live)
+            .count()
+    }
+
+    pub(crate) fn forget(&self, id: &RecordingId) {
+        self.recordings().remove(id);
+    }
+
+    fn stop_all(&self) {
+        for recording in self.recordings().values() {
+            recording.0.stop.send_replace(true);
+        }
+    }
+}

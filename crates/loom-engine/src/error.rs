@@ -1,0 +1,88 @@
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::event::RecordingState;
+use crate::id::RecordingId;
+
+/// What an engine or a recording could not do.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// No recording of that name is in memory or on disk.
+    #[error("there is no recording {0}")]
+    NotFound(RecordingId),
+    /// A recording of that name is there already.
+    #[error("there is a recording {0} already")]
+    Exists(RecordingId),
+    /// The WHIP offer cannot be answered.
+    #[error("the offer cannot be answered: {0}")]
+    BadOffer(#[source] loom_ingest::IngestError),
+    /// Somebody publishes to this recording, or has done so.
+    #[error("recording {0} has a publisher already; make a new recording for another take")]
+    AlreadyPublished(RecordingId),
+    /// No session of that name belongs to this recording.
+    #[error("recording {recording} has no session {session:?}")]
+    NoSuchSession {
+        /// The recording.
+        recording: RecordingId,
+        /// The session that was named.
+        session: String,
+    },
+    /// The recording is in a state in which this cannot be done.
+    #[error("recording {recording} is {state}: {why}")]
+    WrongState {
+        /// The recording.
+        recording: RecordingId,
+        /// Its state.
+        state: RecordingState,
+        /// What that forbids.
+        why: &'static str,
+    },
+    /// As many recordings as [`max_live`](crate::EngineConfig::max_live) allows are live.
+    #[error("{live} recordings are live, which is the limit; try again when one has ended")]
+    Full {
+        /// How many are live.
+        live: usize,
+    },
+    /// The file is no media that Loom can read.
+    #[error("the file cannot be used: {0}")]
+    BadMedia(String),
+    /// It is not there yet.
+    #[error("{0}")]
+    NotReady(String),
+    /// The transcode graph could not be made.
+    #[error("the transcode graph could not be made: {0}")]
+    Transcode(#[from] loom_transcode::TranscodeError),
+    /// The packager refused its input.
+    #[error("packaging failed: {0}")]
+    Package(#[from] loom_hls::HlsError),
+    /// The download could not be written.
+    #[error("the download could not be written: {0}")]
+    Download(#[from] loom_hls::progressive::ProgressiveError),
+    /// The WebRTC side could not start.
+    #[error("the ingest could not start: {0}")]
+    Ingest(#[source] loom_ingest::IngestError),
+    /// The disk said no.
+    #[error("{doing} {path}: {source}", path = path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The engine is shutting down.
+    #[error("the engine is shutting down")]
+    ShuttingDown,
+}
+
+impl EngineError {
+    pub(crate) fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { doing, path, source }
+    }
+}

@@ -1,0 +1,199 @@
+//! What happens after the last packet: the final transcript, the download, and recordings that a crash left behind.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use loom_ai::{Model, TranscribeConfig, Transcript, transcribe};
+use loom_hls::progressive::{self, TrackFiles};
+
+use crate::error::EngineError;
+use crate::event::{Event, RecordingState, RenditionDescription};
+use crate::folder::Folder;
+use crate::packaging::Packaging;
+use crate::recording::Inner;
+
+const SPOOL: &str = "speech.pcm";
+const TRANSCRIPT: &str = "transcript.json";
+
+/// Writes the final transcript, and moves the recording to `ready`. A transcript that fails costs only itself.
+pub(crate) async fn transcript(recording: &Arc<Inner>, packaging: Option<&Packaging>) {
+    if let Err(why) = write_transcript(recording, packaging).await {
+        tracing::error!(recording = %recording.id, error = %why, "there is no final transcript");
+        recording.update(|info| info.reason = Some(format!("the transcript could not be written: {why}")));
+    }
+    remove_spool(recording);
+    recording.update(|info| info.state = RecordingState::Ready);
+    recording.wake();
+}
+
+async fn write_transcript(recording: &Arc<Inner>, packaging: Option<&Packaging>) -> Result<(), EngineError> {
+    if !recording.info().captions {
+        return Ok(());
+    }
+    let speech = &recording.shared.speech;
+    let Some(model) = speech.wait_for_model().await else {
+        recording.update(|info| info.captions = false);
+        return Ok(());
+    };
+    let turn = speech
+        .transcripts
+        .acquire()
+        .await
+        .map_err(|_| EngineError::ShuttingDown)?;
+    let working = recording.clone();
+    let made = tokio::task::spawn_blocking(move || hear(&working, &model)).await;
+    drop(turn);
+    let transcript =
+        made.map_err(|_| EngineError::NotReady("the transcriber failed; see the log".to_owned()))??;
+    Folder::put(
+        &recording.folder.path(TRANSCRIPT),
+        transcript.to_json().as_bytes(),
+    )?;
+    let transcript = Arc::new(transcript);
+    recording.set_transcript(transcript.clone());
+    match packaging {
+        Some(packaging) => packaging.set_captions(transcript.to_cues()).await,
+        None => Ok(()),
+    }
+}
+
+fn hear(recording: &Inner, model: &Model) -> Result<Transcript, EngineError> {
+    let path = recording.folder.path(SPOOL);
+    let bytes = fs::read(&path).map_err(EngineError::io("read", path))?;
+    let (pairs, _) = bytes.as_chunks::<2>();
+    let pcm: Vec<f32> = pairs
+        .iter()
+        .map(|b| f32::from(i16::from_le_bytes(*b)) / 32_768.0)
+        .collect();
+    drop(bytes);
+    transcribe(model, &pcm, &TranscribeConfig::default(), |fraction| {
+        let _ = recording.events.send(Event::Progress {
+            stage: "transcript",
+            fraction,
+        });
+    })
+    .map_err(|why| EngineError::NotReady(why.to_string()))
+}
+
+/// Takes up a recording that was found on disk. One that was live or processing when the process ended is completed from
+/// its own parts.
+pub(crate) fn resume(recording: &Arc<Inner>) {
+    let path = recording.folder.path(TRANSCRIPT);
+    if let Ok(Some(json)) = Folder::read(&path, 0, None)
+        && let Ok(transcript) = Transcript::from_json(&String::from_utf8_lossy(&json))
+    {
+        recording.set_transcript(Arc::new(transcript));
+    }
+    match recording.info().state {
+        RecordingState::Ready | RecordingState::Failed => {}
+        RecordingState::Created => recording.fail("the server was restarted before anybody published"),
+        RecordingState::Live | RecordingState::Processing => {
+            salvage(
+                recording,
+                "it was cut off when the server ended; what had been recorded is kept",
+            );
+        }
+    }
+}
+
+/// Completes a recording from what is on disk.
+pub(crate) fn salvage(recording: &Arc<Inner>, reason: &str) {
+    let playlists = recording.folder.media_playlists();
+    let closed = playlists.iter().filter(|path| close_playlist(path)).count();
+    if closed == 0 || !recording.folder.hls_path("main.m3u8").is_file() {
+        recording.fail(format!("{reason}, but nothing had been recorded"));
+        return;
+    }
+    recording.update(|info| info.reason = Some(reason.to_owned()));
+    recording.complete();
+    let recording = recording.clone();
+    tokio::spawn(async move { transcript(&recording, None).await });
+}
+
+/// Ends a media playlist where it stands (RFC 8216bis §4.4.3.4), without what only live viewers need. Whether it is complete
+/// then.
+fn close_playlist(path: &Path) -> bool {
+    let Ok(text) = fs::read_to_string(path) else {
+        return false;
+    };
+    text.contains("#EXTINF") && Folder::put(path, closed(&text).as_bytes()).is_ok()
+}
+
+fn closed(playlist: &str) -> String {
+    const LIVE: [&str; 6] = [
+        "#EXT-X-PART:",
+        "#EXT-X-PART-INF",
+        "#EXT-X-PRELOAD-HINT",
+        "#EXT-X-SERVER-CONTROL",
+        "#EXT-X-RENDITION-REPORT",
+        "#EXT-X-ENDLIST",
+    ];
+    let kept = playlist
+        .lines()
+        .filter(|line| !LIVE.iter().any(|tag| line.starts_with(tag)));
+    let mut text: String = kept.flat_map(|line| [line, "\n"]).collect();
+    text.push_str("#EXT-X-ENDLIST\n");
+    text
+}
+
+fn remove_spool(recording: &Inner) {
+    let path = recording.folder.path(SPOOL);
+    if path.is_file()
+        && let Err(why) = fs::remove_file(&path)
+    {
+        tracing::warn!(path = %path.display(), error = %why, "the speech spool could not be removed");
+    }
+}
+
+/// The path of the download, built where it is not there yet.
+pub(crate) async fn download(recording: &Arc<Inner>) -> Result<PathBuf, EngineError> {
+    let path = recording.folder.path("download.mp4");
+    if path.is_file() {
+        return Ok(path);
+    }
+    let working = recording.clone();
+    let built = tokio::task::spawn_blocking(move || {
+        let path = working.folder.path("download.mp4");
+        let partial = path.with_added_extension("partial");
+        build(&working, &partial)?;
+        fs::rename(&partial, &path).map_err(EngineError::io("rename to", &path))?;
+        Ok(path)
+    });
+    built
+        .await
+        .map_err(|_| EngineError::NotReady("the download could not be built; see the log".to_owned()))?
+}
+
+/// Writes the best pictures that are H.264, and the sound that is AAC, as one file.
+fn build(recording: &Inner, to: &Path) -> Result<(), EngineError> {
+    let info = recording.info();
+    let of = |codec: &str| {
+        info.renditions
+            .iter()
+            .filter(move |r| r.codec == codec)
+            .collect::<Vec<_>>()
+    };
+    let video = of("h264").into_iter().max_by_key(|r| (r.height, r.bandwidth));
+    let audio = of("aac").into_iter().next();
+    let chosen: Vec<&RenditionDescription> = video.into_iter().chain(audio).collect();
+    if chosen.is_empty() {
+        return Err(EngineError::NotReady(
+            "the recording has neither H.264 nor AAC, so no MP4 can be made of it".to_owned(),
+        ));
+    }
+    let mut tracks = Vec::new();
+    for rendition in chosen {
+        let path = recording.folder.hls_path(&format!("{}/index.m3u8", rendition.id));
+        let playlist = fs::read_to_string(&path).map_err(EngineError::io("read", path))?;
+        tracks.push(TrackFiles::from_playlist(&rendition.id, &playlist)?);
+    }
+    let mut out = BufWriter::new(File::create(to).map_err(EngineError::io("create", to))?);
+    progressive::write(
+        &tracks,
+        |key| File::open(recording.folder.hls_path(key)),
+        &mut out,
+    )?;
+    out.flush().map_err(EngineError::io("write", to))
+}

@@ -1,0 +1,152 @@
+//! A recording's folder on the local disk. All of the engine's file access is here.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use crate::error::EngineError;
+use crate::event::RecordingInfo;
+
+/// `DATA/recordings/ID`.
+#[derive(Debug, Clone)]
+pub(crate) struct Folder {
+    root: PathBuf,
+}
+
+impl Folder {
+    pub(crate) fn at(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    pub(crate) fn exists(&self) -> bool {
+        self.root.is_dir()
+    }
+
+    pub(crate) fn create(&self) -> Result<(), EngineError> {
+        let hls = self.root.join("hls");
+        fs::create_dir_all(&hls).map_err(EngineError::io("create the folder", hls))
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// The path of what the packager calls `key`.
+    pub(crate) fn hls_path(&self, key: &str) -> PathBuf {
+        self.root.join("hls").join(key)
+    }
+
+    /// Writes a whole file so that a reader sees the old one or the new one, never half.
+    pub(crate) fn put(path: &Path, data: &[u8]) -> Result<(), EngineError> {
+        let partial = path.with_added_extension("partial");
+        let write = || {
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            let mut file = File::create(&partial)?;
+            file.write_all(data)?;
+            drop(file);
+            fs::rename(&partial, path)
+        };
+        write().map_err(EngineError::io("write", path))
+    }
+
+    /// Adds to the end of a file, creating it where it is missing.
+    pub(crate) fn append(path: &Path, data: &[u8]) -> Result<(), EngineError> {
+        let write = || {
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(path)?
+                .write_all(data)
+        };
+        write().map_err(EngineError::io("append to", path))
+    }
+
+    /// Reads `len` bytes from `offset`, or to the end; `None` where there is no such file.
+    pub(crate) fn read(path: &Path, offset: u64, len: Option<u64>) -> Result<Option<Bytes>, EngineError> {
+        let read = || -> std::io::Result<Vec<u8>> {
+            let mut file = File::open(path)?;
+            let mut data = Vec::new();
+            if offset > 0 {
+                file.seek(SeekFrom::Start(offset))?;
+            }
+            file.take(len.unwrap_or(u64::MAX)).read_to_end(&mut data)?;
+            Ok(data)
+        };
+        match read() {
+            Ok(data) => Ok(Some(Bytes::from(data))),
+            Err(why)
+                if matches!(
+                    why.kind(),
+                    ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(why) => Err(EngineError::io("read", path)(why)),
+        }
+    }
+
+    pub(crate) fn save_info(&self, info: &RecordingInfo) -> Result<(), EngineError> {
+        let json = serde_json::to_vec_pretty(info).unwrap_or_default();
+        Self::put(&self.path("recording.json"), &json)
+    }
+
+    pub(crate) fn load_info(&self) -> Result<Option<RecordingInfo>, EngineError> {
+        let path = self.path("recording.json");
+        let Some(json) = Self::read(&path, 0, None)? else {
+            return Ok(None);
+        };
+        serde_json::from_slice(&json)
+            .map(Some)
+            .map_err(|why| EngineError::io("read", path)(std::io::Error::new(ErrorKind::InvalidData, why)))
+    }
+
+    pub(crate) fn remove(&self) -> Result<(), EngineError> {
+        match fs::remove_dir_all(&self.root) {
+            Err(why) if why.kind() != ErrorKind::NotFound => Err(EngineError::io("remove", &self.root)(why)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Copies what the packager made to another folder.
+    pub(crate) fn copy_hls(&self, to: &Path) -> Result<(), EngineError> {
+        let copy = |from: &Path, to: &Path| -> std::io::Result<()> {
+            fs::create_dir_all(to)?;
+            for entry in fs::read_dir(from)?.flatten() {
+                if entry.path().is_file() {
+                    fs::copy(entry.path(), to.join(entry.file_name()))?;
+                }
+            }
+            Ok(())
+        };
+        let hls = self.root.join("hls");
+        let done = copy(&hls, to).and_then(|()| {
+            let folders = fs::read_dir(&hls)?
+                .flatten()
+                .filter(|entry| entry.path().is_dir());
+            folders
+                .map(|folder| copy(&folder.path(), &to.join(folder.file_name())))
+                .collect()
+        });
+        done.map_err(EngineError::io("copy the stream to", to))
+    }
+
+    /// The media playlists on disk, `main.m3u8` left out.
+    pub(crate) fn media_playlists(&self) -> Vec<PathBuf> {
+        let folders = fs::read_dir(self.root.join("hls"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        folders
+            .map(|folder| folder.path().join("index.m3u8"))
+            .filter(|path| path.is_file())
+            .collect()
+    }
+}

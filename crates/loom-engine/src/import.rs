@@ -1,0 +1,116 @@
+//! A media file processed as a live recording would be, as fast as the machine allows.
+
+use std::fs;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use loom_hls::{Packager, PackagerConfig};
+use loom_transcode::{Backend, MediaInfo, Plan, SourceShape, TranscodeError, plan, probe_file};
+
+use crate::error::EngineError;
+use crate::event::{RecordingState, tracks_of};
+use crate::finish;
+use crate::live;
+use crate::packaging::{Packaging, told};
+use crate::recording::Inner;
+
+/// The length of a file's segments.
+const SEGMENT: Duration = Duration::from_secs(4);
+
+pub(crate) async fn import(recording: &Arc<Inner>, file: PathBuf) -> Result<(), EngineError> {
+    recording.begin(RecordingState::Processing, None)?;
+    let probed = probe(file.clone()).await;
+    let info = match probed {
+        Ok(info) => info,
+        Err(why) => {
+            remove(&file);
+            let why = match why {
+                EngineError::Transcode(why) => EngineError::BadMedia(describe(&why, &file)),
+                other => other,
+            };
+            recording.fail(why.to_string());
+            return Err(why);
+        }
+    };
+    let plan = match plan(
+        &info.shape(),
+        &recording.shared.config.ladder,
+        &recording.shared.capabilities,
+    ) {
+        Ok(plan) => plan,
+        Err(why) => {
+            remove(&file);
+            recording.fail(why.to_string());
+            return Err(EngineError::BadMedia(why.to_string()));
+        }
+    };
+    tokio::spawn(run(recording.clone(), file, info, plan));
+    Ok(())
+}
+
+async fn probe(file: PathBuf) -> Result<MediaInfo, EngineError> {
+    let probed = tokio::task::spawn_blocking(move || probe_file(&file)).await;
+    Ok(probed.map_err(|_| EngineError::ShuttingDown)??)
+}
+
+async fn run(recording: Arc<Inner>, file: PathBuf, info: MediaInfo, plan: Plan) {
+    let outcome = AssertUnwindSafe(process(&recording, &file, &info, &plan))
+        .catch_unwind()
+        .await;
+    remove(&file);
+    match outcome {
+        Ok(Ok(())) => {}
+        Ok(Err(why)) => recording.fail(why.to_string()),
+        Err(_) => finish::salvage(&recording, "an internal error ended the import"),
+    }
+}
+
+async fn process(
+    recording: &Arc<Inner>,
+    file: &Path,
+    info: &MediaInfo,
+    plan: &Plan,
+) -> Result<(), EngineError> {
+    tracing::info!(recording = %recording.id, %plan, "the plan");
+    let shape: SourceShape = info.shape();
+    let longest = shape
+        .video
+        .as_ref()
+        .and_then(|v| v.key_interval)
+        .unwrap_or(SEGMENT);
+    let packager = Packager::new(PackagerConfig::file(SEGMENT, longest))?;
+    let captions = shape.audio.is_some() && recording.info().captions;
+    let packaging = Packaging::start(recording.clone(), packager, live::renditions(plan, captions))?;
+    recording.update(|told_of| {
+        told_of.tracks = tracks_of(&shape);
+        told_of.renditions = plan.renditions.iter().map(told).collect();
+        told_of.captions = captions;
+    });
+    let (backend, graph_plan, path) = (recording.shared.backend.clone(), plan.clone(), file.to_owned());
+    let outputs = tokio::task::spawn_blocking(move || backend.file(&graph_plan, &path))
+        .await
+        .map_err(|_| EngineError::ShuttingDown)??;
+    let packaging = live::pump(recording.clone(), outputs, packaging, None).await;
+    if let Some(why) = recording.info().reason {
+        recording.fail(why);
+        return Ok(());
+    }
+    packaging.finish().await?;
+    recording.complete();
+    finish::transcript(recording, Some(&packaging)).await;
+    Ok(())
+}
+
+/// What is wrong with an upload, without the server's path for it.
+fn describe(why: &TranscodeError, file: &Path) -> String {
+    why.to_string().replace(&format!("{file:?}"), "the file")
+}
+
+fn remove(file: &Path) {
+    if let Err(why) = fs::remove_file(file) {
+        tracing::warn!(file = %file.display(), error = %why, "an imported file could not be removed");
+    }
+}

@@ -1,0 +1,482 @@
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use loom_ai::{Segment, Transcript};
+use loom_core::{Cue, CueId, MediaTime};
+use loom_hls::{Answer, Body, Origin, Publish, Response, stored_answer};
+use tokio::sync::{broadcast, watch};
+use tokio::time::{Instant, timeout_at};
+
+use crate::engine::Shared;
+use crate::error::EngineError;
+use crate::event::{Event, Events, RecordingInfo, RecordingState};
+use crate::folder::Folder;
+use crate::id::RecordingId;
+use crate::{finish, import, live};
+
+/// A handle to one recording. Clones are handles to the same one; dropping them ends nothing.
+#[derive(Debug, Clone)]
+pub struct Recording(pub(crate) Arc<Inner>);
+
+/// What a WHIP client gets back (RFC 9725 §4.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishAnswer {
+    /// The SDP answer.
+    pub sdp: String,
+    /// Names the session; the last component of the WHIP resource's URL.
+    pub session: String,
+    /// The entity tag of the ICE session, without quotes.
+    pub etag: String,
+}
+
+/// What the recording's HLS origin says to a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HlsAnswer {
+    /// The resource.
+    Ready {
+        /// Its media type.
+        content_type: &'static str,
+        /// How long a cache may keep it (`Cache-Control`).
+        cache_control: &'static str,
+        /// Its bytes.
+        body: Bytes,
+    },
+    /// There is no such resource.
+    NotFound,
+    /// The request breaks the specification.
+    BadRequest(String),
+    /// It did not come in time; ask again.
+    Unavailable(String),
+}
+
+/// What the recording's own tasks and its handles share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) id: RecordingId,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) folder: Folder,
+    pub(crate) events: broadcast::Sender<Event>,
+    /// Counts what the origin has published; requests that wait are woken by it.
+    pub(crate) published: watch::Sender<u64>,
+    /// Set once somebody wants the recording to end.
+    pub(crate) stop: watch::Sender<bool>,
+    state: Mutex<State>,
+    /// Only one caller builds the download; the others wait for it.
+    download: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct State {
+    info: RecordingInfo,
+    session: Option<String>,
+    origin: Option<Origin>,
+    cues: BTreeMap<CueId, Cue>,
+    transcript: Option<Arc<Transcript>>,
+    /// All media is on disk under complete playlists.
+    complete: bool,
+}
+
+impl Recording {
+    /// Its name.
+    pub fn id(&self) -> &RecordingId {
+        &self.0.id
+    }
+
+    /// How it stands.
+    pub fn info(&self) -> RecordingInfo {
+        self.0.state().info.clone()
+    }
+
+    /// How it stands, and then what happens to it.
+    pub fn events(&self) -> Events {
+        let state = self.0.state();
+        let live = self.0.events.subscribe();
+        let info = &state.info;
+        let mut snapshot = VecDeque::new();
+        if !info.renditions.is_empty() {
+            snapshot.push_back(Event::Renditions {
+                renditions: info.renditions.clone(),
+            });
+        }
+        snapshot.extend(state.cues.values().cloned().map(Event::Caption));
+        snapshot.push_back(info.state_event());
+        Events {
+            snapshot,
+            live,
+            ended: false,
+        }
+    }
+
+    /// Answers a WHIP client's offer; its media is recorded from then on.
+    ///
+    /// # Errors
+    /// [`EngineError::BadOffer`] where the offer cannot be answered (the recording stays as it was),
+    /// [`EngineError::AlreadyPublished`] for a second publisher, [`EngineError::Full`] at the limit of live recordings.
+    pub async fn publish(&self, offer: &str) -> Result<PublishAnswer, EngineError> {
+        live::publish(&self.0, offer).await
+    }
+
+    /// Ends the publisher's session, as a WHIP client's DELETE asks (RFC 9725 §4.2); the recording is finished.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSuchSession`].
+    pub fn hang_up(&self, session: &str) -> Result<(), EngineError> {
+        let state = self.0.state();
+        if state.session.as_deref() != Some(session) {
+            return Err(EngineError::NoSuchSession {
+                recording: self.0.id.clone(),
+                session: session.to_owned(),
+            });
+        }
+        drop(state);
+        self.0.stop.send_replace(true);
+        Ok(())
+    }
+
+    /// Takes a media file over and processes it as a live recording would be. The file is deleted at the end.
+    ///
+    /// Returns once the file was recognised; the state is `processing` then.
+    ///
+    /// # Errors
+    /// [`EngineError::BadMedia`] where it is no media Loom can read; the recording is `failed` with that reason then.
+    pub async fn import(&self, file: PathBuf) -> Result<(), EngineError> {
+        import::import(&self.0, file).await
+    }
+
+    /// Ends the recording. Returns when its playlists are complete. To stop what has ended is no error.
+    ///
+    /// # Errors
+    /// [`EngineError::NotReady`] where the recording could not be completed in time.
+    pub async fn stop(&self) -> Result<(), EngineError> {
+        let mut published = self.0.published.subscribe();
+        if self.0.state().info.state == RecordingState::Created {
+            self.0.fail("it was stopped before anything was recorded");
+            return Ok(());
+        }
+        if self.0.state().info.state != RecordingState::Live {
+            return Ok(()); // a file is processed to its end; what has ended has ended
+        }
+        self.0.stop.send_replace(true);
+        let deadline = Instant::now() + STOP_LIMIT;
+        while !self.0.is_complete() {
+            let late = || EngineError::NotReady(format!("recording {} is still being completed", self.0.id));
+            timeout_at(deadline, published.changed())
+                .await
+                .map_err(|_| late())?
+                .map_err(|_| late())?;
+        }
+        Ok(())
+    }
+
+    /// Answers a request for `path` below the recording's HLS folder, such as `main.m3u8`. A blocking playlist reload
+    /// or part request (RFC 8216bis §6.2.5.2) is held until it can be answered. Cancellation safe.
+    pub async fn hls(&self, path: &str, query: Option<&str>) -> HlsAnswer {
+        let began = Instant::now();
+        let mut published = self.0.published.subscribe();
+        loop {
+            published.mark_unchanged();
+            let answer = {
+                let state = self.0.state();
+                match &state.origin {
+                    Some(origin) => origin.handle_request(path, query),
+                    None if state.info.state == RecordingState::Created => {
+                        return HlsAnswer::Unavailable("the recording has not begun".to_owned());
+                    }
+                    None => stored_answer(path),
+                }
+            };
+            match answer {
+                Answer::Ready(response) => {
+                    let body = match response.body {
+                        Body::Bytes(bytes) => bytes,
+                        Body::Stored { key, offset, len } => match self.0.read_stored(key, offset, len).await
+                        {
+                            Some(bytes) => bytes,
+                            None => return HlsAnswer::NotFound,
+                        },
+                    };
+                    let (content_type, cache_control) = (response.content_type, response.cache_control);
+                    return HlsAnswer::Ready {
+                        content_type,
+                        cache_control,
+                        body,
+                    };
+                }
+                Answer::NotFound => return HlsAnswer::NotFound,
+                Answer::BadRequest(why) => return HlsAnswer::BadRequest(why),
+                Answer::WaitFor(wait) => match timeout_at(began + wait.limit, published.changed()).await {
+                    Ok(Ok(())) => {}
+                    _ => return HlsAnswer::Unavailable(format!("{path} did not come in time")),
+                },
+                _ => return HlsAnswer::NotFound,
+            }
+        }
+    }
+
+    /// The transcript: the final one once it is written; before, what has been said so far. `None` without captions.
+    pub fn transcript(&self) -> Option<Arc<Transcript>> {
+        let state = self.0.state();
+        if state.transcript.is_some() || state.cues.is_empty() {
+            return state.transcript.clone();
+        }
+        Some(Arc::new(so_far(&state.cues, state.info.duration)))
+    }
+
+    /// The poster, a JPEG file, once there is one.
+    pub fn poster(&self) -> Option<PathBuf> {
+        let path = self.0.folder.path("poster.jpg");
+        path.is_file().then_some(path)
+    }
+
+    /// The recording as one progressive MP4 file, built at the first call.
+    ///
+    /// # Errors
+    /// [`EngineError::NotReady`] while it is live; [`EngineError::Package`] where it has no H.264 or AAC rendition.
+    pub async fn download(&self) -> Result<PathBuf, EngineError> {
+        if !self.0.is_complete() {
+            let why = format!(
+                "recording {} is {}; it can be downloaded once it has ended",
+                self.0.id,
+                self.info().state
+            );
+            return Err(EngineError::NotReady(why));
+        }
+        let _one = self.0.download.lock().await;
+        finish::download(&self.0).await
+    }
+
+    /// Copies the finished stream, playlists and segments, into `folder`; `main.m3u8` there begins it. Blocks.
+    ///
+    /// # Errors
+    /// [`EngineError::NotReady`] while it is live, [`EngineError::Io`] where the disk refuses.
+    pub fn export_hls(&self, folder: &Path) -> Result<(), EngineError> {
+        if !self.0.is_complete() {
+            return Err(EngineError::NotReady(format!(
+                "recording {} has not ended",
+                self.0.id
+            )));
+        }
+        self.0.folder.copy_hls(folder)
+    }
+
+    /// Stops it where it is live and removes every byte of it.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`] where the disk refuses.
+    pub async fn delete(&self) -> Result<(), EngineError> {
+        if matches!(self.info().state, RecordingState::Live) {
+            self.stop().await?;
+        }
+        self.0.shared.forget(&self.0.id);
+        self.0.fail("it was deleted");
+        self.0.stop.send_replace(true);
+        self.0.folder.remove()
+    }
+}
+
+impl Inner {
+    pub(crate) fn new(id: RecordingId, shared: Arc<Shared>, folder: Folder, info: RecordingInfo) -> Self {
+        Self {
+            id,
+            shared,
+            folder,
+            events: broadcast::Sender::new(Events::QUEUE),
+            published: watch::Sender::new(0),
+            stop: watch::Sender::new(false),
+            state: Mutex::new(State {
+                complete: info.state.is_final(),
+                info,
+                session: None,
+                origin: None,
+                cues: BTreeMap::new(),
+                transcript: None,
+            }),
+            download: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code that holds the lock leaves the state half changed, so a panic elsewhere spoils nothing.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn info(&self) -> RecordingInfo {
+        self.state().info.clone()
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.state().complete
+    }
+
+    /// Moves a recording that nobody has published to into `next`.
+    pub(crate) fn begin(&self, next: RecordingState, session: Option<String>) -> Result<(), EngineError> {
+        let mut state = self.state();
+        match state.info.state {
+            RecordingState::Created => {}
+            RecordingState::Live | RecordingState::Processing | RecordingState::Ready => {
+                return Err(EngineError::AlreadyPublished(self.id.clone()));
+            }
+            failed @ RecordingState::Failed => {
+                let why = "make a new recording";
+                return Err(EngineError::WrongState {
+                    recording: self.id.clone(),
+                    state: failed,
+                    why,
+                });
+            }
+        }
+        state.session = session;
+        state.info.state = next;
+        state.origin = Some(Origin::new());
+        self.tell(&state);
+        Ok(())
+    }
+
+    /// Changes what is known of the recording and, where that changed it, saves it and tells everybody.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut RecordingInfo)) {
+        let mut state = self.state();
+        if state.info.state.is_final() {
+            return;
+        }
+        let before = state.info.clone();
+        change(&mut state.info);
+        if state.info.renditions != before.renditions {
+            let _ = self.events.send(Event::Renditions {
+                renditions: state.info.renditions.clone(),
+            });
+        }
+        if (state.info.state, &state.info.reason) != (before.state, &before.reason) {
+            self.tell(&state);
+        } else if state.info != before {
+            self.save(&state.info);
+        }
+    }
+
+    /// All media is in and listed under complete playlists.
+    pub(crate) fn complete(&self) {
+        let mut state = self.state();
+        state.complete = true;
+        state.origin = None;
+        drop(state);
+        self.update(|info| info.state = RecordingState::Processing);
+        self.wake();
+    }
+
+    /// Ends the recording as failed. What was recorded stays on disk.
+    pub(crate) fn fail(&self, reason: impl Into<String>) {
+        let reason = reason.into();
+        tracing::info!(recording = %self.id, reason, "the recording failed");
+        self.update(|info| {
+            info.state = RecordingState::Failed;
+            info.reason = Some(reason);
+        });
+        self.state().complete = true;
+        self.wake();
+    }
+
+    /// Wakes the requests that wait for the origin.
+    pub(crate) fn wake(&self) {
+        self.published.send_modify(|count| *count += 1);
+    }
+
+    /// Makes what is on disk now visible, and wakes who waits for it.
+    pub(crate) fn publish(&self, publish: Publish) {
+        if let Some(origin) = &mut self.state().origin {
+            origin.handle_publish(publish);
+        }
+        self.wake();
+    }
+
+    /// A playlist as viewers see it now.
+    pub(crate) fn playlist(&self, path: &str) -> Option<Bytes> {
+        match self.state().origin.as_ref()?.handle_request(path, None) {
+            Answer::Ready(Response {
+                body: Body::Bytes(text),
+                ..
+            }) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// There is media up to here.
+    pub(crate) fn lengthen(&self, end: MediaTime) {
+        let mut state = self.state();
+        state.info.duration = state.info.duration.max(end.secs_f64());
+    }
+
+    /// Shows a caption, or its next version.
+    pub(crate) fn show(&self, cue: Cue) {
+        self.state().cues.insert(cue.id, cue.clone());
+        let _ = self.events.send(Event::Caption(cue));
+    }
+
+    /// The captions so far are replaced by the final transcript.
+    pub(crate) fn set_transcript(&self, transcript: Arc<Transcript>) {
+        let mut state = self.state();
+        state.cues = transcript
+            .to_cues()
+            .into_iter()
+            .map(|cue| (cue.id, cue))
+            .collect();
+        state.transcript = Some(transcript);
+    }
+
+    fn tell(&self, state: &State) {
+        self.save(&state.info);
+        let _ = self.events.send(state.info.state_event());
+    }
+
+    fn save(&self, info: &RecordingInfo) {
+        if let Err(why) = self.folder.save_info(info) {
+            tracing::error!(recording = %self.id, error = %why, "the recording's state could not be saved");
+        }
+    }
+
+    async fn read_stored(self: &Arc<Self>, key: String, offset: u64, len: Option<u64>) -> Option<Bytes> {
+        let path = self.folder.hls_path(&key);
+        let read = tokio::task::spawn_blocking(move || Folder::read(&path, offset, len)).await;
+        match read {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(why)) => {
+                tracing::error!(recording = %self.id, error = %why, "a stored part could not be read");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+}
+
+/// What the captions say so far, as a transcript.
+fn so_far(cues: &BTreeMap<CueId, Cue>, duration: f64) -> Transcript {
+    let segments = cues.values().map(|cue| Segment {
+        start: cue.start.secs_f64(),
+        end: cue.end.secs_f64(),
+        text: cue.text.clone(),
+        confidence: 0.0,
+        words: cue.words.clone(),
+    });
+    let texts: Vec<&str> = cues.values().map(|cue| cue.text.as_str()).collect();
+    Transcript {
+        language: "en".to_owned(),
+        model: "live captions".to_owned(),
+        duration,
+        text: texts.join(" "),
+        segments: segments.collect(),
+    }
+}
+
+impl RecordingInfo {
+    fn state_event(&self) -> Event {
+        Event::State {
+            state: self.state,
+            reason: self.reason.clone(),
+            duration: self.duration,
+        }
+    }
+}
+
+/// How long a stop may take until its caller is told that it goes on without them.
+const STOP_LIMIT: Duration = Duration::from_secs(20);

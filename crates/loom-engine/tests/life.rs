@@ -1,0 +1,263 @@
+//! A recording's life through the engine, with real codecs. The media is made by ffmpeg, where that is installed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use loom_engine::{
+    CaptionsConfig, Engine, EngineConfig, EngineError, Event, HlsAnswer, IngestConfig, Recording,
+    RecordingId, RecordingState,
+};
+
+fn config(data_dir: &Path) -> EngineConfig {
+    EngineConfig {
+        data_dir: data_dir.to_owned(),
+        ingest: IngestConfig {
+            udp: ([127, 0, 0, 1], 0).into(),
+            ..IngestConfig::default()
+        },
+        captions: CaptionsConfig {
+            enabled: false,
+            ..CaptionsConfig::default()
+        },
+        ..EngineConfig::default()
+    }
+}
+
+/// Six seconds of moving pictures and a tone; `None`, loudly, where there is no ffmpeg.
+fn film(folder: &Path) -> Option<PathBuf> {
+    let path = folder.join("film.mp4");
+    let made = Command::new("ffmpeg")
+        .args([
+            "-v",
+            "error",
+            "-y",
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc2=size=640x480:rate=25",
+        ])
+        .args([
+            "-f",
+            "lavfi",
+            "-i",
+            "sine=frequency=440:sample_rate=48000",
+            "-t",
+            "6",
+        ])
+        .args([
+            "-c:v",
+            "libx264",
+            "-preset",
+            "ultrafast",
+            "-pix_fmt",
+            "yuv420p",
+            "-g",
+            "50",
+            "-c:a",
+            "aac",
+        ])
+        .arg(&path)
+        .status();
+    if !made.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: no ffmpeg to make a film with");
+        return None;
+    }
+    Some(path)
+}
+
+async fn ended(recording: &Recording) -> RecordingState {
+    let mut events = recording.events();
+    let wait = async {
+        while let Some(event) = events.next().await {
+            if let Event::State { state, .. } = event
+                && state.is_final()
+            {
+                return state;
+            }
+        }
+        recording.info().state
+    };
+    tokio::time::timeout(Duration::from_secs(120), wait)
+        .await
+        .expect("the recording ends")
+}
+
+async fn text(recording: &Recording, path: &str) -> String {
+    match recording.hls(path, None).await {
+        HlsAnswer::Ready { body, .. } => String::from_utf8(body.to_vec()).expect("a playlist is text"),
+        other => panic!("{path}: {other:?}"),
+    }
+}
+
+/// Every file that `playlist` names is there.
+async fn assert_whole(recording: &Recording, folder: &str, playlist: &str) {
+    let parsed = m3u8_rs::parse_media_playlist_res(playlist.as_bytes()).expect("a media playlist");
+    assert!(parsed.end_list, "{playlist}");
+    assert!(!parsed.segments.is_empty());
+    for segment in &parsed.segments {
+        let path = format!("{folder}/{}", segment.uri);
+        match recording.hls(&path, None).await {
+            HlsAnswer::Ready { body, .. } => assert!(!body.is_empty(), "{path}"),
+            other => panic!("{path}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_becomes_a_recording_that_plays_and_can_be_downloaded() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(film) = film(folder.path()) else { return };
+    let engine = Engine::start(config(&folder.path().join("data")))
+        .await
+        .expect("the engine starts");
+    let recording = engine.create(RecordingId::random()).expect("a recording");
+    recording.import(film.clone()).await.expect("the file is taken");
+    assert_eq!(
+        ended(&recording).await,
+        RecordingState::Ready,
+        "{:?}",
+        recording.info()
+    );
+    assert!(!film.exists(), "the engine took the file over");
+
+    let info = recording.info();
+    assert!((info.duration - 6.0).abs() < 0.2, "{info:?}");
+    let main = text(&recording, "main.m3u8").await;
+    let parsed = m3u8_rs::parse_master_playlist_res(main.as_bytes()).expect("a multivariant playlist");
+    assert!(parsed.variants.len() >= 2, "{main}");
+    for rendition in &info.renditions {
+        let path = format!("{}/index.m3u8", rendition.id);
+        assert_whole(&recording, rendition.id.as_str(), &text(&recording, &path).await).await;
+    }
+    assert!(recording.poster().is_some());
+    let download = recording.download().await.expect("a download");
+    let probed = Command::new("ffprobe")
+        .args(["-v", "error", "-show_entries", "stream=codec_name"])
+        .arg(download)
+        .output();
+    let probed = String::from_utf8_lossy(&probed.expect("ffprobe runs").stdout).into_owned();
+    assert!(probed.contains("h264") && probed.contains("aac"), "{probed}");
+
+    recording.delete().await.expect("it is deleted");
+    assert!(matches!(
+        engine.recording(recording.id()),
+        Err(EngineError::NotFound(_))
+    ));
+    assert!(engine.recordings().expect("a list").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_that_a_crash_cut_off_is_finished_from_its_own_parts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(film) = film(folder.path()) else { return };
+    let data = folder.path().join("data");
+    let id = RecordingId::random();
+    {
+        let engine = Engine::start(config(&data)).await.expect("the engine starts");
+        let recording = engine.create(id.clone()).expect("a recording");
+        recording.import(film).await.expect("the file is taken");
+        assert_eq!(ended(&recording).await, RecordingState::Ready);
+    }
+    // What a killed process leaves: a state that says `live`, and playlists without their end.
+    let root = data.join("recordings").join(id.as_str());
+    let info = fs::read_to_string(root.join("recording.json")).expect("its state");
+    fs::write(root.join("recording.json"), info.replace("\"ready\"", "\"live\"")).expect("written");
+    let playlists: Vec<PathBuf> = fs::read_dir(root.join("hls"))
+        .expect("a folder")
+        .flatten()
+        .map(|entry| entry.path().join("index.m3u8"))
+        .filter(|path| path.is_file())
+        .collect();
+    for path in &playlists {
+        let text = fs::read_to_string(path)
+            .expect("a playlist")
+            .replace("#EXT-X-ENDLIST\n", "");
+        fs::write(path, text + "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"s9.p0.m4s\"\n").expect("written");
+    }
+
+    let engine = Engine::start(config(&data))
+        .await
+        .expect("the engine starts again");
+    assert_eq!(engine.recordings().expect("a list"), [id.clone()]);
+    let recording = engine.recording(&id).expect("it is found");
+    assert_eq!(ended(&recording).await, RecordingState::Ready);
+    let info = recording.info();
+    assert!(
+        info.reason.as_deref().is_some_and(|why| why.contains("cut off")),
+        "{info:?}"
+    );
+    for rendition in &info.renditions {
+        let playlist = text(&recording, &format!("{}/index.m3u8", rendition.id)).await;
+        assert!(!playlist.contains("PRELOAD-HINT"), "{playlist}");
+        assert_whole(&recording, rendition.id.as_str(), &playlist).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_no_media_fails_with_a_sentence_and_harms_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = Engine::start(config(&folder.path().join("data")))
+        .await
+        .expect("the engine starts");
+    for (name, content) in [("empty", &b""[..]), ("text", b"this is no film\n")] {
+        let path = folder.path().join(name);
+        fs::write(&path, content).expect("written");
+        let recording = engine.create(RecordingId::random()).expect("a recording");
+        let refused = recording.import(path).await;
+        assert!(
+            matches!(refused, Err(EngineError::BadMedia(_))),
+            "{name}: {refused:?}"
+        );
+        let info = recording.info();
+        assert_eq!(info.state, RecordingState::Failed);
+        assert!(
+            info.reason
+                .is_some_and(|why| !why.contains(&*folder.path().to_string_lossy())),
+            "{name}"
+        );
+        assert!(matches!(
+            recording.import(folder.path().join("again")).await,
+            Err(EngineError::WrongState { .. })
+        ));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_offer_leaves_the_recording_as_it_was() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = Engine::start(config(folder.path()))
+        .await
+        .expect("the engine starts");
+    let recording = engine.create(RecordingId::random()).expect("a recording");
+    assert!(matches!(
+        recording.publish("this is no SDP").await,
+        Err(EngineError::BadOffer(_))
+    ));
+    assert_eq!(recording.info().state, RecordingState::Created);
+    assert!(matches!(
+        engine.create(recording.id().clone()),
+        Err(EngineError::Exists(_))
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_that_nobody_uses_fails_in_time() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let unused_after = Duration::from_millis(50);
+    let engine = Engine::start(EngineConfig {
+        unused_after,
+        ..config(folder.path())
+    })
+    .await
+    .expect("the engine starts");
+    let recording = engine.create(RecordingId::random()).expect("a recording");
+    assert_eq!(ended(&recording).await, RecordingState::Failed);
+    assert!(
+        recording
+            .info()
+            .reason
+            .is_some_and(|why| why.contains("nobody published"))
+    );
+}
