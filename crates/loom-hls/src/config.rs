@@ -42,15 +42,18 @@ impl Default for PackagerConfig {
 }
 
 impl PackagerConfig {
-    /// For a file, where nothing hurries: whole segments of about `segment`, none longer than `longest`, which is the
-    /// file's greatest distance between key frames if that is more than `segment`.
-    pub fn file(segment: Duration, longest: Duration) -> Self {
-        let target = segment.max(longest).min(Duration::from_secs(10));
+    /// For a file, where nothing hurries: whole segments of about `segment`, each from a key frame to a key frame, where key
+    /// frames lie at most `keys` apart. The target duration is their sum, at most 10 s; for `keys` above that, `keys`.
+    pub fn file(segment: Duration, keys: Duration) -> Self {
+        let longest = (segment + keys).min(keys.max(Duration::from_secs(10)));
+        let target = Duration::from_secs(longest.as_millis().div_ceil(1000).max(1) as u64);
         Self {
-            segment: segment.min(target),
+            segment: segment
+                .min(target.saturating_sub(keys))
+                .max(Duration::from_millis(200)),
             part: Duration::from_secs(1),
             low_latency: false,
-            target_duration: Duration::from_secs(target.as_millis().div_ceil(1000).max(1) as u64),
+            target_duration: target,
             zero: None,
             audio_wait: None,
             stall: None,

@@ -20,6 +20,7 @@ mod multivariant;
 mod origin;
 mod packager;
 mod playlist;
+pub mod progressive;
 mod publish;
 mod rendition;
 mod webvtt;

@@ -33,8 +33,11 @@ pub(crate) struct MediaTrack {
     /// The new format differs so much from the one before that a discontinuity is called for (RFC 8216bis §4.4.4.3: other
     /// encoding parameters).
     differs: bool,
-    /// Added to decode times so that the first picture is shown at its decode time.
+    /// How much later the first picture is shown than decoded, ticks. Segments are cut and listed by decode times that much
+    /// later, so that a segment begins when its first picture is shown, whatever a rendition's order of pictures.
     shift: Option<i64>,
+    /// Samples given to chunks.
+    count: u64,
     /// Sound that waits for a boundary to be settled.
     pub(crate) held: VecDeque<Packet>,
     held_bytes: usize,
@@ -103,6 +106,7 @@ impl MediaTrack {
             fresh: false,
             differs: false,
             shift: None,
+            count: 0,
             held: VecDeque::new(),
             held_bytes: 0,
             pending: None,
@@ -394,6 +398,7 @@ impl MediaTrack {
         if let Some(open) = &mut self.open {
             open.key_in_part |= sample.key;
         }
+        let sample = self.unshifted(sample);
         self.samples.push(sample);
         self.end = end;
         let part_start = self.open.as_ref().map_or(end, |open| open.part_start);
@@ -411,6 +416,22 @@ impl MediaTrack {
             }
         }
         Ok(())
+    }
+
+    /// The sample with its true decode time. The first few of a stream whose pictures are reordered would be decoded before
+    /// zero; theirs are drawn together, a tick apart, behind it.
+    fn unshifted(&mut self, sample: Sample) -> Sample {
+        let shift = self.shift.unwrap_or(0);
+        let truth = |listed: u64, count: u64| (listed as i64 - shift).max(count as i64);
+        let dts = truth(sample.dts, self.count);
+        let next = truth(sample.dts + u64::from(sample.duration), self.count + 1);
+        self.count += 1;
+        Sample {
+            dts: dts as u64,
+            duration: (next - dts) as u32,
+            offset: (i64::from(sample.offset) + sample.dts as i64 - dts) as i32,
+            ..sample
+        }
     }
 
     /// Closes the open segment and opens `number`, whose first sample lies at `tick`; what lies between are gaps.

@@ -10,8 +10,7 @@ pub(crate) struct Sample {
     pub(crate) dts: u64,
     /// Ticks until the next sample's decode time.
     pub(crate) duration: u32,
-    /// Presentation time less decode time, ticks. Negative where pictures are reordered: decode times are shifted so that a
-    /// stream's first picture is shown at its decode time, which saves an edit list (ISO/IEC 23000-19 §7.5.17).
+    /// Presentation time less decode time, ticks.
     pub(crate) offset: i32,
     pub(crate) key: bool,
     pub(crate) data: Bytes,
