@@ -1,0 +1,36 @@
+"""Recordings published by aiortc."""
+
+import pytest
+
+import judges
+import material
+
+
+@pytest.mark.parametrize("codec", ["h264", "vp8"])
+def test_aiortc_publishes_and_the_recording_becomes_ready(server, captions, publish, codec):
+    recording = server.create(f"aiortc {codec}")
+    publish(recording, codec, seconds=14).wait()
+    ready = server.until_state(recording, "ready")
+    assert [track["codec"] for track in ready["tracks"] if track["kind"] == "video"] == [codec]
+    spans = judges.check_finished(server, ready)
+    assert all(end - start > 8 for start, end, *_ in spans.values()), spans
+    kept = [r for r in ready["renditions"] if r["id"] == "source"]
+    assert bool(kept) == (codec == "h264"), "H.264 is kept as it came, and nothing else is"
+    if captions:
+        said = server.http.get(f"/v1/recordings/{ready['id']}/transcript.txt").text
+        assert len(said.split()) > 10, said
+
+
+def test_flash_and_beep_stay_together(server, publish):
+    recording = server.create("flash and beep")
+    publish(recording, "h264", video=material.flashes(), rate=30, audio=material.beeps(), seconds=14).wait()
+    ready = server.until_state(recording, "ready")
+    kinds = judges.renditions(server, ready)
+    beeps = {path: judges.beep_times(judges.url(server, ready, path)) for path, kind in kinds.items() if kind == "audio"}
+    for video in (path for path, kind in kinds.items() if kind == "video"):
+        flashes = judges.flash_times(judges.url(server, ready, video))
+        for audio, times in beeps.items():
+            offsets = judges.sync_offsets(flashes, times)
+            print(video, audio, [round(offset * 1000) for offset in offsets], "ms")
+            assert len(offsets) >= 8, (flashes, times)
+            assert max(map(abs, offsets)) <= 0.050, (video, audio, offsets)
