@@ -72,23 +72,43 @@ export class CaptionLine {
 
   /** Shows what belongs to `seconds`; `live` when the viewer is at the edge of a recording that still goes on. */
   show(seconds, live) {
-    const cue = this.on ? this.store.at(seconds) : null;
-    const until = cue ? cue.end + (live ? LINGER_SECONDS : 0.25) : 0;
-    const text = cue && seconds < until ? tail(cue.text.trim()) : '';
+    const line = this.on ? lineAt(this.store.at(seconds), seconds) : null;
+    const until = line ? line.end + (live ? LINGER_SECONDS : 0.25) : 0;
+    const text = line && seconds < until ? line.text : '';
     if (this.element.textContent !== text) this.element.textContent = text;
   }
 }
 
-/** A partial cue can grow long: its last words are those being spoken. */
-function tail(text, most = 160) {
-  if (text.length <= most) return text;
-  return `…${text.slice(text.indexOf(' ', text.length - most))}`;
+const LINE_LENGTH = 84;
+const linesOf = new WeakMap();
+
+/** The line of `cue` that is spoken at `seconds`: a sentence of the transcript can be longer than fits over a picture. */
+function lineAt(cue, seconds) {
+  if (!cue || cue.text.length <= LINE_LENGTH || !cue.words?.length) return cue;
+  if (!linesOf.has(cue)) linesOf.set(cue, brokenByWords(cue.words));
+  const lines = linesOf.get(cue);
+  return lines.findLast((line) => line.start <= seconds + 0.05) ?? lines[0];
+}
+
+/** Words in lines of even length: two lines of 50 read better than one of 84 and one of 16. */
+function brokenByWords(words) {
+  const total = words.reduce((sum, word) => sum + word.text.length + 1, 0);
+  const aim = total / Math.ceil(total / LINE_LENGTH);
+  const lines = [];
+  for (const { text, start, end } of words) {
+    const last = lines.at(-1);
+    if (last && last.text.length + text.length / 2 < aim) Object.assign(last, { text: `${last.text} ${text}`, end });
+    else lines.push({ text, start, end });
+  }
+  // A line stays until the next one comes.
+  lines.forEach((line, index) => { line.end = Math.max(line.end, lines[index + 1]?.start ?? 0); });
+  return lines;
 }
 
 /** Reads the transcript's JSON: its cues under either name. */
 export function cuesOf(transcript) {
   const list = transcript?.cues ?? transcript?.segments ?? (Array.isArray(transcript) ? transcript : []);
   return list.map((cue, index) => ({
-    id: cue.id ?? index, start: Number(cue.start), end: Number(cue.end), text: String(cue.text ?? ''), words: cue.words ?? [], state: cue.state ?? 'final',
+    id: cue.id ?? index, start: Number(cue.start), end: Number(cue.end), text: String(cue.text ?? '').trim(), words: cue.words ?? [], state: cue.state ?? 'final',
   }));
 }

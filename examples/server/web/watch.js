@@ -159,7 +159,9 @@ class Visit {
     $('state').textContent = stateWord(recording.state);
     $('state').dataset.state = recording.state;
     $('state').hidden = recording.state === 'ready';
-    $('meta').textContent = [when(recording.created_at), recording.duration && recording.state !== 'live' ? clock(recording.duration) : '']
+    const length = recording.duration && recording.state !== 'live' ? clock(recording.duration) : '';
+    const how = recording.state === 'ready' && recording.reason ? recording.reason : '';
+    $('meta').textContent = [when(recording.created_at), length, how]
       .filter(Boolean).join(' · ');
     const ready = recording.state === 'ready';
     $('download').hidden = !ready || !recording.download_url;
