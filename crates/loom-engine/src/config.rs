@@ -40,15 +40,22 @@ impl Default for EngineConfig {
         Self {
             data_dir: PathBuf::from(".loom"),
             ingest: IngestConfig::default(),
-            captions: CaptionsConfig {
-                enabled: true,
-                model: ModelConfig::default(),
-            },
+            captions: CaptionsConfig::default(),
             ladder: Wanted::default(),
             segment: Duration::from_secs(2),
             part: Duration::from_millis(400),
             max_live: 64,
             unused_after: Duration::from_secs(30 * 60),
+        }
+    }
+}
+
+impl Default for CaptionsConfig {
+    /// On, with the model that the environment names (`LOOM_MODEL`) or that can be found.
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            model: ModelConfig::from_env(),
         }
     }
 }
