@@ -12,7 +12,7 @@ use crate::error::TranscodeError;
 use crate::limits;
 use crate::plan::Plan;
 
-/// Runs plans.
+/// Runs plans: `GstBackend` and [`DummyBackend`](crate::DummyBackend).
 pub trait Backend: Send + Sync {
     /// Runs `plan` on live tracks of these formats, as [`SourceShape::from_formats`](crate::SourceShape::from_formats)
     /// read them for the plan. Formats pushed later replace these.

@@ -4,13 +4,16 @@
 //! what is kept as it came never waits for, and never fails with, what is encoded.
 //!
 //! [`plan`] decides with no IO. [`GstBackend`] runs a plan on GStreamer (feature `gst`), live from [`Feed::push`] or
-//! from a file. What a backend makes comes from [`Outputs::recv`].
+//! from a file; [`DummyBackend`] runs it with no codec at all, the same way each time, for tests. What a backend
+//! makes comes from [`Outputs::recv`].
 
 mod backend;
 mod capability;
+mod dummy;
 mod error;
 #[cfg(feature = "gst")]
 mod gst;
+mod keys;
 pub mod limits;
 mod media_info;
 mod plan;
@@ -19,6 +22,7 @@ mod timeline;
 
 pub use backend::{Backend, Feed, Output, Outputs};
 pub use capability::Capabilities;
+pub use dummy::DummyBackend;
 pub use error::{PlanError, TranscodeError};
 #[cfg(feature = "gst")]
 pub use gst::{GstBackend, probe_file};

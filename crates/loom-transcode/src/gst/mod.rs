@@ -7,7 +7,6 @@ mod audio;
 mod codec_caps;
 mod element;
 mod file;
-mod keys;
 mod live;
 mod poster;
 mod probe;

@@ -15,11 +15,12 @@ use super::element::{
     Outlet, Pace, app_sink, capsfilter, chain, make, media_time, plain_media_time, queue, refused,
     set_if_present,
 };
-use super::keys::KeyPictures;
+
 use super::poster::PosterTaker;
 use super::watch::{Ending, Running};
 use crate::backend::Output;
 use crate::error::TranscodeError;
+use crate::keys::KeyPictures;
 use crate::limits;
 use crate::plan::{Rotation, RungPlan, VideoPlan};
 use crate::shed::{Change, LoadShedder};

@@ -11,8 +11,8 @@ use loom_core::{AudioCodec, MediaKind, RenditionId, VideoCodec};
 use crate::capability::{self as table, Capabilities};
 use crate::error::PlanError;
 use crate::limits;
-use ladder::fit;
 pub use ladder::{Rung, Wanted};
+use ladder::{afford, candidates};
 pub use shape::{AudioShape, Oddity, Rotation, SourceAudioCodec, SourceShape, SourceVideoCodec, VideoShape};
 
 /// One rendition that will come out.
@@ -449,108 +449,8 @@ pub(crate) const AAC_RATE: u32 = 48_000;
 /// Of each core, what live video may take: captions, packaging and other sessions have the rest.
 const LIVE_SHARE: f64 = 0.125;
 
-// Cores for a million pixels a second, measured at 720p on film (see the crate's bench figures): the dearest content.
-const DECODE_COST: f64 = 0.0044;
-const SCALE_COST: f64 = 0.0022;
-
-fn encode_cost(preset: Preset) -> f64 {
-    match preset {
-        Preset::Superfast => 0.0087,
-        Preset::Veryfast => 0.0143,
-    }
-}
-
 fn source_id() -> RenditionId {
     RenditionId::new("source").unwrap_or_else(|| unreachable!("`source` obeys the rule for names"))
-}
-
-/// Every rung that fits the source, from the largest down. Where the source is not kept, the first is its own size.
-fn candidates(shown: (u32, u32), wanted: &Wanted, kept: bool, frame_rate: f64) -> Vec<RungPlan> {
-    let mut ladder = wanted.rungs.clone();
-    ladder.sort_by_key(|rung| std::cmp::Reverse(rung.lines));
-    ladder.dedup_by_key(|rung| rung.lines);
-    let short = shown.0.min(shown.1);
-    let mut rungs: Vec<RungPlan> = Vec::new();
-    let mut above = short;
-    if !kept {
-        // The smallest rung that holds the source gives the top its name; larger sources come down to the largest rung.
-        let top = ladder
-            .iter()
-            .rev()
-            .find(|rung| rung.lines >= short)
-            .or(ladder.first());
-        if let Some(top) = top {
-            rungs.push(rung_plan(top, shown, frame_rate));
-            above = short.min(top.lines);
-        }
-    }
-    for rung in &ladder {
-        // A step of less than a seventh is no other choice to a viewer.
-        if f64::from(rung.lines) <= f64::from(above) * 0.86 {
-            rungs.push(rung_plan(rung, shown, frame_rate));
-            above = rung.lines;
-        }
-    }
-    // A viewer on a thin line needs some choice, however small the step.
-    if usize::from(kept) + rungs.len() < 2 && short > 360 {
-        rungs.extend(
-            ladder
-                .iter()
-                .find(|rung| rung.lines < above)
-                .map(|rung| rung_plan(rung, shown, frame_rate)),
-        );
-    }
-    rungs
-}
-
-fn rung_plan(rung: &Rung, shown: (u32, u32), frame_rate: f64) -> RungPlan {
-    let (width, height) = fit(shown, rung.lines);
-    // Twice the pictures want about 1.5 times the bits.
-    let bitrate = f64::from(rung.bitrate) * (frame_rate / 30.0).max(1.0).powf(0.6);
-    RungPlan {
-        id: rung.id.clone(),
-        width,
-        height,
-        bitrate: bitrate as u32,
-        threads: 1,
-    }
-}
-
-/// The rungs that a budget of cores allows: the top where the source is not kept, then the lowest, then from the top
-/// down; never fewer than `least`.
-fn afford(
-    rungs: Vec<RungPlan>,
-    shown: (u32, u32),
-    frame_rate: f64,
-    preset: Preset,
-    kept: bool,
-    least: usize,
-    budget: f64,
-) -> Vec<RungPlan> {
-    let cost = |(w, h): (u32, u32), rate: f64| f64::from(w) * f64::from(h) * frame_rate / 1e6 * rate;
-    let mut order: Vec<usize> = (0..rungs.len()).collect();
-    if let Some(lowest) = order.pop() {
-        order.insert(usize::from(!kept && lowest > 0), lowest);
-    }
-    let mut spent = cost(shown, DECODE_COST);
-    let mut chosen = Vec::new();
-    for index in order {
-        let price = cost(
-            (rungs[index].width, rungs[index].height),
-            SCALE_COST + encode_cost(preset),
-        );
-        if chosen.len() < least || spent + price <= budget {
-            spent += price;
-            chosen.push(index);
-        }
-    }
-    let mut rungs = rungs;
-    let mut index = 0;
-    rungs.retain(|_| {
-        index += 1;
-        chosen.contains(&(index - 1))
-    });
-    rungs
 }
 
 /// What a browser spends on a picture of this size, bits a second: a bound for the playlist until it is measured.

@@ -7,7 +7,7 @@ use crate::plan::KeyRule;
 /// Chooses pictures, once, at the decoder; the encoders then look their pictures up, so that all agree.
 /// Times are those of buffers, in nanoseconds.
 #[derive(Debug)]
-pub(super) struct KeyPictures {
+pub(crate) struct KeyPictures {
     rule: KeyRule,
     /// Key frames of the source that the decoder has not given back yet.
     expected: VecDeque<u64>,
@@ -17,7 +17,7 @@ pub(super) struct KeyPictures {
 }
 
 impl KeyPictures {
-    pub(super) fn new(rule: KeyRule) -> Self {
+    pub(crate) fn new(rule: KeyRule) -> Self {
         Self {
             rule,
             expected: VecDeque::new(),
@@ -27,14 +27,14 @@ impl KeyPictures {
     }
 
     /// A key frame of the source goes into the decoder.
-    pub(super) fn handle_source_key(&mut self, at: u64) {
+    pub(crate) fn handle_source_key(&mut self, at: u64) {
         if self.rule == KeyRule::WithSource {
             remember(&mut self.expected, at);
         }
     }
 
     /// A picture comes out of the decoder. Where a key frame was lost on the way, the next picture stands in.
-    pub(super) fn handle_picture(&mut self, at: u64) -> bool {
+    pub(crate) fn handle_picture(&mut self, at: u64) -> bool {
         let first = self.next.is_none();
         let chosen = match self.rule {
             KeyRule::WithSource => {
@@ -59,7 +59,7 @@ impl KeyPictures {
         chosen || first
     }
 
-    pub(super) fn is_chosen(&self, at: u64) -> bool {
+    pub(crate) fn is_chosen(&self, at: u64) -> bool {
         self.chosen.contains(&at)
     }
 }
