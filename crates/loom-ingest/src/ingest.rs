@@ -6,6 +6,7 @@ use rtc::shared::ifaces::ifaces;
 use tokio::sync::mpsc;
 
 use crate::config::IngestConfig;
+use crate::demux::IceCredentials;
 use crate::error::IngestError;
 use crate::limits;
 use crate::media::{Publisher, PublisherConfig, ReordererConfig};
@@ -87,11 +88,14 @@ impl Ingest {
         let id = SessionId::from(shared.identity.random_word(16)?.as_str());
         let place = shared.reserve(&id)?;
         // RFC 8445 §5.3: at least 24 bits of randomness in the fragment and 128 in the password
-        let (fragment, password) = (shared.identity.random_word(8)?, shared.identity.random_word(16)?);
-        let lane = shared.port.open(&id, fragment.clone(), password.as_str().into());
+        let credentials = IceCredentials {
+            fragment: shared.identity.random_word(8)?.into(),
+            password: shared.identity.random_word(16)?.into(),
+            remote_password: offer.ice_password.as_str().into(),
+        };
+        let lane = shared.port.open(&id, credentials.clone());
         let (sender, inbox) = mpsc::channel(limits::INBOX_PACKETS);
-        let (peer, answer) =
-            Peer::accept(&offer, &shared.identity, &lane, (fragment, password), sender).await?;
+        let (peer, answer) = Peer::accept(&offer, &shared.identity, &lane, &credentials, sender).await?;
         let sdp = sdp::finish(&offer, &answer, &self.candidates());
         let etag = shared.identity.random_word(8)?;
         let offered = offer.sections.iter().map(|section| section.kind).collect();

@@ -11,6 +11,7 @@
 mod config;
 mod demux;
 mod error;
+mod ice;
 mod ingest;
 pub mod limits;
 mod media;

@@ -12,8 +12,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rtc::crypto::RTCCryptoProvider;
-use rtc::stun::integrity::MessageIntegrity;
-use rtc::stun::message::Message;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::task::AbortHandle;
 use tracing::{debug, warn};
@@ -23,8 +21,9 @@ use webrtc::runtime::{
 };
 
 use crate::config::IngestConfig;
-use crate::demux::{Demux, Route};
+use crate::demux::{Demux, IceCredentials, Path, Route};
 use crate::error::IngestError;
+use crate::ice::{Check, StunKind, answer_own_check};
 use crate::limits;
 use crate::session::SessionId;
 
@@ -45,11 +44,9 @@ struct Shared {
 struct State {
     demux: Demux,
     mailboxes: HashMap<SessionId, Arc<Mailbox>>,
-    /// On which of this machine's addresses each remote one last spoke to us: answers leave from there.
-    paths: HashMap<SocketAddr, (SessionId, IpAddr)>,
 }
 
-/// What the receiving task leaves for one session's driver.
+/// What waits for one session's driver. All of it is said to come from [`PUBLISHER`], wherever it came from.
 #[derive(Default)]
 struct Mailbox {
     inner: Mutex<Waiting>,
@@ -57,10 +54,17 @@ struct Mailbox {
 
 #[derive(Default)]
 struct Waiting {
-    datagrams: VecDeque<(SocketAddr, Bytes)>,
+    datagrams: VecDeque<Bytes>,
     waker: Option<Waker>,
     dropped: u64,
+    /// The last check that nominated, until the driver's agent has selected its path.
+    nomination: Option<Bytes>,
 }
+
+/// The address that the WebRTC stack knows the publisher by, so that a publisher that moves needs nothing of it.
+const PUBLISHER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
+/// Where a session's driver binds the socket that is only a name to it.
+pub(crate) const LANE_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 impl Port {
     /// Binds the socket and starts to receive. Must be called within a Tokio runtime.
@@ -96,15 +100,16 @@ impl Port {
         self.shared.local
     }
 
-    /// Opens a session's way in: datagrams that prove to know `password` reach the sockets of the runtime given back.
-    pub(crate) fn open(self: &Arc<Self>, session: &SessionId, fragment: String, password: Arc<str>) -> Lane {
+    /// Opens a session's way in: datagrams of who proves to know its password reach the sockets of [`Lane::runtime`].
+    pub(crate) fn open(self: &Arc<Self>, session: &SessionId, credentials: IceCredentials) -> Lane {
         let mailbox = Arc::new(Mailbox::default());
         let mut state = self.shared.lock();
-        state.demux.open(session.clone(), fragment, password);
+        state.demux.open(session.clone(), credentials.clone());
         state.mailboxes.insert(session.clone(), Arc::clone(&mailbox));
         Lane {
             port: Arc::clone(self),
             session: session.clone(),
+            credentials,
             mailbox,
         }
     }
@@ -128,6 +133,7 @@ impl fmt::Debug for Port {
 pub(crate) struct Lane {
     port: Arc<Port>,
     session: SessionId,
+    credentials: IceCredentials,
     mailbox: Arc<Mailbox>,
 }
 
@@ -135,8 +141,12 @@ impl Lane {
     /// A runtime whose UDP sockets are this lane.
     pub(crate) fn runtime(&self) -> Arc<dyn Runtime> {
         Arc::new(LaneRuntime {
-            shared: Arc::clone(&self.port.shared),
-            mailbox: Arc::clone(&self.mailbox),
+            end: LaneEnd {
+                shared: Arc::clone(&self.port.shared),
+                session: self.session.clone(),
+                credentials: self.credentials.clone(),
+                mailbox: Arc::clone(&self.mailbox),
+            },
         })
     }
 
@@ -151,7 +161,6 @@ impl Drop for Lane {
         let mut state = self.port.shared.lock();
         state.demux.close(&self.session);
         state.mailboxes.remove(&self.session);
-        state.paths.retain(|_, (session, _)| *session != self.session);
         let dropped = self.mailbox.lock().dropped;
         if dropped > 0 {
             warn!(session = %self.session, dropped, "datagrams came faster than they were taken");
@@ -164,58 +173,48 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn handle_datagram(&self, from: SocketAddr, to: Option<IpAddr>, datagram: &[u8]) {
+    fn handle_datagram(&self, from: Path, datagram: &[u8]) {
         let mut state = self.lock();
-        let session = match state.demux.handle_datagram(from, datagram) {
-            Route::Session(session) => session,
-            Route::Prove { session, password } => {
-                if !self.is_proved(datagram, &password) {
-                    debug!(%from, %session, "a STUN request with a wrong password");
-                    return;
+        match state.demux.handle_datagram(from, datagram) {
+            Route::Session(session) => {
+                if let Some(mailbox) = state.mailboxes.get(&session) {
+                    mailbox.put(Bytes::copy_from_slice(datagram));
                 }
-                state.demux.handle_proof(from, &session);
-                debug!(%from, %session, "a new address of a publisher");
-                session
             }
-            Route::Nobody => return,
-        };
-        if let Some(to) = to {
-            let path = state.paths.entry(from).or_insert_with(|| (session.clone(), to));
-            if *path != (session.clone(), to) {
-                *path = (session.clone(), to);
+            Route::Check(session, credentials) => {
+                let crypto = self.crypto.crypto();
+                let Some(check) = Check::read(datagram, &credentials.password, crypto) else {
+                    debug!(from = %from.remote, %session, "a connectivity check with a wrong password");
+                    return;
+                };
+                state.demux.handle_check(from, &session, check.nominates());
+                if let Some(mailbox) = state.mailboxes.get(&session) {
+                    mailbox.put_check(datagram, check.nominates());
+                }
+                drop(state);
+                if let Some(response) = check.success(from.remote, &credentials.password, crypto) {
+                    self.send(from, &response);
+                }
             }
-        }
-        if let Some(mailbox) = state.mailboxes.get(&session) {
-            mailbox.put(from, datagram);
+            Route::Nobody => {}
         }
     }
 
-    /// Checks MESSAGE-INTEGRITY (RFC 8489 §14.5).
-    fn is_proved(&self, datagram: &[u8], password: &str) -> bool {
-        let mut message = Message {
-            raw: datagram.to_vec(),
-            ..Message::default()
-        };
-        message.decode().is_ok()
-            && MessageIntegrity::check(&mut message, password.as_bytes(), self.crypto.crypto()).is_ok()
-    }
-
-    fn send(&self, transmit: &Transmit<'_>) {
-        let source = self.lock().paths.get(&transmit.destination).map(|(_, ip)| *ip);
+    fn send(&self, to: Path, datagram: &[u8]) {
         let transmit = Transmit {
-            destination: mapped(transmit.destination, self.local),
-            ecn: transmit.ecn,
-            contents: transmit.contents,
-            segment_size: transmit.segment_size,
-            src_ip: source,
+            destination: mapped(to.remote, self.local),
+            ecn: None,
+            contents: datagram,
+            segment_size: None,
+            src_ip: to.local,
         };
         // All lanes share the socket and only one task could be woken when it has room again: a datagram that finds the
         // kernel's buffer full is dropped, as any hop on the way might do.
         let mut idle = Context::from_waker(Waker::noop());
         match self.socket.poll_send(&mut idle, &transmit) {
             Poll::Ready(Ok(_)) => {}
-            Poll::Ready(Err(why)) => debug!(to = %transmit.destination, %why, "a datagram was not sent"),
-            Poll::Pending => debug!(to = %transmit.destination, "the socket is full; a datagram was dropped"),
+            Poll::Ready(Err(why)) => debug!(to = %to.remote, %why, "a datagram was not sent"),
+            Poll::Pending => debug!(to = %to.remote, "the socket is full; a datagram was dropped"),
         }
     }
 }
@@ -225,16 +224,39 @@ impl Mailbox {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, from: SocketAddr, datagram: &[u8]) {
+    fn put(&self, datagram: Bytes) {
+        self.lock().put(datagram);
+    }
+
+    /// A check goes to the driver's agent too, which lives by them.
+    fn put_check(&self, datagram: &[u8], nominates: bool) {
+        let datagram = Bytes::copy_from_slice(datagram);
         let mut waiting = self.lock();
-        if waiting.datagrams.len() >= limits::MAILBOX_DATAGRAMS {
-            waiting.dropped += 1;
+        if nominates {
+            waiting.nomination = Some(datagram.clone());
+        }
+        waiting.put(datagram);
+    }
+
+    /// The agent sent a check of its own: it gets its answer, and once more the nomination that made it ask, which it
+    /// accepts now.
+    fn put_answer(&self, answer: Vec<u8>) {
+        let mut waiting = self.lock();
+        waiting.put(answer.into());
+        if let Some(nomination) = waiting.nomination.take() {
+            waiting.put(nomination);
+        }
+    }
+}
+
+impl Waiting {
+    fn put(&mut self, datagram: Bytes) {
+        if self.datagrams.len() >= limits::MAILBOX_DATAGRAMS {
+            self.dropped += 1;
             return;
         }
-        waiting
-            .datagrams
-            .push_back((from, Bytes::copy_from_slice(datagram)));
-        if let Some(waker) = waiting.waker.take() {
+        self.datagrams.push_back(datagram);
+        if let Some(waker) = self.waker.take() {
             waker.wake();
         }
     }
@@ -270,10 +292,13 @@ async fn receive(shared: Arc<Shared>) {
         match received {
             Ok(count) => {
                 for (buffer, meta) in buffers.iter().zip(&metas).take(count) {
-                    let from = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
-                    let to = meta.dst_ip.map(|ip| ip.to_canonical());
+                    let remote = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
+                    let from = Path {
+                        remote,
+                        local: meta.dst_ip,
+                    };
                     for datagram in buffer[..meta.len].chunks(meta.stride.max(1)) {
-                        shared.handle_datagram(from, to, datagram);
+                        shared.handle_datagram(from, datagram);
                     }
                 }
             }
@@ -294,16 +319,24 @@ fn mapped(address: SocketAddr, local: SocketAddr) -> SocketAddr {
     }
 }
 
+/// The driver's end of a lane.
+#[derive(Clone)]
+struct LaneEnd {
+    shared: Arc<Shared>,
+    session: SessionId,
+    credentials: IceCredentials,
+    mailbox: Arc<Mailbox>,
+}
+
 /// A Tokio runtime whose UDP sockets are one lane of the shared port.
 struct LaneRuntime {
-    shared: Arc<Shared>,
-    mailbox: Arc<Mailbox>,
+    end: LaneEnd,
 }
 
 impl fmt::Debug for LaneRuntime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LaneRuntime")
-            .field("port", &self.shared.local)
+            .field("session", &self.end.session)
             .finish_non_exhaustive()
     }
 }
@@ -318,8 +351,7 @@ impl Runtime for LaneRuntime {
         let name = socket.local_addr()?;
         Ok(Arc::new(LaneSocket {
             name,
-            shared: Arc::clone(&self.shared),
-            mailbox: Arc::clone(&self.mailbox),
+            end: self.end.clone(),
         }))
     }
 
@@ -369,17 +401,32 @@ impl Runtime for LaneRuntime {
 /// What a session's driver takes for its own socket.
 struct LaneSocket {
     name: SocketAddr,
-    shared: Arc<Shared>,
-    mailbox: Arc<Mailbox>,
+    end: LaneEnd,
 }
 
-impl LaneSocket {
-    /// Where the driver binds the socket that is only a name: on loopback, any port.
-    pub(crate) const BIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+impl LaneEnd {
+    /// Takes what the driver sends. Of STUN, nothing leaves: checks were answered when they came, and a lite agent sends
+    /// none.
+    fn send(&self, datagram: &[u8]) {
+        match StunKind::of(datagram) {
+            StunKind::Request => {
+                let crypto = self.shared.crypto.crypto();
+                if let Some(answer) =
+                    answer_own_check(datagram, LANE_ADDRESS, &self.credentials.remote_password, crypto)
+                {
+                    self.mailbox.put_answer(answer);
+                }
+            }
+            StunKind::Other => {}
+            StunKind::No => {
+                let path = self.shared.lock().demux.path(&self.session);
+                if let Some(path) = path {
+                    self.shared.send(path, datagram);
+                }
+            }
+        }
+    }
 }
-
-/// The address that a session's driver is told to bind.
-pub(crate) const LANE_ADDRESS: SocketAddr = LaneSocket::BIND;
 
 impl fmt::Debug for LaneSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -395,7 +442,7 @@ impl AsyncUdpSocket for LaneSocket {
     }
 
     fn poll_send(&self, _cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
-        self.shared.send(transmit);
+        self.end.send(transmit.contents);
         Poll::Ready(Ok(transmit.contents.len()))
     }
 
@@ -405,18 +452,18 @@ impl AsyncUdpSocket for LaneSocket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let mut waiting = self.mailbox.lock();
+        let mut waiting = self.end.mailbox.lock();
         let (Some(buffer), Some(meta)) = (bufs.first_mut(), meta.first_mut()) else {
             return Poll::Ready(Ok(0));
         };
-        let Some((from, datagram)) = waiting.datagrams.pop_front() else {
+        let Some(datagram) = waiting.datagrams.pop_front() else {
             waiting.waker = Some(cx.waker().clone());
             return Poll::Pending;
         };
         let len = datagram.len().min(buffer.len());
         buffer[..len].copy_from_slice(&datagram[..len]);
         *meta = RecvMeta::default();
-        meta.addr = from;
+        meta.addr = PUBLISHER;
         meta.len = len;
         meta.stride = len.max(1);
         Poll::Ready(Ok(1))

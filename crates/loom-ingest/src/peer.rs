@@ -27,6 +27,7 @@ use webrtc::peer_connection::{
     RTCPeerConnectionState, RTCSessionDescription, SettingEngineBuilder,
 };
 
+use crate::demux::IceCredentials;
 use crate::error::IngestError;
 use crate::media::{RtpFormat, RtpPacket};
 use crate::net::{LANE_ADDRESS, Lane};
@@ -102,7 +103,7 @@ impl Peer {
         offer: &Offer,
         identity: &Identity,
         lane: &Lane,
-        credentials: (String, String),
+        credentials: &IceCredentials,
         inbox: mpsc::Sender<Inbound>,
     ) -> Result<(Self, String), IngestError> {
         let (link_sender, link) = watch::channel(Link::Connecting);
@@ -117,7 +118,7 @@ impl Peer {
         };
         let settings = SettingEngineBuilder::new()
             .with_lite(true)
-            .with_ice_credentials(credentials.0, credentials.1)
+            .with_ice_credentials(credentials.fragment.to_string(), credentials.password.to_string())
             .with_ice_timeouts(Some(ICE_DISCONNECTED), Some(ICE_FAILED), None)
             .with_ice_connection_attempts(Some(Duration::from_millis(20)), None)
             .with_multicast_dns_mode(MulticastDnsMode::Disabled)

@@ -26,6 +26,8 @@ pub(crate) struct Offer {
     /// All its sections, in order.
     pub(crate) outline: Vec<OfferedSection>,
     pub(crate) role: DtlsRole,
+    /// The publisher's ICE password.
+    pub(crate) ice_password: String,
     /// The offer as the WebRTC stack gets it: accepted sections only, of each only the codecs that we take, without
     /// retransmission and repair streams, simulcast, and candidates.
     pub(crate) reduced: String,
@@ -91,6 +93,10 @@ impl Offer {
         if accepted.is_empty() {
             return Err(refusal(&sections, unknown));
         }
+        let ice_password = kept.iter().find_map(|(section, _)| section.attribute("ice-pwd"));
+        let ice_password =
+            ice_password.or_else(|| session.iter().find_map(|line| attribute(line, "ice-pwd")));
+        let ice_password = ice_password.unwrap_or_default().to_owned();
         let mut mids = HashSet::new();
         if let Some(twice) = accepted.iter().find(|section| !mids.insert(&section.mid)) {
             return Err(bad(format!(
@@ -99,6 +105,7 @@ impl Offer {
             )));
         }
         Ok(Self {
+            ice_password,
             role: role(&sections, &session),
             reduced: reduce(&session, &kept),
             sections: accepted,
