@@ -18,12 +18,26 @@ pub struct PackagerConfig {
     pub target_duration: Duration,
     /// Where the recording's zero lies on the wall clock, for `EXT-X-PROGRAM-DATE-TIME`. Without, none is written.
     pub zero: Option<WallClock>,
+    /// Which renditions of sound viewers are offered.
+    pub sound: SoundListing,
     /// How long, in media time past the end that a segment aims at, sound waits for the pictures to say where the
     /// segment ends. Past it, sound ends the segment by itself. `None`: as long as it takes, as for a file.
     pub audio_wait: Option<Duration>,
     /// How far, in media time, a rendition may fall behind the end of a segment before it goes on without: what
     /// it has of the segment is closed, or `EXT-X-GAP` stands for it. `None`: it is waited for, as for a file.
     pub stall: Option<Duration>,
+}
+
+/// Which renditions of sound the multivariant playlist names. All are packaged and have a media playlist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum SoundListing {
+    /// Those of one codec: AAC where there is any, which every player has, or else Opus.
+    #[default]
+    Preferred,
+    /// Those of every codec, each codec in a group of its own with its own variants. Players that make their list of qualities
+    /// from the variants, such as hls.js, then show each quality once a codec.
+    Every,
 }
 
 impl Default for PackagerConfig {
@@ -35,6 +49,7 @@ impl Default for PackagerConfig {
             low_latency: true,
             target_duration: Duration::from_secs(4),
             zero: None,
+            sound: SoundListing::Preferred,
             audio_wait: Some(Duration::from_secs(2)),
             stall: Some(Duration::from_secs(6)),
         }
@@ -55,6 +70,7 @@ impl PackagerConfig {
             low_latency: false,
             target_duration: target,
             zero: None,
+            sound: SoundListing::Preferred,
             audio_wait: None,
             stall: None,
         }

@@ -25,7 +25,7 @@ mod publish;
 mod rendition;
 mod webvtt;
 
-pub use config::{PackagerConfig, RenditionInfo, RenditionKind};
+pub use config::{PackagerConfig, RenditionInfo, RenditionKind, SoundListing};
 pub use error::HlsError;
 pub use origin::{Answer, Body, Origin, Response, Wait, stored_answer};
 pub use packager::Packager;

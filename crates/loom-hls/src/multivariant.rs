@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use loom_core::{AudioCodec, CodecParameters};
 
 use crate::address;
-use crate::config::{RenditionInfo, RenditionKind};
+use crate::config::{RenditionInfo, RenditionKind, SoundListing};
 use crate::rendition::Measured;
 
 /// A rendition as the multivariant playlist sees it.
@@ -23,7 +23,7 @@ struct Group<'a> {
     members: Vec<&'a Member<'a>>,
 }
 
-pub(crate) fn write(members: &[Member<'_>], independent: bool) -> String {
+pub(crate) fn write(members: &[Member<'_>], sound: SoundListing, independent: bool) -> String {
     let mut out = String::from("#EXTM3U\n#EXT-X-VERSION:9\n");
     if independent {
         out.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
@@ -33,7 +33,7 @@ pub(crate) fn write(members: &[Member<'_>], independent: bool) -> String {
     let sounds: Vec<&Member<'_>> = of(|k| matches!(k, RenditionKind::Audio { .. })).collect();
     let texts: Vec<&Member<'_>> = of(|k| matches!(k, RenditionKind::Subtitles { .. })).collect();
     // AAC first: every player has it, and a player takes the first variant that it can play
-    let groups: Vec<Group<'_>> = [("aac", AudioCodec::Aac), ("opus", AudioCodec::Opus)]
+    let mut groups: Vec<Group<'_>> = [("aac", AudioCodec::Aac), ("opus", AudioCodec::Opus)]
         .into_iter()
         .map(|(id, codec)| Group {
             id,
@@ -45,6 +45,9 @@ pub(crate) fn write(members: &[Member<'_>], independent: bool) -> String {
         })
         .filter(|group| !group.members.is_empty())
         .collect();
+    if sound == SoundListing::Preferred {
+        groups.truncate(1);
+    }
     if !videos.is_empty() {
         for group in &groups {
             for (at, member) in group.members.iter().enumerate() {
@@ -63,7 +66,7 @@ pub(crate) fn write(members: &[Member<'_>], independent: bool) -> String {
     }
     match groups.first() {
         _ if videos.is_empty() => {
-            for member in &sounds {
+            for member in groups.iter().flat_map(|group| &group.members) {
                 write_variant(&mut out, None, &[member], None, subtitles);
             }
         }

@@ -408,7 +408,7 @@ impl Packager {
                 .tracks
                 .iter()
                 .all(|t| t.media().is_none_or(|m| m.listing.independent));
-        let text = bytes::Bytes::from(multivariant::write(&members, independent));
+        let text = bytes::Bytes::from(multivariant::write(&members, self.config.sound, independent));
         self.announced = true;
         self.out.push_back(HlsOutput::Store {
             key: address::MULTIVARIANT.to_owned(),
