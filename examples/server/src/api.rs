@@ -40,12 +40,12 @@ pub(crate) fn router(app: App) -> Router {
         .route("/metrics", get(metrics::serve))
         .route("/v1/recordings", get(recordings::list).post(recordings::create))
         .nest("/v1/recordings/{id}", one)
-        .merge(whip::routes(&app))
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
-        .layer(from_fn(metrics::observe))
         .layer(guard::cors(&app.config))
+        .merge(whip::routes(&app))
+        .layer(from_fn(metrics::observe))
         .layer(from_fn_with_state(app.clone(), guard::check))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(
@@ -68,16 +68,16 @@ async fn ready(State(app): State<App>) -> Result<&'static str, Problem> {
         return Err(Problem::unavailable(
             "shutting-down",
             "the server is shutting down",
-            "5",
+            5,
         ));
     }
     app.store.check().await.map_err(|why| {
         tracing::error!(%why, "the database does not answer");
-        Problem::unavailable("no-database", "the database does not answer", "5")
+        Problem::unavailable("no-database", "the database does not answer", 5)
     })?;
     tokio::fs::metadata(&app.config.data_dir).await.map_err(|why| {
         tracing::error!(%why, "the data folder cannot be read");
-        Problem::unavailable("no-disk", "the data folder cannot be read", "5")
+        Problem::unavailable("no-disk", "the data folder cannot be read", 5)
     })?;
     Ok("ready\n")
 }

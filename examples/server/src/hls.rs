@@ -19,7 +19,7 @@ pub(crate) async fn serve(
     let recording = app.recording(&id).await?;
     let answer = tokio::select! {
         answer = recording.hls(&path, query.as_deref()) => answer,
-        () = app.ended() => return Err(Problem::unavailable("shutting-down", "the server is shutting down", "5")),
+        () = app.ended() => return Err(Problem::unavailable("shutting-down", "the server is shutting down", 5)),
     };
     match answer {
         HlsAnswer::Ready {
@@ -46,6 +46,6 @@ pub(crate) async fn serve(
             "this recording has no such playlist, part or segment (yet); hls/main.m3u8 names what there is",
         )),
         HlsAnswer::BadRequest(why) => Err(Problem::bad_request("bad-playlist-request", why)),
-        HlsAnswer::Unavailable(why) => Err(Problem::unavailable("not-yet", why, "1")),
+        HlsAnswer::Unavailable(why) => Err(Problem::unavailable("not-yet", why, 1)),
     }
 }

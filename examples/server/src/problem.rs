@@ -18,7 +18,7 @@ pub(crate) struct Problem {
     /// A word for programs; it stays the same when the sentence is reworded.
     code: &'static str,
     #[serde(skip)]
-    retry_after: Option<&'static str>,
+    retry_after: Option<u32>,
 }
 
 /// A handler's answer.
@@ -55,11 +55,7 @@ impl Problem {
     }
 
     /// 503 with a Retry-After in seconds.
-    pub(crate) fn unavailable(
-        code: &'static str,
-        detail: impl Into<String>,
-        retry_after: &'static str,
-    ) -> Self {
+    pub(crate) fn unavailable(code: &'static str, detail: impl Into<String>, retry_after: u32) -> Self {
         Self {
             retry_after: Some(retry_after),
             ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
@@ -87,6 +83,11 @@ impl Problem {
 
     pub(crate) fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// Seconds.
+    pub(crate) fn retry_after(&self) -> Option<u32> {
+        self.retry_after
     }
 
     pub(crate) fn detail(&self) -> &str {
@@ -118,7 +119,7 @@ impl IntoResponse for Problem {
         );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
+            headers.insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }
@@ -134,10 +135,10 @@ impl From<EngineError> for Problem {
             EngineError::AlreadyPublished(_) => Self::conflict("already-published", told),
             EngineError::NoSuchSession { .. } => Self::not_found("unknown-session", told),
             EngineError::WrongState { .. } => Self::conflict("wrong-state", told),
-            EngineError::Full { .. } => Self::unavailable("full", told, "30"),
+            EngineError::Full { .. } => Self::unavailable("full", told, 30),
             EngineError::BadMedia(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-media", told),
             EngineError::NotReady(_) => Self::conflict("not-ready", told),
-            EngineError::ShuttingDown => Self::unavailable("shutting-down", told, "5"),
+            EngineError::ShuttingDown => Self::unavailable("shutting-down", told, 5),
             other => Self::internal("do that", &other),
         }
     }

@@ -1,12 +1,14 @@
 //! Who may publish: the engine's recordings behind the WHIP adapter, each guarded by its token.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
 use http::StatusCode;
-use loom_engine::Recording;
-use loom_engine::whip::{self, Published, Refusal, WhipHost};
+use loom_engine::whip::{self, Fragment, IfMatch, Published, Refusal, WhipHost};
+use loom_engine::{EngineError, Recording, RecordingId};
+use loom_ingest::Answer;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -47,12 +49,28 @@ fn hash(token: &str) -> TokenHash {
 /// The engine as the WHIP adapter sees it.
 struct Publishers {
     app: App,
+    /// The session of each recording that somebody publishes to.
+    sessions: Arc<Mutex<HashMap<RecordingId, OpenSession>>>,
 }
 
-/// `POST /v1/recordings/{id}/whip`, `PATCH` and `DELETE /v1/recordings/{id}/whip/{session}` (RFC 9725).
+/// What a PATCH is checked against.
+#[derive(Debug, Clone)]
+struct OpenSession {
+    id: String,
+    etag: String,
+}
+
+/// `POST /v1/recordings/{id}/whip`, `PATCH` and `DELETE /v1/recordings/{id}/whip/{session}` (RFC 9725). The adapter
+/// answers for itself to pages of other origins.
 pub(crate) fn routes(app: &App) -> Router<App> {
-    let whip = whip::router(Arc::new(Publishers { app: app.clone() }));
-    Router::new().nest("/v1/recordings", whip.with_state(()))
+    let publishers = Publishers {
+        app: app.clone(),
+        sessions: Arc::default(),
+    };
+    Router::new().nest(
+        "/v1/recordings",
+        whip::router(Arc::new(publishers)).with_state(()),
+    )
 }
 
 impl Publishers {
@@ -78,6 +96,23 @@ impl Publishers {
             )),
         }
     }
+
+    /// A session is known until its recording is over.
+    fn forget_when_over(&self, recording: Recording) {
+        let sessions = Arc::clone(&self.sessions);
+        tokio::spawn(async move {
+            let mut events = recording.events();
+            while events.next().await.is_some() {}
+            sessions
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(recording.id());
+        });
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashMap<RecordingId, OpenSession>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl WhipHost for Publishers {
@@ -87,31 +122,60 @@ impl WhipHost for Publishers {
         token: Option<&str>,
         offer: String,
     ) -> Result<Published, Refusal> {
-        let answer = self
-            .admit(endpoint, token)
-            .await?
-            .publish(&offer)
-            .await
-            .map_err(Problem::from)?;
+        let recording = self.admit(endpoint, token).await?;
+        let answer = match recording.publish(&offer).await {
+            Ok(answer) => answer,
+            // The adapter knows which of an offer's faults has which status.
+            Err(EngineError::BadOffer(why)) => return Err(why.into()),
+            Err(why) => return Err(Problem::from(why).into()),
+        };
+        let session = OpenSession {
+            id: answer.session.clone(),
+            etag: answer.etag.clone(),
+        };
+        self.sessions().insert(recording.id().clone(), session);
+        self.forget_when_over(recording);
         Ok(Published {
-            sdp: answer.sdp,
-            session: answer.session,
-            etag: answer.etag,
+            session: answer.session.as_str().into(),
+            answer: Answer {
+                sdp: answer.sdp,
+                etag: answer.etag,
+            },
         })
+    }
+
+    async fn trickle(
+        &self,
+        endpoint: &str,
+        session: &str,
+        token: Option<&str>,
+        if_match: &IfMatch,
+        _fragment: &Fragment,
+    ) -> Result<(), Refusal> {
+        let recording = self.admit(endpoint, token).await?;
+        let known = self
+            .sessions()
+            .get(recording.id())
+            .filter(|open| open.id == session)
+            .cloned();
+        let gone = || Problem::not_found("unknown-session", "this recording has no such WHIP session");
+        if_match.check(&known.ok_or_else(gone)?.etag)
     }
 
     async fn end(&self, endpoint: &str, session: &str, token: Option<&str>) -> Result<(), Refusal> {
         let recording = self.admit(endpoint, token).await?;
-        Ok(recording.hang_up(session).map_err(Problem::from)?)
+        recording.hang_up(session).map_err(Problem::from)?;
+        self.sessions().remove(recording.id());
+        Ok(())
     }
 }
 
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
-        Self {
-            status: problem.status().as_u16(),
-            title: problem.status().canonical_reason().unwrap_or("Error").to_owned(),
-            detail: problem.detail().to_owned(),
-        }
+        let status = problem.status();
+        let title = status.canonical_reason().unwrap_or("Error");
+        let mut refusal = Self::new(status.as_u16(), title, problem.detail());
+        refusal.retry_after = problem.retry_after();
+        refusal
     }
 }
