@@ -124,8 +124,8 @@ fn success(request: &Message, seen: SocketAddr, password: &str, crypto: &dyn RTC
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use rtc::stun::agent::TransactionId;
     use rtc::stun::attributes::ATTR_USERNAME;
+    use rtc::stun::message::TransactionId;
     use rtc::stun::message::{Getter, Setter};
     use rtc::stun::textattrs::TextAttribute;
 

@@ -114,7 +114,7 @@ impl<'a> Head<'a> {
             (resource, method) => Err(Refusal::new(
                 405,
                 "Method not allowed",
-                format!("{method} has no meaning here; {} has", resource.methods()),
+                format!("{method} is not among the methods here: {}", resource.methods()),
             )),
         }
     }

@@ -233,3 +233,189 @@ fn unwritable() -> Response {
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use http::Method;
+
+    use super::*;
+
+    /// Has one session, `s1`, with the entity tag `tag`.
+    #[derive(Default)]
+    struct Host {
+        heard: Mutex<Vec<String>>,
+    }
+
+    impl Host {
+        fn hear(&self, what: String) {
+            self.heard.lock().unwrap().push(what);
+        }
+    }
+
+    impl WhipHost for Host {
+        async fn publish(
+            &self,
+            endpoint: &str,
+            token: Option<&str>,
+            offer: String,
+        ) -> Result<Published, Refusal> {
+            self.hear(format!("publish {endpoint} {token:?} {offer}"));
+            if token != Some("good") {
+                return Err(Refusal::new(
+                    401,
+                    "Unauthorized",
+                    "the token is not this recording's",
+                ));
+            }
+            let answer = Answer {
+                sdp: "v=0".to_owned(),
+                etag: "tag".to_owned(),
+            };
+            Ok(Published {
+                session: SessionId::from("s1"),
+                answer,
+            })
+        }
+
+        async fn trickle(
+            &self,
+            _endpoint: &str,
+            session: &str,
+            _token: Option<&str>,
+            if_match: &IfMatch,
+            fragment: &Fragment,
+        ) -> Result<(), Refusal> {
+            self.hear(format!("trickle {session} {}", fragment.candidates.len()));
+            if_match.check("tag")
+        }
+
+        async fn end(&self, endpoint: &str, session: &str, _token: Option<&str>) -> Result<(), Refusal> {
+            self.hear(format!("end {endpoint} {session}"));
+            Ok(())
+        }
+    }
+
+    async fn ask(
+        method: Method,
+        session: Option<&str>,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> (Response, String) {
+        let host = Arc::new(Host::default());
+        let mut request = Request::builder().method(method).uri("/v1/recordings/rec/whip");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::from(body.to_owned())).unwrap();
+        let uri = OriginalUri(request.uri().clone());
+        let state = State(Arc::clone(&host));
+        let response = match session {
+            None => at_endpoint(state, Path("rec".to_owned()), uri, request).await,
+            Some(session) => at_session(state, Path(("rec".to_owned(), session.to_owned())), request).await,
+        };
+        let heard = host.heard.lock().unwrap().join("; ");
+        (response, heard)
+    }
+
+    fn header(response: &Response, name: &str) -> String {
+        response
+            .headers()
+            .get(name)
+            .map(|value| value.to_str().unwrap().to_owned())
+            .unwrap_or_default()
+    }
+
+    const OFFER: [(&str, &str); 2] = [
+        ("content-type", "application/sdp"),
+        ("authorization", "Bearer good"),
+    ];
+
+    #[tokio::test]
+    async fn a_taken_offer_is_201_with_its_session_tag_and_patch_type() {
+        let (response, heard) = ask(Method::POST, None, &OFFER, "v=0 offer").await;
+        assert_eq!(response.status(), 201);
+        assert_eq!(heard, "publish rec Some(\"good\") v=0 offer");
+        assert_eq!(header(&response, "location"), "/v1/recordings/rec/whip/s1");
+        assert_eq!(header(&response, "etag"), "\"tag\"");
+        assert_eq!(
+            header(&response, "accept-patch"),
+            "application/trickle-ice-sdpfrag"
+        );
+        assert_eq!(header(&response, "content-type"), "application/sdp");
+        assert!(header(&response, "access-control-expose-headers").contains("location"));
+        assert_eq!(to_bytes(response.into_body(), 100).await.unwrap(), "v=0");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_a_problem_document() {
+        let (response, _) = ask(Method::POST, None, &OFFER[..1], "v=0").await;
+        assert_eq!(response.status(), 401);
+        assert_eq!(header(&response, "www-authenticate"), "Bearer");
+        assert_eq!(header(&response, "content-type"), "application/problem+json");
+        let body = to_bytes(response.into_body(), 1_000).await.unwrap();
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            (&problem["status"], &problem["title"]),
+            (&401.into(), &"Unauthorized".into())
+        );
+    }
+
+    #[tokio::test]
+    async fn a_body_above_the_limit_is_413_and_never_reaches_the_host() {
+        let (response, heard) = ask(Method::POST, None, &OFFER, &"v".repeat(limits::OFFER_BYTES + 1)).await;
+        assert_eq!((response.status().as_u16(), heard.as_str()), (413, ""));
+        let headers = [("content-type", FRAGMENT), ("if-match", "\"tag\"")];
+        let (response, heard) = ask(Method::PATCH, Some("s1"), &headers, &"a=x\n".repeat(20_000)).await;
+        assert_eq!((response.status().as_u16(), heard.as_str()), (413, ""));
+    }
+
+    #[tokio::test]
+    async fn other_methods_and_types_are_refused_with_what_would_do() {
+        let (response, heard) = ask(Method::GET, None, &[], "").await;
+        assert_eq!((response.status().as_u16(), heard.as_str()), (405, ""));
+        assert_eq!(header(&response, "allow"), "POST, OPTIONS");
+        let (response, _) = ask(Method::POST, None, &[("content-type", "text/plain")], "v=0").await;
+        assert_eq!(response.status(), 415);
+        assert_eq!(header(&response, "accept-post"), "application/sdp");
+        let (response, _) = ask(Method::PATCH, Some("s1"), &[("content-type", SDP)], "v=0").await;
+        assert_eq!(response.status(), 415);
+        assert_eq!(header(&response, "accept-patch"), FRAGMENT);
+    }
+
+    #[tokio::test]
+    async fn a_preflight_of_a_browser_is_answered() {
+        let (response, _) = ask(Method::OPTIONS, None, &[("origin", "https://example.org")], "").await;
+        assert_eq!(response.status(), 204);
+        assert_eq!(header(&response, "access-control-allow-origin"), "*");
+        assert!(header(&response, "access-control-allow-headers").contains("authorization"));
+        let (response, _) = ask(Method::OPTIONS, Some("s1"), &[], "").await;
+        assert_eq!(
+            header(&response, "access-control-allow-methods"),
+            "PATCH, DELETE, OPTIONS"
+        );
+    }
+
+    #[tokio::test]
+    async fn trickled_candidates_are_204_under_the_sessions_tag_only() {
+        let body = "a=ice-ufrag:x\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\n\
+            a=candidate:1 1 udp 1 host.local 9 typ host\r\n";
+        let patch = async |headers: &[(&str, &str)], body: &str| {
+            let (response, _) = ask(Method::PATCH, Some("s1"), headers, body).await;
+            response.status().as_u16()
+        };
+        let typed = ("content-type", FRAGMENT);
+        assert_eq!(patch(&[typed, ("if-match", "\"tag\"")], body).await, 204);
+        assert_eq!(patch(&[typed, ("if-match", "\"other\"")], body).await, 412);
+        assert_eq!(patch(&[typed], body).await, 428);
+        assert_eq!(patch(&[typed, ("if-match", "*")], body).await, 422);
+        assert_eq!(patch(&[typed, ("if-match", "\"tag\"")], "hello").await, 400);
+    }
+
+    #[tokio::test]
+    async fn a_publisher_ends_its_session_with_200() {
+        let (response, heard) = ask(Method::DELETE, Some("s1"), &[], "").await;
+        assert_eq!((response.status().as_u16(), heard.as_str()), (200, "end rec s1"));
+    }
+}
