@@ -21,8 +21,9 @@ const STALE: Nanos = 1_000 * MILLI;
 const LAG_WINDOW: Nanos = 2_000 * MILLI;
 /// How far the expected lag follows a drifting clock in one window: 500 parts in a million.
 const LAG_DRIFT: Nanos = MILLI;
-/// Sender reports remembered of one track.
-const REPORTS: usize = 4;
+/// Sender reports remembered of one track. The least late of them counts: senders stamp a report when they send it, and a
+/// busy one does so long after it stamped the media.
+const REPORTS: usize = 8;
 
 /// Where a track stands in a [`Timeline`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,9 +31,10 @@ pub(crate) struct ClockId(usize);
 
 /// Maps the RTP timestamps of several tracks to one media time.
 ///
-/// Invariant: the first instant asked for is [`MediaTime::ZERO`]. A track is placed by its packets' arrival first. The
-/// audio track (else the first one to send reports) is the reference and is never bent; once sender reports (RFC 3550
-/// §6.4.1) of it and of another track are known, the other is moved to where they say, at most 5 ms a frame.
+/// Invariant: the first instant asked for is [`MediaTime::ZERO`]. A track is placed by the arrival of its first packet.
+/// The first audio track (else the first track) is the reference and is never bent. Another one is moved, at most 5 ms a
+/// frame, to where its and the reference's sender reports say (RFC 3550 §6.4.1), or, without those, to where the least
+/// delayed packets of both coincide.
 #[derive(Debug, Default)]
 pub(crate) struct Timeline {
     zero: Option<Instant>,
@@ -49,6 +51,8 @@ struct Clock {
     offset: Option<Nanos>,
     reports: VecDeque<Report>,
     lag: Lag,
+    /// Where the least delayed packets put [`Clock::offset`].
+    arrival: Option<Nanos>,
 }
 
 /// "This timestamp was captured at this wall-clock instant."
@@ -79,6 +83,7 @@ impl Timeline {
             offset: None,
             reports: VecDeque::new(),
             lag: Lag::default(),
+            arrival: None,
         });
         ClockId(self.clocks.len() - 1)
     }
@@ -108,47 +113,43 @@ impl Timeline {
     pub(crate) fn media_time(&mut self, id: ClockId, timestamp: u32, arrived: Instant) -> MediaTime {
         let zero = *self.zero.get_or_insert(arrived);
         let arrival = signed(arrived, zero);
-        let reference = self.reference();
-        let common = self.common_zero(reference);
+        let reference = self
+            .clocks
+            .iter()
+            .position(|clock| clock.kind == MediaKind::Audio && clock.offset.is_some());
+        let reference = reference.or_else(|| self.clocks.iter().position(|clock| clock.offset.is_some()));
+        let is_bent = reference.is_some_and(|reference| reference != id.0);
+        let guide =
+            reference
+                .and_then(|reference| self.clocks.get(reference))
+                .map_or((None, None), |clock| {
+                    let behind = clock
+                        .arrival
+                        .zip(clock.offset)
+                        .map(|(arrival, offset)| arrival - offset);
+                    (clock.common_zero(), behind)
+                });
         let clock = &mut self.clocks[id.0];
         let ticks = clock.timestamps.unwrap(timestamp);
         clock.last = Some(ticks);
         let elapsed = clock.nanos(ticks);
-        let offset = match clock.offset {
-            None => arrival - elapsed,
-            Some(offset) => match clock.lag.handle(arrived, arrival - (elapsed + offset)) {
-                Some(step) => {
-                    clock.forget();
-                    offset + step
-                }
-                None => offset,
-            },
+        let mut offset = clock.offset.unwrap_or(arrival - elapsed);
+        match clock.lag.handle(arrived, arrival - (elapsed + offset)) {
+            Some(Verdict::Jump(step)) => {
+                clock.forget();
+                offset += step;
+            }
+            Some(Verdict::Least(least)) => clock.arrival = Some(offset + least),
+            None => {}
+        }
+        let step = if is_bent {
+            clock.error(offset, guide).clamp(-SLEW, SLEW)
+        } else {
+            0
         };
-        clock.offset = Some(offset);
-        // where the sender reports of this track and of the reference put it
-        let bent = (Some(id.0) != reference)
-            .then(|| Some(clock.reported_offset()? - common?))
-            .flatten()
-            .map(|target| target - offset)
-            .filter(|error| error.abs() < REPORT_TRUST)
-            .map_or(offset, |error| offset + error.clamp(-SLEW, SLEW));
-        clock.offset = Some(bent);
-        MediaTime::from_nanos(elapsed + bent)
-    }
-
-    /// The clock that the others are laid against: the first audio track with reports, else the first track with them.
-    fn reference(&self) -> Option<usize> {
-        let ready = |clock: &Clock| clock.offset.is_some() && !clock.reports.is_empty();
-        self.clocks
-            .iter()
-            .position(|clock| clock.kind == MediaKind::Audio && ready(clock))
-            .or_else(|| self.clocks.iter().position(ready))
-    }
-
-    /// How far the senders' wall clock (as [`Clock::reported_offset`] counts it) is ahead of media time.
-    fn common_zero(&self, reference: Option<usize>) -> Option<Nanos> {
-        let clock = self.clocks.get(reference?)?;
-        Some(clock.reported_offset()? - clock.offset?)
+        clock.lag.handle_step(step);
+        clock.offset = Some(offset + step);
+        MediaTime::from_nanos(elapsed + offset + step)
     }
 }
 
@@ -157,40 +158,79 @@ impl Clock {
         MediaTime::from_ticks(ticks, self.scale).nanos()
     }
 
+    /// How far the track lies from where it belongs, by the reference's [`Clock::common_zero`] and by how far the
+    /// reference's least delayed packets are behind its media time; zero where nothing is known.
+    fn error(&self, offset: Nanos, (common, behind): (Option<Nanos>, Option<Nanos>)) -> Nanos {
+        let reported = self
+            .reported_offset()
+            .zip(common)
+            .map(|(reported, common)| reported - common - offset);
+        let arrived = self
+            .arrival
+            .zip(behind)
+            .map(|(arrival, behind)| arrival - behind - offset);
+        reported
+            .filter(|error| error.abs() < REPORT_TRUST)
+            .or(arrived)
+            .unwrap_or(0)
+    }
+
+    /// How far the senders' wall clock (as [`Clock::reported_offset`] counts it) is ahead of media time.
+    fn common_zero(&self) -> Option<Nanos> {
+        Some(self.reported_offset()? - self.offset?)
+    }
+
     /// The senders' wall-clock time of timestamp 0, in nanoseconds since an arbitrary instant that is the same for all
-    /// tracks, by the latest report.
+    /// tracks.
     fn reported_offset(&self) -> Option<Nanos> {
         const EPOCH: NtpTime = NtpTime(0xE000_0000_0000_0000);
-        let report = self.reports.back()?;
-        Some(report.ntp.signed_since(EPOCH) - self.nanos(report.timestamp))
+        let offset = |report: &Report| report.ntp.signed_since(EPOCH) - self.nanos(report.timestamp);
+        self.reports.iter().map(offset).min()
     }
 
     fn forget(&mut self) {
         self.offset = None;
+        self.arrival = None;
         self.reports.clear();
         self.lag = Lag::default();
     }
 }
 
+/// What a [`Lag`] has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// The track must move by this at once to meet its arrival times again.
+    Jump(Nanos),
+    /// The least lag of the window that ends here.
+    Least(Nanos),
+}
+
 impl Lag {
-    /// Takes one frame's lag; gives the step by which the track must move to meet its arrival times again.
-    fn handle(&mut self, arrived: Instant, lag: Nanos) -> Option<Nanos> {
+    /// Takes one frame's lag behind its media time.
+    fn handle(&mut self, arrived: Instant, lag: Nanos) -> Option<Verdict> {
         let expected = *self.expected.get_or_insert(lag);
-        let error = lag - expected;
-        if error.abs() > RESET {
-            return Some(error);
+        if (lag - expected).abs() > RESET {
+            return Some(Verdict::Jump(lag - expected));
         }
-        let (since, least) = *self.window.get_or_insert((arrived, error));
-        let least = least.min(error);
+        let (since, least) = *self.window.get_or_insert((arrived, lag));
+        let least = least.min(lag);
         self.window = Some((since, least));
-        if signed(arrived, since) >= LAG_WINDOW {
-            self.window = None;
-            if least.abs() > STALE {
-                return Some(least);
-            }
-            self.expected = Some(expected + least.clamp(-LAG_DRIFT, LAG_DRIFT));
+        if signed(arrived, since) < LAG_WINDOW {
+            return None;
         }
-        None
+        self.window = None;
+        let error = least - expected;
+        if error.abs() > STALE {
+            return Some(Verdict::Jump(error));
+        }
+        self.expected = Some(expected + error.clamp(-LAG_DRIFT, LAG_DRIFT));
+        Some(Verdict::Least(least))
+    }
+
+    /// The track was moved by `step`, which its lag shrinks by.
+    fn handle_step(&mut self, step: Nanos) {
+        self.expected = self.expected.map(|expected| expected - step);
+        self.window = self.window.map(|(since, least)| (since, least - step));
     }
 }
 
@@ -280,6 +320,52 @@ mod tests {
             last = now;
         }
         assert_eq!(last, 99 * 33, "in step with the sound to the millisecond");
+    }
+
+    #[test]
+    fn reports_that_are_stamped_late_count_less_than_those_in_time() {
+        let mut bench = Bench::new();
+        bench.audio(0, 20);
+        let mut last = bench.video(0, 300);
+        for frame in 1..400u64 {
+            bench.audio(frame * 33, 20 + frame * 33);
+            last = bench.video(frame * 33, 25 + frame * 33);
+            if frame % 30 == 0 {
+                // the sender's event loop was busy: the video's report is up to 150 ms behind its media
+                let late = frame * 7 % 150;
+                let ntp = |millis: u64| NtpTime((0xE900_0000 << 32) + ((millis << 32) / 1000));
+                let stamp = |rate: u64| (frame * 33 * rate) as u32;
+                bench.timeline.handle_report(
+                    bench.audio,
+                    ntp(frame * 33 + 3),
+                    AUDIO_BASE.wrapping_add(stamp(48)),
+                );
+                bench.timeline.handle_report(
+                    bench.video,
+                    ntp(frame * 33 + late),
+                    VIDEO_BASE.wrapping_add(stamp(90)),
+                );
+            }
+        }
+        assert!((last - 399 * 33).abs() < 40, "{}", last - 399 * 33);
+    }
+
+    #[test]
+    fn without_reports_the_least_delayed_packets_bring_video_to_audio() {
+        let mut bench = Bench::new();
+        bench.audio(0, 20);
+        let mut last = bench.video(0, 300);
+        assert_eq!(last, 280, "its first picture took long to encode");
+        for frame in 1..400 {
+            bench.audio(frame * 33, 20 + frame * 33 + frame % 7);
+            let now = bench.video(frame * 33, 30 + frame * 33 + frame % 11);
+            assert!(
+                (28..=38).contains(&(now - last)),
+                "frame {frame}: {last} to {now}"
+            );
+            last = now;
+        }
+        assert!((last - 399 * 33 - 10).abs() <= 2, "{}", last - 399 * 33);
     }
 
     #[test]
