@@ -61,6 +61,7 @@ impl Agreement {
                 prompt,
                 forced: &forced,
                 seconds: sound.len() as f32 / SAMPLE_RATE as f32,
+                silence: 1.0,
                 temperatures: &[0.0],
                 seed: 0,
             },

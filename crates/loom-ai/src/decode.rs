@@ -4,6 +4,7 @@ use pulp::Arch;
 
 use crate::AiError;
 use crate::decoder::{Decoder, Session};
+use crate::gaze::read_from_sound;
 use crate::kernels::exp;
 use crate::limits::MAX_WINDOW_TOKENS;
 use crate::vocabulary::Vocabulary;
@@ -17,6 +18,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) forced: &'a [u32],
     /// Seconds of sound, without the silence after it.
     pub(crate) seconds: f32,
+    /// Seconds of silence put after the sound: more makes the end surer and the encoder slower.
+    pub(crate) silence: f32,
     /// Tried in order until an answer passes the checks; 0 is greedy.
     pub(crate) temperatures: &'a [f32],
     /// Seeds the sampling above temperature 0.
@@ -114,21 +117,18 @@ fn attempt(
         answer.log_probabilities.push(0.0);
         x = decoder.feed(session, token);
     }
-    let room = decoder
-        .capacity()
-        .saturating_sub(ask.prompt.len() + ask.forced.len() + 1);
+    let forced = ask.forced.len();
+    let room = decoder.capacity().saturating_sub(ask.prompt.len() + forced + 1);
     let most = room
         .min(MAX_WINDOW_TOKENS)
         .min(16 + (ask.seconds * 10.0) as usize);
-    let mut total = 0.0;
-    let mut chosen = 0;
-    while chosen < most {
+    let mut end = 0.0;
+    for _ in 0..most {
         decoder.logits(&x, &mut logits);
         apply_rules(vocabulary, &answer.tokens, ask, &mut logits);
         let (token, log_probability) = choose(&logits, temperature, &mut random);
-        chosen += 1;
-        total += log_probability;
         if token == vocabulary.end_of_text {
+            end = log_probability;
             break;
         }
         let closes =
@@ -136,27 +136,34 @@ fn attempt(
         answer.tokens.push(token);
         answer.log_probabilities.push(log_probability);
         if vocabulary.is_text(token)
-            && let Some(keep) = repeats(vocabulary, &answer.tokens, ask.forced.len())
+            && let Some(keep) = repeats(vocabulary, &answer.tokens)
         {
-            answer.tokens.truncate(keep);
-            answer.log_probabilities.truncate(keep);
+            answer.tokens.truncate(keep.max(forced));
             answer.looped = true;
             break;
         }
-        let at = (token.saturating_sub(vocabulary.first_timestamp)) as f32 * 0.02;
+        let at = token.saturating_sub(vocabulary.first_timestamp) as f32 * 0.02;
         if closes && at >= ask.seconds - 0.1 {
             break;
         }
         x = decoder.feed(session, token);
     }
-    answer.confidence = total / chosen.max(1) as f32;
-    answer.compression = compression(&vocabulary.text(&answer.tokens));
     answer.looks = session
         .looks
         .get(ask.prompt.len().saturating_sub(1)..)
         .unwrap_or_default()
         .to_vec();
+    let heads = decoder.known_alignment_heads();
+    if heads > 0 {
+        let sound = (ask.seconds * 50.0) as usize;
+        let keep = read_from_sound(vocabulary, &answer.tokens, &answer.looks, heads, sound);
+        answer.tokens.truncate(keep.max(forced));
+    }
+    answer.log_probabilities.truncate(answer.tokens.len());
     answer.looks.truncate(answer.tokens.len() + 1);
+    let chosen = &answer.log_probabilities[forced..];
+    answer.confidence = (chosen.iter().sum::<f32>() + end) / (chosen.len() + 1) as f32;
+    answer.compression = compression(&vocabulary.text(&answer.tokens));
     answer
 }
 
@@ -170,7 +177,7 @@ fn apply_rules(vocabulary: &Vocabulary, tokens: &[u32], ask: &Ask<'_>, logits: &
         logits[id as usize] = never;
     }
     logits[end + 1..first].fill(never);
-    let last_step = (((ask.seconds + SILENCE_AFTER) * 50.0) as usize + 1).min(1_500);
+    let last_step = (((ask.seconds + ask.silence) * 50.0) as usize + 1).min(1_500);
     let size = logits.len();
     logits[(first + last_step + 1).min(size)..].fill(never);
     if tokens.is_empty() {
@@ -219,9 +226,6 @@ fn apply_rules(vocabulary: &Vocabulary, tokens: &[u32], ask: &Ask<'_>, logits: &
         logits[..first].fill(never);
     }
 }
-
-/// Seconds of silence that follow the sound in every window.
-pub(crate) const SILENCE_AFTER: f32 = 1.0;
 
 /// The likeliest token, or one drawn at `temperature`; with its log-probability.
 fn choose(logits: &[f32], temperature: f32, random: &mut u64) -> (u32, f32) {
@@ -291,7 +295,7 @@ fn term(x: f32) -> f32 {
 }
 
 /// Where the tokens end in the same few words over and over: how many tokens to keep.
-fn repeats(vocabulary: &Vocabulary, tokens: &[u32], forced: usize) -> Option<usize> {
+fn repeats(vocabulary: &Vocabulary, tokens: &[u32]) -> Option<usize> {
     let words: Vec<usize> = (0..tokens.len())
         .filter(|&i| vocabulary.is_text(tokens[i]))
         .collect();
@@ -308,8 +312,7 @@ fn repeats(vocabulary: &Vocabulary, tokens: &[u32], forced: usize) -> Option<usi
         }
         let same = (n - period * (times - 1)..n).all(|i| tokens[words[i]] == tokens[words[i - period]]);
         if same {
-            let keep = words[n - period * (times - 1)];
-            return (keep >= forced).then_some(keep);
+            return Some(words[n - period * (times - 1)]);
         }
     }
     None

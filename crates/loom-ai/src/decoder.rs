@@ -20,6 +20,7 @@ pub(crate) struct Decoder {
     sound_bias: Vec<f32>,
     /// (layer, head) whose cross-attention is kept for word times.
     alignment: Vec<(usize, usize)>,
+    alignment_known: bool,
 }
 
 #[derive(Debug)]
@@ -85,7 +86,19 @@ impl Session {
 }
 
 impl Decoder {
-    pub(crate) fn take(from: &mut Checkpoint, alignment: Vec<(usize, usize)>) -> Result<Self, AiError> {
+    pub(crate) fn take(from: &mut Checkpoint) -> Result<Self, AiError> {
+        let known = from
+            .alignment_heads
+            .take()
+            .or_else(|| published_alignment_heads(&from.dims));
+        let alignment_known = known.is_some();
+        let alignment = known.unwrap_or_else(|| {
+            // Of a model nobody has measured, all heads of the upper half.
+            let upper = from.dims.text_layers / 2..from.dims.text_layers;
+            upper
+                .flat_map(|layer| (0..from.dims.heads).map(move |head| (layer, head)))
+                .collect()
+        });
         let Dims {
             width,
             heads,
@@ -134,6 +147,7 @@ impl Decoder {
             sound: Tensor::cat(&sound, 0)?,
             sound_bias,
             alignment,
+            alignment_known,
         })
     }
 
@@ -143,6 +157,15 @@ impl Decoder {
 
     pub(crate) fn alignment_heads(&self) -> usize {
         self.alignment.len()
+    }
+
+    /// How many alignment heads there are, or 0 where they are only guessed.
+    pub(crate) fn known_alignment_heads(&self) -> usize {
+        if self.alignment_known {
+            self.alignment.len()
+        } else {
+            0
+        }
     }
 
     /// Tokens that a decode may hold.
@@ -292,4 +315,17 @@ fn attend(
             }
         }
     });
+}
+
+/// The decoder's heads that follow the sound, of the published models whose files do not say (openai/whisper,
+/// `_ALIGNMENT_HEADS`): each as (layer, head).
+fn published_alignment_heads(dims: &Dims) -> Option<Vec<(usize, usize)>> {
+    let english = dims.vocabulary == 51_864;
+    Some(match (dims.width, dims.text_layers, english) {
+        (384, 4, true) => vec![(1, 0), (2, 0), (2, 5), (3, 0), (3, 1), (3, 2), (3, 3), (3, 4)],
+        (384, 4, false) => vec![(2, 2), (3, 0), (3, 2), (3, 3), (3, 4), (3, 5)],
+        (512, 6, true) => vec![(3, 3), (4, 7), (5, 1), (5, 5), (5, 7)],
+        (512, 6, false) => vec![(3, 1), (4, 2), (4, 3), (4, 7), (5, 1), (5, 2), (5, 4), (5, 6)],
+        _ => return None,
+    })
 }

@@ -14,6 +14,7 @@ mod decode;
 mod decoder;
 mod encoder;
 mod error;
+mod gaze;
 mod hub;
 mod kernels;
 mod limits;

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use crate::AiError;
 use crate::align::{self, TimedWord};
-use crate::decode::{self, Answer, Ask, SILENCE_AFTER};
+use crate::decode::{self, Answer, Ask};
 use crate::decoder::Decoder;
 use crate::encoder::Encoder;
 use crate::limits::{FRAMES_PER_POSITION, SAMPLE_RATE, SAMPLES_PER_POSITION};
@@ -55,12 +55,8 @@ impl Model {
         }
         let mut checkpoint = Checkpoint::read(files.path())?;
         let dims = checkpoint.dims;
-        let alignment = checkpoint
-            .alignment_heads
-            .take()
-            .unwrap_or_else(|| alignment_heads(&dims));
         let encoder = Encoder::take(&mut checkpoint)?;
-        let decoder = Decoder::take(&mut checkpoint, alignment)?;
+        let decoder = Decoder::take(&mut checkpoint)?;
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("loom-ai-{i}"))
@@ -91,10 +87,9 @@ impl Model {
         &self.vocabulary
     }
 
-    /// Most samples that one window may have.
+    /// Most samples that one window may have: what the model takes, less a second of silence.
     pub(crate) fn longest_window(&self) -> usize {
-        (self.dims.audio_positions * SAMPLES_PER_POSITION)
-            .saturating_sub((SILENCE_AFTER * SAMPLE_RATE as f32) as usize)
+        (self.dims.audio_positions * SAMPLES_PER_POSITION).saturating_sub(SAMPLE_RATE)
     }
 
     /// The tokens a decode begins with: in `language` (ISO 639-1), or whichever the sound is in.
@@ -122,7 +117,7 @@ impl Model {
     }
 
     fn detect(&self, pcm: &[f32], first: u32, count: u32) -> Result<u32, AiError> {
-        let mut session = self.decoder.begin(self.encode(pcm)?)?;
+        let mut session = self.decoder.begin(self.encode(pcm, 1.0)?)?;
         let x = self.decoder.feed(&mut session, self.vocabulary.start);
         let mut logits = Vec::new();
         self.decoder.logits(&x, &mut logits);
@@ -134,7 +129,7 @@ impl Model {
     /// Hears one window of at most [`longest_window`](Self::longest_window) samples.
     pub(crate) fn hear(&self, pcm: &[f32], ask: &Ask<'_>) -> Result<Heard, AiError> {
         self.pool.install(|| {
-            let mut session = self.decoder.begin(self.encode(pcm)?)?;
+            let mut session = self.decoder.begin(self.encode(pcm, ask.silence)?)?;
             let answer = decode::decode(&self.decoder, &self.vocabulary, &mut session, ask)?;
             let positions = pcm.len().div_ceil(SAMPLES_PER_POSITION).max(1);
             let words = align::words(
@@ -147,27 +142,12 @@ impl Model {
         })
     }
 
-    fn encode(&self, pcm: &[f32]) -> Result<Vec<f32>, AiError> {
-        let padded = pcm.len() + (SILENCE_AFTER * SAMPLE_RATE as f32) as usize;
+    fn encode(&self, pcm: &[f32], silence: f32) -> Result<Vec<f32>, AiError> {
+        let padded = pcm.len() + (silence * SAMPLE_RATE as f32) as usize;
         let positions = padded
             .div_ceil(SAMPLES_PER_POSITION)
             .min(self.dims.audio_positions);
         self.encoder
             .run(&self.mel.frames(pcm, positions * FRAMES_PER_POSITION))
-    }
-}
-
-/// The decoder's heads that follow the sound, of the published models whose files do not say; for an unknown model, all
-/// heads of the upper half of its layers.
-fn alignment_heads(dims: &Dims) -> Vec<(usize, usize)> {
-    let english = dims.vocabulary == 51_864;
-    match (dims.width, dims.text_layers, english) {
-        (384, 4, true) => vec![(1, 0), (2, 0), (2, 5), (3, 0), (3, 1), (3, 2), (3, 3), (3, 4)],
-        (384, 4, false) => vec![(2, 2), (3, 0), (3, 2), (3, 3), (3, 4), (3, 5)],
-        (512, 6, true) => vec![(3, 3), (4, 7), (5, 1), (5, 5), (5, 7)],
-        (512, 6, false) => vec![(3, 1), (4, 2), (4, 3), (4, 7), (5, 1), (5, 2), (5, 4), (5, 6)],
-        _ => (dims.text_layers / 2..dims.text_layers)
-            .flat_map(|layer| (0..dims.heads).map(move |head| (layer, head)))
-            .collect(),
     }
 }

@@ -40,6 +40,8 @@ impl Default for TranscribeConfig {
 
 /// Seconds of sound decoded at once.
 const WINDOW: usize = 28;
+/// Seconds of silence put after each window. With 3 the errors at its end are those of a full 30 s.
+const SILENCE: f32 = 3.0;
 /// A pause longer than this many seconds is left out rather than decoded.
 const LONGEST_PAUSE: usize = 2;
 
@@ -71,6 +73,7 @@ pub fn transcribe(
                 prompt: &prompt,
                 forced: &[],
                 seconds: sound.len() as f32 / SAMPLE_RATE as f32,
+                silence: SILENCE,
                 temperatures: &config.temperatures,
                 seed: config.seed ^ window.start as u64,
             },
