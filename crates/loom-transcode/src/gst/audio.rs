@@ -162,17 +162,26 @@ impl AudioGraph {
         let _ = self.input.push_buffer(buffer);
     }
 
-    /// The pictures have come to `pictures`, having begun at `from`: where the sound has not come near, it is taken to
-    /// be silent, so that its renditions keep pace.
-    pub(super) fn follow_pictures(&self, from: MediaTime, pictures: MediaTime) {
-        let until = pictures - SILENCE_BEHIND;
+    /// The pictures have come to `pictures`, having begun at `from`, and the sound that was pushed to `sound`: where it
+    /// has not come near, it is taken to be silent, so that its renditions keep pace.
+    pub(super) fn follow_pictures(&self, from: MediaTime, pictures: MediaTime, sound: Option<MediaTime>) {
+        if pictures.since(sound.unwrap_or(from)) <= SILENCE_AFTER {
+            return;
+        }
         let mut line = lock(&self.line);
-        let end = line.timeline.end().unwrap_or(from);
-        if pictures.since(end) > SILENCE_AFTER && until > end {
-            let placed = line.timeline.handle_silence_until(from, until);
-            if let Some(placed) = placed {
-                let _ = line.write(placed, &[]);
-            }
+        // What was pushed may still be in the decoder: silence must not take its place.
+        let decoded = line.timeline.end();
+        let caught_up = match (decoded, sound) {
+            (Some(decoded), Some(sound)) => sound.since(decoded) < IN_DECODER,
+            (None, Some(_)) => false,
+            (_, None) => true,
+        };
+        let until = pictures - SILENCE_BEHIND;
+        if caught_up
+            && pictures.since(decoded.unwrap_or(from)) > SILENCE_AFTER
+            && let Some(placed) = line.timeline.handle_silence_until(from, until)
+        {
+            let _ = line.write(placed, &[]);
         }
     }
 
@@ -343,3 +352,5 @@ const AUDIO_QUEUE: u32 = 64;
 const SILENCE_AFTER: std::time::Duration = std::time::Duration::from_millis(1_000);
 /// and how far behind them the silence then ends.
 const SILENCE_BEHIND: std::time::Duration = std::time::Duration::from_millis(500);
+/// The sound that a decoder may still hold when all that it was given has been decoded.
+const IN_DECODER: std::time::Duration = std::time::Duration::from_millis(100);

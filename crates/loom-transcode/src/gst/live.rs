@@ -58,6 +58,7 @@ pub(super) fn run(plan: &Plan, formats: &[TrackFormat]) -> Result<(Feed, Outputs
         skipping: false,
         skipped: 0,
         pictures_from: None,
+        sound_to: None,
     };
     for format in initial.into_iter().flatten() {
         port.push(Media::Format(format));
@@ -103,6 +104,8 @@ struct LivePort {
     skipping: bool,
     skipped: u64,
     pictures_from: Option<MediaTime>,
+    /// Where the sound that was pushed ends.
+    sound_to: Option<MediaTime>,
 }
 
 impl FeedPort for LivePort {
@@ -183,7 +186,7 @@ impl LivePort {
         let graphs = lock(&self.graphs);
         let from = *self.pictures_from.get_or_insert(packet.pts);
         if let Some(audio) = graphs.audio.as_ref().filter(|it| it.is_alive()) {
-            audio.follow_pictures(from, packet.pts);
+            audio.follow_pictures(from, packet.pts, self.sound_to);
         }
         if let Some(video) = graphs.video.as_ref().filter(|it| it.is_alive()) {
             let behind = video.is_behind();
@@ -208,6 +211,8 @@ impl LivePort {
     }
 
     fn handle_audio(&mut self, packet: Packet) {
+        let end = packet.pts + packet.duration.unwrap_or_default();
+        self.sound_to = Some(self.sound_to.map_or(end, |to| to.max(end)));
         if let Some(audio) = lock(&self.graphs).audio.as_ref().filter(|it| it.is_alive())
             && let Some(buffer) = buffer_of(&packet)
         {

@@ -243,6 +243,7 @@ struct Stream {
     starts_with_key: Option<bool>,
     segment: Option<gst::Segment>,
     segments: u32,
+    rotation: Rotation,
 }
 
 impl Stream {
@@ -262,6 +263,7 @@ impl Stream {
             starts_with_key: None,
             segment: None,
             segments: 0,
+            rotation: Rotation::None,
         }
     }
 
@@ -275,6 +277,10 @@ impl Stream {
         if !self.segment.as_ref().is_some_and(|it| same_mapping(it, segment)) {
             self.segments += 1;
             self.segment = Some(segment.clone());
+        }
+        // Tags may follow the first packets.
+        if self.packets < 8 {
+            self.rotation = rotation(&self.pad);
         }
         let Some(pts) = buffer.pts().and_then(|pts| running_nanos(segment, pts)) else {
             self.timeless += 1;
@@ -337,7 +343,7 @@ impl Stream {
         if let Some(aspect) = fraction {
             shape.pixel_aspect = (aspect.numer().max(0) as u32, aspect.denom().max(0) as u32);
         }
-        shape.rotation = rotation(&self.pad);
+        shape.rotation = self.rotation;
         let secs = self.span().as_secs_f64();
         let between = Duration::from_nanos((self.last - self.first.unwrap_or(0)).max(0) as u64).as_secs_f64();
         if self.packets > 1 && between > 0.0 {

@@ -451,7 +451,7 @@ pub(super) fn app_src(pace: Pace) -> gst_app::AppSrc {
 fn parser_for(decoder: &str) -> Option<&'static str> {
     match decoder {
         "openh264dec" => Some("h264parse"),
-        "dav1ddec" | "av1dec" | "avdec_av1" => Some("av1parse"),
+        "dav1ddec" | "avdec_av1" => Some("av1parse"),
         "avdec_h265" | "libde265dec" => Some("h265parse"),
         _ => None,
     }

@@ -174,7 +174,7 @@ pub fn shared(path: &str) -> Option<PathBuf> {
 pub fn ffmpeg(args: &str, out: &Path) -> PathBuf {
     let status = Command::new("ffmpeg")
         .args(["-v", "error", "-nostdin", "-y"])
-        .args(args.split(' '))
+        .args(args.split_ascii_whitespace())
         .arg(out)
         .status()
         .expect("ffmpeg is installed");
