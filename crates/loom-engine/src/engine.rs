@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use loom_ingest::Ingest;
 use loom_transcode::{Capabilities, GstBackend};
@@ -71,7 +71,8 @@ pub(crate) struct Shared {
     pub(crate) backend: GstBackend,
     pub(crate) capabilities: Capabilities,
     pub(crate) speech: Arc<Speech>,
-    recordings: Mutex<HashMap<RecordingId, Recording>>,
+    /// Who is in memory. Handles and running tasks keep a recording there; what nobody holds is read from disk again.
+    recordings: Mutex<HashMap<RecordingId, Weak<Inner>>>,
 }
 
 impl Engine {
@@ -141,13 +142,11 @@ impl Engine {
         };
         folder.save_info(&info)?;
         let recording = Recording(Arc::new(Inner::new(id.clone(), shared.clone(), folder, info)));
-        shared.recordings().insert(id, recording.clone());
-        let (unused, after) = (Arc::downgrade(&recording.0), shared.config.unused_after);
+        shared.remember(&mut shared.recordings(), &recording);
+        let (unused, after) = (recording.0.clone(), shared.config.unused_after);
         tokio::spawn(async move {
             tokio::time::sleep(after).await;
-            if let Some(unused) = unused.upgrade()
-                && unused.info().state == RecordingState::Created
-            {
+            if unused.info().state == RecordingState::Created {
                 unused.fail(format!("nobody published to it within {} s", after.as_secs()));
             }
         });
@@ -162,15 +161,15 @@ impl Engine {
     pub fn recording(&self, id: &RecordingId) -> Result<Recording, EngineError> {
         let shared = &self.owner.shared;
         let mut recordings = shared.recordings();
-        if let Some(recording) = recordings.get(id) {
-            return Ok(recording.clone());
+        if let Some(inner) = recordings.get(id).and_then(Weak::upgrade) {
+            return Ok(Recording(inner));
         }
         let folder = shared.folder(id);
         let info = folder
             .load_info()?
             .ok_or_else(|| EngineError::NotFound(id.clone()))?;
         let recording = Recording(Arc::new(Inner::new(id.clone(), shared.clone(), folder, info)));
-        recordings.insert(id.clone(), recording.clone());
+        shared.remember(&mut recordings, &recording);
         drop(recordings);
         finish::resume(&recording.0);
         Ok(recording)
@@ -193,12 +192,7 @@ impl Engine {
     pub async fn shutdown(&self) {
         let shared = &self.owner.shared;
         shared.stop_all();
-        let live: Vec<Recording> = shared
-            .recordings()
-            .values()
-            .filter(|r| !r.0.is_complete())
-            .cloned()
-            .collect();
+        let live = shared.in_memory();
         for recording in live {
             if recording.info().state == RecordingState::Live
                 && let Err(why) = recording.stop().await
@@ -210,8 +204,21 @@ impl Engine {
 }
 
 impl Shared {
-    fn recordings(&self) -> MutexGuard<'_, HashMap<RecordingId, Recording>> {
+    fn recordings(&self) -> MutexGuard<'_, HashMap<RecordingId, Weak<Inner>>> {
         self.recordings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, recordings: &mut HashMap<RecordingId, Weak<Inner>>, recording: &Recording) {
+        recordings.retain(|_, inner| inner.strong_count() > 0);
+        recordings.insert(recording.id().clone(), Arc::downgrade(&recording.0));
+    }
+
+    fn in_memory(&self) -> Vec<Recording> {
+        self.recordings()
+            .values()
+            .filter_map(Weak::upgrade)
+            .map(Recording)
+            .collect()
     }
 
     fn folder(&self, id: &RecordingId) -> Folder {
@@ -220,9 +227,9 @@ impl Shared {
 
     /// How many recordings are live.
     pub(crate) fn live_count(&self) -> usize {
-        self.recordings()
-            .values()
-            .filter(|r| r.0.info().state == RecordingState::Live)
+        self.in_memory()
+            .iter()
+            .filter(|recording| recording.info().state == RecordingState::Live)
             .count()
     }
 
@@ -231,7 +238,7 @@ impl Shared {
     }
 
     fn stop_all(&self) {
-        for recording in self.recordings().values() {
+        for recording in self.in_memory() {
             recording.0.stop.send_replace(true);
         }
     }

@@ -1,17 +1,18 @@
 //! What happens after the last packet: the final transcript, the download, and recordings that a crash left behind.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use loom_ai::{Model, TranscribeConfig, Transcript, transcribe};
+use loom_core::MediaTime;
 use loom_hls::progressive::{self, TrackFiles};
 
 use crate::error::EngineError;
 use crate::event::{Event, RecordingState, RenditionDescription};
 use crate::folder::Folder;
-use crate::packaging::Packaging;
+use crate::packaging::{Packaging, SPOOL_RATE, SPOOL_SCALE};
 use crate::recording::Inner;
 
 const SPOOL: &str = "speech.pcm";
@@ -47,10 +48,9 @@ async fn write_transcript(recording: &Arc<Inner>, packaging: Option<&Packaging>)
     drop(turn);
     let transcript =
         made.map_err(|_| EngineError::NotReady("the transcriber failed; see the log".to_owned()))??;
-    Folder::put(
-        &recording.folder.path(TRANSCRIPT),
-        transcript.to_json().as_bytes(),
-    )?;
+    recording
+        .folder
+        .put(TRANSCRIPT, transcript.to_json().as_bytes())?;
     let transcript = Arc::new(transcript);
     recording.set_transcript(transcript.clone());
     match packaging {
@@ -59,29 +59,87 @@ async fn write_transcript(recording: &Arc<Inner>, packaging: Option<&Packaging>)
     }
 }
 
+/// Transcribes the spool a stretch at a time, so that a long recording takes no more memory than a short one.
 fn hear(recording: &Inner, model: &Model) -> Result<Transcript, EngineError> {
     let path = recording.folder.path(SPOOL);
-    let bytes = fs::read(&path).map_err(EngineError::io("read", path))?;
+    let read = EngineError::io("read", path.clone());
+    let open =
+        || -> std::io::Result<_> { Ok((fs::metadata(&path)?.len(), BufReader::new(File::open(&path)?))) };
+    let (size, mut file) = open().map_err(read)?;
+    let samples = (size / 2) as usize;
+    let mut whole: Option<Transcript> = None;
+    let (mut pcm, mut done) = (Vec::new(), 0);
+    loop {
+        read_pcm(&mut file, STRETCH - pcm.len(), &mut pcm).map_err(EngineError::io("read", &path))?;
+        let end = if pcm.len() < STRETCH {
+            pcm.len()
+        } else {
+            quietest(&pcm)
+        };
+        let start = MediaTime::from_ticks(done as i64, SPOOL_SCALE);
+        let mut config = TranscribeConfig::default();
+        config.start = start;
+        let heard = transcribe(model, &pcm[..end], &config, |fraction| {
+            let fraction = (done as f32 + fraction * end as f32) / samples.max(1) as f32;
+            let _ = recording.events.send(Event::Progress {
+                stage: "transcript",
+                fraction,
+            });
+        })
+        .map_err(|why| EngineError::NotReady(why.to_string()))?;
+        done += end;
+        pcm.drain(..end);
+        match &mut whole {
+            None => whole = Some(heard),
+            Some(whole) => join(whole, heard),
+        }
+        if pcm.is_empty() && done >= samples {
+            break;
+        }
+    }
+    whole.ok_or_else(|| EngineError::NotReady("there was nothing to transcribe".to_owned()))
+}
+
+/// Ten minutes of samples.
+const STRETCH: usize = 600 * SPOOL_RATE as usize;
+
+/// Appends up to `count` samples.
+fn read_pcm(file: &mut impl Read, count: usize, pcm: &mut Vec<f32>) -> std::io::Result<()> {
+    let mut bytes = Vec::with_capacity(count * 2);
+    file.take(count as u64 * 2).read_to_end(&mut bytes)?;
     let (pairs, _) = bytes.as_chunks::<2>();
-    let pcm: Vec<f32> = pairs
-        .iter()
-        .map(|b| f32::from(i16::from_le_bytes(*b)) / 32_768.0)
-        .collect();
-    drop(bytes);
-    transcribe(model, &pcm, &TranscribeConfig::default(), |fraction| {
-        let _ = recording.events.send(Event::Progress {
-            stage: "transcript",
-            fraction,
-        });
-    })
-    .map_err(|why| EngineError::NotReady(why.to_string()))
+    pcm.extend(
+        pairs
+            .iter()
+            .map(|pair| f32::from(i16::from_le_bytes(*pair)) / 32_768.0),
+    );
+    Ok(())
+}
+
+/// Where the quietest fifth of a second within the last fifteen seconds has its middle: a place to cut between words.
+fn quietest(pcm: &[f32]) -> usize {
+    let window = SPOOL_RATE as usize / 5;
+    let from = pcm.len().saturating_sub(15 * SPOOL_RATE as usize);
+    let loudness = |at: usize| pcm[at..at + window].iter().map(|s| s * s).sum::<f32>();
+    let places = (from..pcm.len().saturating_sub(window)).step_by(window / 2);
+    places
+        .min_by(|a, b| loudness(*a).total_cmp(&loudness(*b)))
+        .map_or(pcm.len(), |at| at + window / 2)
+}
+
+fn join(whole: &mut Transcript, more: Transcript) {
+    whole.duration += more.duration;
+    if !whole.text.is_empty() && !more.text.is_empty() {
+        whole.text.push(' ');
+    }
+    whole.text.push_str(&more.text);
+    whole.segments.extend(more.segments);
 }
 
 /// Takes up a recording that was found on disk. One that was live or processing when the process ended is completed from
 /// its own parts.
 pub(crate) fn resume(recording: &Arc<Inner>) {
-    let path = recording.folder.path(TRANSCRIPT);
-    if let Ok(Some(json)) = Folder::read(&path, 0, None)
+    if let Ok(Some(json)) = recording.folder.read(TRANSCRIPT, 0, None)
         && let Ok(transcript) = Transcript::from_json(&String::from_utf8_lossy(&json))
     {
         recording.set_transcript(Arc::new(transcript));
@@ -101,8 +159,11 @@ pub(crate) fn resume(recording: &Arc<Inner>) {
 /// Completes a recording from what is on disk.
 pub(crate) fn salvage(recording: &Arc<Inner>, reason: &str) {
     let playlists = recording.folder.media_playlists();
-    let closed = playlists.iter().filter(|path| close_playlist(path)).count();
-    if closed == 0 || !recording.folder.hls_path("main.m3u8").is_file() {
+    let closed = playlists
+        .iter()
+        .filter(|name| close_playlist(&recording.folder, name))
+        .count();
+    if closed == 0 || !recording.folder.path("hls/main.m3u8").is_file() {
         recording.fail(format!("{reason}, but nothing had been recorded"));
         return;
     }
@@ -114,11 +175,12 @@ pub(crate) fn salvage(recording: &Arc<Inner>, reason: &str) {
 
 /// Ends a media playlist where it stands (RFC 8216bis §4.4.3.4), without what only live viewers need. Whether it is complete
 /// then.
-fn close_playlist(path: &Path) -> bool {
-    let Ok(text) = fs::read_to_string(path) else {
+fn close_playlist(folder: &Folder, name: &str) -> bool {
+    let Ok(Some(text)) = folder.read(name, 0, None) else {
         return false;
     };
-    text.contains("#EXTINF") && Folder::put(path, closed(&text).as_bytes()).is_ok()
+    let text = String::from_utf8_lossy(&text);
+    text.contains("#EXTINF") && folder.put(name, closed(&text).as_bytes()).is_ok()
 }
 
 fn closed(playlist: &str) -> String {
@@ -185,15 +247,39 @@ fn build(recording: &Inner, to: &Path) -> Result<(), EngineError> {
     }
     let mut tracks = Vec::new();
     for rendition in chosen {
-        let path = recording.folder.hls_path(&format!("{}/index.m3u8", rendition.id));
+        let path = recording.folder.path(&format!("hls/{}/index.m3u8", rendition.id));
         let playlist = fs::read_to_string(&path).map_err(EngineError::io("read", path))?;
         tracks.push(TrackFiles::from_playlist(&rendition.id, &playlist)?);
     }
     let mut out = BufWriter::new(File::create(to).map_err(EngineError::io("create", to))?);
     progressive::write(
         &tracks,
-        |key| File::open(recording.folder.hls_path(key)),
+        |key| File::open(recording.folder.path(&format!("hls/{key}"))),
         &mut out,
     )?;
     out.flush().map_err(EngineError::io("write", to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_playlist_that_was_cut_off_ends_and_keeps_only_whole_segments() {
+        let live = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES\n#EXT-X-PART-INF:PART-TARGET=0.4\n\
+                    #EXT-X-PART:DURATION=0.4,URI=\"s0.p0.m4s\"\n#EXTINF:2.0,\ns0.m4s\n#EXT-X-PART:DURATION=0.4,URI=\"s1.p0.m4s\"\n\
+                    #EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"s1.p1.m4s\"\n";
+        let ended = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:2.0,\ns0.m4s\n#EXT-X-ENDLIST\n";
+        assert_eq!(closed(live), ended);
+        assert_eq!(closed(ended), ended);
+    }
+
+    #[test]
+    fn a_long_recording_is_cut_where_it_is_quiet() {
+        let rate = SPOOL_RATE as usize;
+        let mut pcm = vec![0.5_f32; 20 * rate];
+        pcm[12 * rate..12 * rate + rate / 2].fill(0.0);
+        let cut = quietest(&pcm);
+        assert!((12 * rate..12 * rate + rate / 2).contains(&cut), "{cut}");
+    }
 }

@@ -33,43 +33,41 @@ impl Folder {
         self.root.join(name)
     }
 
-    /// The path of what the packager calls `key`.
-    pub(crate) fn hls_path(&self, key: &str) -> PathBuf {
-        self.root.join("hls").join(key)
-    }
-
-    /// Writes a whole file so that a reader sees the old one or the new one, never half.
-    pub(crate) fn put(path: &Path, data: &[u8]) -> Result<(), EngineError> {
+    /// Writes a whole file so that a reader sees the old one or the new one, never half. A folder that was deleted stays
+    /// so.
+    pub(crate) fn put(&self, name: &str, data: &[u8]) -> Result<(), EngineError> {
+        let path = self.path(name);
         let partial = path.with_added_extension("partial");
         let write = || {
-            if let Some(parent) = path.parent() {
-                fs::create_dir_all(parent)?;
-            }
             let mut file = File::create(&partial)?;
             file.write_all(data)?;
             drop(file);
-            fs::rename(&partial, path)
+            fs::rename(&partial, &path)
         };
-        write().map_err(EngineError::io("write", path))
+        in_folder(&path, write).map_err(EngineError::io("write", path))
     }
 
     /// Adds to the end of a file, creating it where it is missing.
-    pub(crate) fn append(path: &Path, data: &[u8]) -> Result<(), EngineError> {
+    pub(crate) fn append(&self, name: &str, data: &[u8]) -> Result<(), EngineError> {
+        let path = self.path(name);
         let write = || {
-            if let Some(parent) = path.parent() {
-                fs::create_dir_all(parent)?;
-            }
             OpenOptions::new()
                 .create(true)
                 .append(true)
-                .open(path)?
+                .open(&path)?
                 .write_all(data)
         };
-        write().map_err(EngineError::io("append to", path))
+        in_folder(&path, write).map_err(EngineError::io("append to", path))
     }
 
     /// Reads `len` bytes from `offset`, or to the end; `None` where there is no such file.
-    pub(crate) fn read(path: &Path, offset: u64, len: Option<u64>) -> Result<Option<Bytes>, EngineError> {
+    pub(crate) fn read(
+        &self,
+        name: &str,
+        offset: u64,
+        len: Option<u64>,
+    ) -> Result<Option<Bytes>, EngineError> {
+        let path = &self.path(name);
         let read = || -> std::io::Result<Vec<u8>> {
             let mut file = File::open(path)?;
             let mut data = Vec::new();
@@ -95,17 +93,16 @@ impl Folder {
 
     pub(crate) fn save_info(&self, info: &RecordingInfo) -> Result<(), EngineError> {
         let json = serde_json::to_vec_pretty(info).unwrap_or_default();
-        Self::put(&self.path("recording.json"), &json)
+        self.put(INFO, &json)
     }
 
     pub(crate) fn load_info(&self) -> Result<Option<RecordingInfo>, EngineError> {
-        let path = self.path("recording.json");
-        let Some(json) = Self::read(&path, 0, None)? else {
+        let Some(json) = self.read(INFO, 0, None)? else {
             return Ok(None);
         };
-        serde_json::from_slice(&json)
-            .map(Some)
-            .map_err(|why| EngineError::io("read", path)(std::io::Error::new(ErrorKind::InvalidData, why)))
+        serde_json::from_slice(&json).map(Some).map_err(|why| {
+            EngineError::io("read", self.path(INFO))(std::io::Error::new(ErrorKind::InvalidData, why))
+        })
     }
 
     pub(crate) fn remove(&self) -> Result<(), EngineError> {
@@ -128,25 +125,29 @@ impl Folder {
         };
         let hls = self.root.join("hls");
         let done = copy(&hls, to).and_then(|()| {
-            let folders = fs::read_dir(&hls)?
-                .flatten()
-                .filter(|entry| entry.path().is_dir());
-            folders
-                .map(|folder| copy(&folder.path(), &to.join(folder.file_name())))
-                .collect()
+            let mut folders = fs::read_dir(&hls)?.flatten().filter(|entry| entry.path().is_dir());
+            folders.try_for_each(|folder| copy(&folder.path(), &to.join(folder.file_name())))
         });
         done.map_err(EngineError::io("copy the stream to", to))
     }
 
-    /// The media playlists on disk, `main.m3u8` left out.
-    pub(crate) fn media_playlists(&self) -> Vec<PathBuf> {
-        let folders = fs::read_dir(self.root.join("hls"))
-            .into_iter()
-            .flatten()
-            .flatten();
-        folders
-            .map(|folder| folder.path().join("index.m3u8"))
-            .filter(|path| path.is_file())
-            .collect()
+    /// The names of the media playlists on disk, `main.m3u8` left out.
+    pub(crate) fn media_playlists(&self) -> Vec<String> {
+        let folders = fs::read_dir(self.path("hls")).into_iter().flatten().flatten();
+        let names = folders.map(|folder| format!("hls/{}/index.m3u8", folder.file_name().to_string_lossy()));
+        names.filter(|name| self.path(name).is_file()).collect()
+    }
+}
+
+const INFO: &str = "recording.json";
+
+/// Does `write`, and where it fails because the file's own folder is missing, makes that one folder and tries again.
+fn in_folder(path: &Path, write: impl Fn() -> std::io::Result<()>) -> std::io::Result<()> {
+    match (write(), path.parent()) {
+        (Err(why), Some(parent)) if why.kind() == ErrorKind::NotFound => {
+            fs::create_dir(parent)?;
+            write()
+        }
+        (done, _) => done,
     }
 }

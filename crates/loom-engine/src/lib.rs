@@ -28,6 +28,7 @@ mod error;
 mod event;
 mod finish;
 mod folder;
+mod gather;
 mod id;
 mod import;
 mod live;

@@ -2,34 +2,29 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures::FutureExt;
-use loom_core::{Media, MediaKind, MediaTime, TrackFormat, TrackId, WallClock};
+use loom_core::{Media, MediaKind, MediaTime, TrackFormat, TrackId};
 use loom_hls::{Packager, PackagerConfig, RenditionInfo, RenditionKind};
 use loom_ingest::{CloseReason, Session, SessionEvent, SessionHandle};
 use loom_transcode::{Backend, Feed, Output, Outputs, Plan, SourceShape, plan};
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::captions::LiveCaptions;
 use crate::error::EngineError;
 use crate::event::{RecordingInfo, RecordingState, TrackDescription};
 use crate::finish;
+use crate::gather::{Gathered, stopped};
 use crate::packaging::{Packaging, Work, describe, told};
 use crate::recording::{Inner, PublishAnswer};
-
-/// Once one track has begun, how long the others may take to do so; a track that is later is left out.
-const GATHER_LIMIT: Duration = Duration::from_millis(1_500);
 
 /// How long the graph may take to flush at the end.
 const FLUSH_LIMIT: Duration = Duration::from_secs(10);
 
-/// Items held back until the graph is there; about 10 s of two busy tracks.
-const HELD_BACK: usize = 4_096;
-
 pub(crate) async fn publish(recording: &Arc<Inner>, offer: &str) -> Result<PublishAnswer, EngineError> {
+    let began = Instant::now();
     let limit = recording.shared.config.max_live;
     if recording.shared.live_count() >= limit {
         return Err(EngineError::Full { live: limit });
@@ -47,7 +42,7 @@ pub(crate) async fn publish(recording: &Arc<Inner>, offer: &str) -> Result<Publi
     let id = session.id().to_string();
     recording.begin(RecordingState::Live, Some(id.clone()))?;
     metrics::counter!("loom_recordings_started_total").increment(1);
-    tokio::spawn(run(recording.clone(), session));
+    tokio::spawn(run(recording.clone(), session, began));
     Ok(PublishAnswer {
         sdp: answer.sdp,
         session: id,
@@ -56,22 +51,36 @@ pub(crate) async fn publish(recording: &Arc<Inner>, offer: &str) -> Result<Publi
 }
 
 /// Runs the recording to its end, whatever happens in it.
-async fn run(recording: Arc<Inner>, session: Session) {
+async fn run(recording: Arc<Inner>, session: Session, began: Instant) {
     metrics::gauge!("loom_recordings_live").increment(1);
-    let outcome = AssertUnwindSafe(record(&recording, session)).catch_unwind().await;
+    let outcome = AssertUnwindSafe(record(&recording, session, began))
+        .catch_unwind()
+        .await;
     metrics::gauge!("loom_recordings_live").decrement(1);
     match outcome {
         Ok(Ok(())) => {}
-        Ok(Err(why)) => recording.fail(why.to_string()),
+        Ok(Err(why)) => finish::salvage(&recording, &why.to_string()),
         Err(_) => finish::salvage(&recording, "an internal error ended the recording"),
     }
 }
 
-async fn record(recording: &Arc<Inner>, mut session: Session) -> Result<(), EngineError> {
+async fn record(recording: &Arc<Inner>, mut session: Session, began: Instant) -> Result<(), EngineError> {
     let handle = session.handle();
-    let Some(gathered) = gather(recording, &mut session, &handle).await? else {
+    let gathered = Gathered::from_session(&mut session, &mut recording.stop.subscribe()).await;
+    if gathered.formats.is_empty() {
+        let why = gathered
+            .closed
+            .map_or_else(|| "no media came".to_owned(), |why| why.to_string());
+        recording.fail(format!("nothing was recorded: {why}"));
         return Ok(());
-    };
+    }
+    if gathered
+        .formats
+        .iter()
+        .any(|format| format.codec.kind() == MediaKind::Video)
+    {
+        metrics::histogram!("loom_first_key_frame_seconds").record(began.elapsed().as_secs_f64());
+    }
     let mut running = Running::start(recording, handle, gathered).await?;
     let ended = running.follow(recording, &mut session).await;
     let how = match ended {
@@ -88,105 +97,6 @@ async fn record(recording: &Arc<Inner>, mut session: Session) -> Result<(), Engi
     recording.complete();
     finish::transcript(recording, Some(&packaging)).await;
     Ok(())
-}
-
-/// What came before the graph could be planned.
-struct Gathered {
-    formats: Vec<TrackFormat>,
-    held: Vec<Media>,
-    /// The publisher is gone already.
-    closed: Option<CloseReason>,
-}
-
-/// Waits until every offered track has shown its format, or is late. `None` where nothing came at all.
-async fn gather(
-    recording: &Arc<Inner>,
-    session: &mut Session,
-    handle: &SessionHandle,
-) -> Result<Option<Gathered>, EngineError> {
-    let mut stop = recording.stop.subscribe();
-    let expected = session.offered().to_vec();
-    let mut got = Gathered {
-        formats: Vec::new(),
-        held: Vec::new(),
-        closed: None,
-    };
-    let mut heard: Vec<TrackId> = Vec::new();
-    let mut deadline: Option<Instant> = None;
-    let missing = |got: &Gathered, heard: &[TrackId]| {
-        expected.iter().any(|kind| {
-            !got.formats
-                .iter()
-                .any(|f| f.codec.kind() == *kind && heard.contains(&f.track))
-        })
-    };
-    while got.closed.is_none() && missing(&got, &heard) && got.held.len() < HELD_BACK {
-        let late = async {
-            match deadline {
-                Some(at) => sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            event = session.recv() => match event {
-                Some(SessionEvent::Media(media)) => {
-                    match &media {
-                        Media::Format(format) => {
-                            let others = got.formats.iter_mut().find(|f| f.codec.kind() == format.codec.kind());
-                            match others {
-                                None => got.formats.push(format.clone()),
-                                Some(same) if same.track == format.track => *same = format.clone(),
-                                // A further track of a kind is for a later take on what a recording holds.
-                                Some(_) => {}
-                            }
-                        }
-                        Media::Packet(packet) => {
-                            if !heard.contains(&packet.track) {
-                                heard.push(packet.track);
-                            }
-                            deadline.get_or_insert_with(|| Instant::now() + GATHER_LIMIT);
-                        }
-                        Media::Gap(_) | Media::End(_) => {}
-                    }
-                    got.held.push(media);
-                }
-                Some(SessionEvent::Closed(why)) => got.closed = Some(why),
-                Some(_) => tracing::debug!(recording = %recording.id, "connected"),
-                None => got.closed = Some(CloseReason::ByHost),
-            },
-            () = stopped(&mut stop) => { handle.close(); got.closed = Some(drain(session, &mut got).await); }
-            () = late => break,
-        }
-    }
-    got.formats.retain(|format| heard.contains(&format.track));
-    if got.formats.is_empty() {
-        let why = got
-            .closed
-            .take()
-            .map_or_else(|| "no media came".to_owned(), |why| why.to_string());
-        recording.fail(format!("nothing was recorded: {why}"));
-        return Ok(None);
-    }
-    Ok(Some(got))
-}
-
-/// Somebody wants the recording to end. Cancellation safe.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        std::future::pending().await
-    }
-}
-
-/// Takes what a closed session still has.
-async fn drain(session: &mut Session, got: &mut Gathered) -> CloseReason {
-    while let Ok(Some(event)) = timeout(FLUSH_LIMIT, session.recv()).await {
-        match event {
-            SessionEvent::Media(media) => got.held.push(media),
-            SessionEvent::Closed(why) => return why,
-            _ => {}
-        }
-    }
-    CloseReason::ByHost
 }
 
 /// A recording whose graph runs.
@@ -216,9 +126,7 @@ impl Running {
             // Key frames are asked for every `segment` and come a little later or earlier: each begins a segment.
             segment: config.segment.mul_f64(0.8),
             part: config.part,
-            zero: Some(WallClock {
-                zero: SystemTime::now(),
-            }),
+            zero: got.zero,
             ..PackagerConfig::default()
         })?;
         let captions = shape.audio.is_some() && recording.info().captions;

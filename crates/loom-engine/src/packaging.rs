@@ -5,14 +5,13 @@ use std::io::{BufWriter, Write};
 use std::sync::Arc;
 use std::thread;
 
-use loom_core::{CodecParameters, Cue, MediaTime, Packet, PcmFrame, Picture, RenditionId};
+use loom_core::{CodecParameters, Cue, MediaTime, Packet, PcmFrame, Picture, RenditionId, Timescale};
 use loom_hls::{HlsOutput, Packager, PublishKind, RenditionInfo, RenditionKind};
 use loom_transcode::{PlannedRendition, RenditionShape};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::EngineError;
 use crate::event::{RenditionDescription, audio_name, codec_name, video_name};
-use crate::folder::Folder;
 use crate::recording::Inner;
 
 /// Items that wait to be packaged; then the transcode graph's outputs wait, and it drops by its own stated order.
@@ -20,6 +19,12 @@ const WORK_QUEUE: usize = 512;
 
 /// Hz of the speech spool.
 pub(crate) const SPOOL_RATE: u32 = 16_000;
+
+/// The spool's clock.
+pub(crate) const SPOOL_SCALE: Timescale = match Timescale::new(SPOOL_RATE) {
+    Some(scale) => scale,
+    None => Timescale::OPUS,
+};
 
 /// One thing to package or to keep.
 #[derive(Debug)]
@@ -145,7 +150,7 @@ impl Worker {
             Work::Cue(cue) => return self.after_end(|packager| packager.handle_cue(cue)),
             Work::Heard(at) => return self.after_end(|packager| packager.handle_cue_watermark(at)),
             Work::Poster(picture) => {
-                return Folder::put(&self.recording.folder.path("poster.jpg"), &picture.data);
+                return self.recording.folder.put("poster.jpg", &picture.data);
             }
             Work::Pcm(frame) => return self.spool.write(&frame),
             Work::Finish(done) => {
@@ -167,7 +172,7 @@ impl Worker {
     fn keep(&self, playlist: Option<String>) -> Result<(), EngineError> {
         let Some(path) = playlist else { return Ok(()) };
         match self.recording.playlist(&path) {
-            Some(text) => Folder::put(&self.recording.folder.hls_path(&path), &text),
+            Some(text) => self.recording.folder.put(&format!("hls/{path}"), &text),
             None => Ok(()),
         }
     }
@@ -197,8 +202,8 @@ impl Worker {
         while let Some(output) = self.packager.poll_output() {
             let folder = &self.recording.folder;
             match output {
-                HlsOutput::Store { key, data } => Folder::put(&folder.hls_path(&key), &data)?,
-                HlsOutput::Append { key, data } => Folder::append(&folder.hls_path(&key), &data)?,
+                HlsOutput::Store { key, data } => folder.put(&format!("hls/{key}"), &data)?,
+                HlsOutput::Append { key, data } => folder.append(&format!("hls/{key}"), &data)?,
                 HlsOutput::Publish(publish) => {
                     let keep = match (publish.kind(), publish.rendition()) {
                         (PublishKind::Multivariant, _) => Some("main.m3u8".to_owned()),
@@ -236,8 +241,7 @@ impl Spool {
     }
 
     fn write(&mut self, frame: &PcmFrame) -> Result<(), EngineError> {
-        let scale = loom_core::Timescale::new(SPOOL_RATE).unwrap_or(loom_core::Timescale::OPUS);
-        let ahead = frame.pts.ticks(scale) - self.written;
+        let ahead = frame.pts.ticks(SPOOL_SCALE) - self.written;
         // A few samples of jitter between frames are rounding; more is a gap or an overlap.
         let jitter = i64::from(SPOOL_RATE) / 200;
         let silence = if (jitter..LONGEST_SILENCE).contains(&ahead) {

@@ -436,8 +436,8 @@ impl Inner {
     }
 
     async fn read_stored(self: &Arc<Self>, key: String, offset: u64, len: Option<u64>) -> Option<Bytes> {
-        let path = self.folder.hls_path(&key);
-        let read = tokio::task::spawn_blocking(move || Folder::read(&path, offset, len)).await;
+        let folder = self.folder.clone();
+        let read = tokio::task::spawn_blocking(move || folder.read(&format!("hls/{key}"), offset, len)).await;
         match read {
             Ok(Ok(bytes)) => bytes,
             Ok(Err(why)) => {

@@ -1,0 +1,213 @@
+//! The beginning of a live recording: waiting until its tracks are known, so that the graph can be planned.
+
+use std::time::{Duration, SystemTime};
+
+use loom_core::{Media, MediaKind, TrackFormat, TrackId, WallClock};
+use loom_ingest::{CloseReason, Session, SessionEvent};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// Once one track has begun, how long offered sound may take to do so; sound that is later is left out.
+const SOUND_LIMIT: Duration = Duration::from_millis(1_500);
+
+/// The same for pictures, which need a key frame to begin.
+const PICTURE_LIMIT: Duration = Duration::from_secs(8);
+
+/// How long a closed session may take to hand over what it has.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+
+/// Items held back until the graph is there: more than [`PICTURE_LIMIT`] of a busy track.
+const HELD_BACK: usize = 4_096;
+
+/// What came before the graph could be planned.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    /// The first track of each kind that has begun. A further one of a kind is left out.
+    pub(crate) formats: Vec<TrackFormat>,
+    /// All that came so far.
+    pub(crate) held: Vec<Media>,
+    /// Where the recording's zero lies.
+    pub(crate) zero: Option<WallClock>,
+    /// The publisher is gone already.
+    pub(crate) closed: Option<CloseReason>,
+    offered: Vec<MediaKind>,
+    heard: Vec<TrackId>,
+    began: Option<Instant>,
+}
+
+impl Gathered {
+    fn new(offered: &[MediaKind]) -> Self {
+        Self {
+            formats: Vec::new(),
+            held: Vec::new(),
+            zero: None,
+            closed: None,
+            offered: offered.to_vec(),
+            heard: Vec::new(),
+            began: None,
+        }
+    }
+
+    /// Waits until every offered track has begun, is late, or the session is over. `stop` closes the session.
+    pub(crate) async fn from_session(session: &mut Session, stop: &mut watch::Receiver<bool>) -> Self {
+        let mut got = Self::new(session.offered());
+        while let Some(deadline) = got.waits() {
+            let late = async {
+                match deadline {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                event = session.recv() => got.handle_event(event, Instant::now()),
+                () = late => break,
+                () = stopped(stop) => {
+                    session.handle().close();
+                    while got.closed.is_none() {
+                        let event = timeout(DRAIN_LIMIT, session.recv()).await;
+                        got.handle_event(event.ok().flatten(), Instant::now());
+                    }
+                }
+            }
+        }
+        let heard = got.heard.clone();
+        got.formats.retain(|format| heard.contains(&format.track));
+        got
+    }
+
+    fn handle_event(&mut self, event: Option<SessionEvent>, now: Instant) {
+        match event {
+            Some(SessionEvent::Media(media)) => self.handle_media(media, now),
+            Some(SessionEvent::Closed(why)) => self.closed = Some(why),
+            Some(_) => {}
+            None => self.closed = Some(CloseReason::ByHost),
+        }
+    }
+
+    fn handle_media(&mut self, media: Media, now: Instant) {
+        match &media {
+            Media::Format(format) => {
+                let same_kind = self
+                    .formats
+                    .iter_mut()
+                    .find(|f| f.codec.kind() == format.codec.kind());
+                match same_kind {
+                    None => self.formats.push(format.clone()),
+                    Some(same) if same.track == format.track => *same = format.clone(),
+                    Some(_) => {}
+                }
+            }
+            Media::Packet(packet) => {
+                if !self.heard.contains(&packet.track) {
+                    self.heard.push(packet.track);
+                }
+                self.began.get_or_insert(now);
+                let age = Duration::from_nanos(packet.pts.nanos().max(0) as u64);
+                self.zero.get_or_insert_with(|| WallClock {
+                    zero: SystemTime::now() - age,
+                });
+            }
+            Media::Gap(_) | Media::End(_) => {}
+        }
+        self.held.push(media);
+    }
+
+    /// Whether more is waited for, and until when.
+    fn waits(&self) -> Option<Option<Instant>> {
+        let begun = |kind: &MediaKind| {
+            self.formats
+                .iter()
+                .any(|f| f.codec.kind() == *kind && self.heard.contains(&f.track))
+        };
+        let missing: Vec<&MediaKind> = self.offered.iter().filter(|kind| !begun(kind)).collect();
+        if self.closed.is_some() || missing.is_empty() || self.held.len() >= HELD_BACK {
+            return None;
+        }
+        let limit = if missing.contains(&&MediaKind::Video) {
+            PICTURE_LIMIT
+        } else {
+            SOUND_LIMIT
+        };
+        Some(self.began.map(|began| began + limit))
+    }
+}
+
+/// Somebody wants the recording to end. Cancellation safe.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use loom_core::codec::opus;
+    use loom_core::{CodecParameters, MediaTime, Packet, VideoCodec, VideoParameters};
+
+    use super::*;
+
+    const VIDEO: TrackId = TrackId(0);
+    const AUDIO: TrackId = TrackId(1);
+
+    fn format(track: TrackId) -> Media {
+        let codec = if track == VIDEO {
+            let (codec, config) = (VideoCodec::Vp8, Bytes::new());
+            CodecParameters::Video(VideoParameters {
+                codec,
+                width: 640,
+                height: 360,
+                config,
+            })
+        } else {
+            CodecParameters::Audio(opus::parameters(2, 0))
+        };
+        Media::Format(TrackFormat { track, codec })
+    }
+
+    fn packet(track: TrackId) -> Media {
+        let (pts, data) = (MediaTime::ZERO, Bytes::from_static(b"x"));
+        Media::Packet(Packet {
+            track,
+            pts,
+            dts: pts,
+            duration: None,
+            key: true,
+            data,
+        })
+    }
+
+    #[test]
+    fn both_offered_tracks_are_waited_for_from_the_first_packet_on() {
+        let now = Instant::now();
+        let mut got = Gathered::new(&[MediaKind::Audio, MediaKind::Video]);
+        got.handle_media(format(AUDIO), now);
+        assert_eq!(got.waits(), Some(None), "a format alone may come from the offer");
+        got.handle_media(packet(AUDIO), now);
+        assert_eq!(got.waits(), Some(Some(now + PICTURE_LIMIT)));
+        got.handle_media(format(VIDEO), now);
+        got.handle_media(packet(VIDEO), now);
+        assert_eq!(got.waits(), None);
+        assert_eq!(got.held.len(), 4);
+    }
+
+    #[test]
+    fn sound_is_waited_for_less_long_than_pictures() {
+        let now = Instant::now();
+        let mut got = Gathered::new(&[MediaKind::Audio, MediaKind::Video]);
+        got.handle_media(format(VIDEO), now);
+        got.handle_media(packet(VIDEO), now);
+        assert_eq!(got.waits(), Some(Some(now + SOUND_LIMIT)));
+    }
+
+    #[test]
+    fn a_session_that_ends_ends_the_wait() {
+        let mut got = Gathered::new(&[MediaKind::Video]);
+        got.handle_event(
+            Some(SessionEvent::Closed(CloseReason::ConnectTimeout)),
+            Instant::now(),
+        );
+        assert_eq!(got.waits(), None);
+        assert_eq!(got.closed, Some(CloseReason::ConnectTimeout));
+    }
+}
