@@ -8,7 +8,8 @@ import numpy
 
 
 def renditions(server, recording):
-    """{path: 'video' | 'audio' | 'subtitles'} of the media playlists that the multivariant playlist names."""
+    """{path: 'video' | 'audio' | 'subtitles'} of every media playlist: those that the multivariant playlist names, and those
+    that are kept beside it."""
     answer = server.http.get(f"/v1/recordings/{recording['id']}/hls/main.m3u8")
     assert answer.status_code == 200, answer.text
     main = answer.text
@@ -18,7 +19,8 @@ def renditions(server, recording):
         kind, path = re.search(r"TYPE=([A-Z-]+)", line), re.search(r'URI="([^"]+)"', line)
         if path:
             found[path[1]] = kind[1].lower()
-    return found
+    kept = {f"{rendition['id']}/index.m3u8": rendition["kind"] for rendition in server.show(recording)["renditions"]}
+    return kept | found
 
 
 def url(server, recording, path):
@@ -27,8 +29,10 @@ def url(server, recording, path):
 
 def decode(target):
     """Decodes everything; any complaint is a failure."""
+    # Without a time base of its own, the null muxer counts in whole pictures and complains where two fall on one number.
+    times = ["-fps_mode", "passthrough", "-enc_time_base:v", "1:90000"]
     done = subprocess.run(
-        ["ffmpeg", "-nostdin", "-v", "error", "-xerror", "-i", str(target), "-map", "0", "-f", "null", "-"],
+        ["ffmpeg", "-nostdin", "-v", "error", "-xerror", "-i", str(target), "-map", "0", *times, "-f", "null", "-"],
         capture_output=True, text=True, timeout=300,
     )
     assert done.returncode == 0 and not done.stderr.strip(), f"ffmpeg on {target}: {done.returncode}\n{done.stderr}"
@@ -78,8 +82,8 @@ def check_finished(server, recording):
 
 
 def caption_text(server, recording):
-    """What the stream's own subtitles say, read by ffmpeg."""
-    said = []
+    """What the stream's own subtitles say, read by ffmpeg. A cue stands in every segment that it reaches into."""
+    said = {}
     for path, kind in renditions(server, recording).items():
         if kind != "subtitles":
             continue
@@ -93,8 +97,9 @@ def caption_text(server, recording):
                 input=segment.text, capture_output=True, text=True, timeout=60,
             )
             # A segment in which nobody speaks holds no cue, which ffmpeg cannot turn into a file.
-            said += [line for line in done.stdout.splitlines() if line and not re.match(r"^\d+$|.*-->", line)]
-    return " ".join(said)
+            for cue in re.findall(r"^(\d\d:.*-->.*)\n((?:.+\n)+)", done.stdout, re.M):
+                said[cue] = cue[1]
+    return " ".join(said.values())
 
 
 def flash_times(target):

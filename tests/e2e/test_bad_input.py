@@ -42,7 +42,7 @@ def foreign_codecs(sdp):
     [
         (lambda: "this is no session description", "application/sdp", (400,), "sdp"),
         (lambda: "", "application/sdp", (400,), "offer"),
-        (lambda: offer(kinds=()), "application/sdp", (400, 406, 422), "media"),
+        (lambda: offer(kinds=()), "application/sdp", (400, 406, 422), "audio"),
         (lambda: offer(edit=foreign_codecs), "application/sdp", (400, 406, 415, 422), "codec"),
         (lambda: offer(), "text/plain", (415,), "application/sdp"),
     ],
