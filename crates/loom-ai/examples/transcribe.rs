@@ -9,13 +9,16 @@ use std::io::{BufRead, Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use loom_ai::{CaptionOutput, Captioner, CaptionerConfig, Model, ModelConfig, TranscribeConfig, transcribe};
+use loom_ai::{
+    CaptionOutput, Captioner, CaptionerConfig, Model, ModelConfig, TranscribeConfig, terminal_progress,
+    transcribe,
+};
 use loom_core::{CueState, MediaTime, PcmFrame};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let format = std::env::args().nth(1).unwrap_or_else(|| "txt".to_owned());
     let begun = Instant::now();
-    let files = Model::locate(&ModelConfig::from_env(), &mut |it| eprintln!("{it:?}"))?;
+    let files = Model::locate(&ModelConfig::from_env(), &mut terminal_progress())?;
     let threads = std::env::var("LOOM_AI_THREADS")
         .ok()
         .and_then(|it| it.parse().ok())

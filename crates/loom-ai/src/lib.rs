@@ -9,9 +9,11 @@
 
 mod agreement;
 mod align;
+mod bar;
 mod captioner;
 mod decode;
 mod decoder;
+mod download;
 mod encoder;
 mod error;
 mod gaze;
@@ -29,6 +31,7 @@ mod vocabulary;
 mod weights;
 mod wheel;
 
+pub use bar::terminal_progress;
 pub use captioner::{CaptionOutput, Captioner, CaptionerConfig};
 pub use error::AiError;
 pub use locate::{Download, LocateProgress, ModelConfig, ModelFiles, ModelOrigin};

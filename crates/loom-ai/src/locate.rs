@@ -168,7 +168,7 @@ impl Model {
             };
         }
         let mut tried = Vec::new();
-        for kept in [crate::hub::folder(config), crate::wheel::file(config)] {
+        for kept in [crate::hub::folder(config), crate::wheel::kept(config)] {
             if holds_model(&kept) {
                 return Ok(ModelFiles::new(kept, ModelOrigin::Cache));
             }
