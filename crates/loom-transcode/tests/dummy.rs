@@ -110,3 +110,29 @@ fn live_it_keeps_the_source_and_follows_its_times() {
     assert_eq!(made.of("opus").len(), 1);
     assert_eq!(made.times("aac")[0], sound.nanos());
 }
+
+#[test]
+fn a_consumer_that_stands_still_is_told_what_it_missed() {
+    let formats = [TrackFormat {
+        track: TrackId(3),
+        codec: CodecParameters::Audio(opus::parameters(1, 312)),
+    }];
+    let plan = plan(&SourceShape::from_formats(&formats), &Wanted::default(), &can()).unwrap();
+    let (mut feed, outputs) = DummyBackend.live(&plan, &formats).unwrap();
+    for n in 0..10_000 {
+        let pts = MediaTime::from_millis(20 * n);
+        feed.push(Media::Packet(Packet {
+            track: TrackId(3),
+            pts,
+            dts: pts,
+            duration: Some(Duration::from_millis(20)),
+            key: true,
+            data: vec![0xf8].into(),
+        }));
+    }
+    feed.finish();
+    let made = drain(outputs);
+    assert!((4_000..4_096).contains(&made.of("opus").len()));
+    assert_eq!(made.failed.len(), 1);
+    assert!(made.failed[0].1.contains("not taken"), "{:?}", made.failed);
+}

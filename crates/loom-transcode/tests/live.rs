@@ -48,10 +48,10 @@ impl Publisher {
     /// The video alone of another codec, from the packets of an IVF file.
     fn ivf(codec: VideoCodec, encoder: &str, secs: f64) -> Self {
         let args = format!(
-            "{} -pix_fmt yuv420p {encoder} -g 45",
-            pictures(480, 400, 30, secs)
+            "{} -pix_fmt yuv420p {encoder} -g 30",
+            pictures(480, 400, 15, secs)
         );
-        Self::from_ivf(codec, (480, 400), &args, 30)
+        Self::from_ivf(codec, (480, 400), &args, 15)
     }
 
     fn from_ivf(codec: VideoCodec, (width, height): (u32, u32), args: &str, rate: u64) -> Self {
@@ -136,6 +136,10 @@ impl Publisher {
 
     /// Pushes each picture when those before it have come out, but for a few: nothing is ever late.
     fn run(self, plan: &Plan) -> Made {
+        self.run_ahead(plan, 4)
+    }
+
+    fn run_ahead(self, plan: &Plan, most: usize) -> Made {
         let ahead = |pushed: usize, made: &Made| {
             let out = |id: &str| made.of(id).len();
             let rungs = plan.video.iter().flat_map(|it| &it.rungs);
@@ -151,7 +155,7 @@ impl Publisher {
             for media in self.media {
                 pushed += usize::from(matches!(&media, Media::Packet(packet) if packet.track == VIDEO));
                 feed.push(media);
-                while ahead(pushed, &made) > 4 && made.failed.is_empty() {
+                while ahead(pushed, &made) > most && made.failed.is_empty() {
                     match tokio::time::timeout(Duration::from_millis(100), outputs.recv()).await {
                         Ok(output) => made.take(output.expect("it goes on")),
                         Err(_) => break,
@@ -253,6 +257,33 @@ fn every_other_codec_is_encoded_at_its_own_size_with_key_pictures_every_two_seco
             );
             judge_video(&made, id, dir.path());
         }
+    }
+}
+
+#[test]
+fn a_picture_comes_out_before_the_next_goes_in() {
+    let plain = Publisher::h264_and_opus(640, 480, 0.7);
+    let other = Publisher::ivf(
+        VideoCodec::Vp8,
+        "-c:v libvpx -deadline realtime -lag-in-frames 0 -auto-alt-ref 0",
+        0.7,
+    );
+    for publisher in [plain, other] {
+        let count = publisher
+            .media
+            .iter()
+            .filter(|it| matches!(it, Media::Packet(it) if it.track == VIDEO))
+            .count();
+        let plan = publisher.plan(2, &only(360));
+        let started = std::time::Instant::now();
+        let made = publisher.run_ahead(&plan, 0);
+        assert_eq!(made.of("360p").len(), count);
+        // Were a picture held back, each would have been waited for in vain for 100 ms.
+        assert!(
+            started.elapsed() < Duration::from_millis(90) * count as u32,
+            "{:?}",
+            started.elapsed()
+        );
     }
 }
 
@@ -415,9 +446,9 @@ fn times_before_zero_come_out_as_they_went_in() {
 #[test]
 fn no_second_of_a_rung_exceeds_its_rate() {
     // Noise: nothing is harder. Ten pictures a second, as screens have, of which the encoder was told nothing.
-    let args = "-f lavfi -i color=gray:size=640x480:rate=10:duration=6,noise=alls=100:allf=t -c:v libvpx -lag-in-frames 0 -threads 1 -auto-alt-ref 0 -b:v 20M \
+    let args = "-f lavfi -i color=gray:size=480x400:rate=10:duration=5,noise=alls=100:allf=t -c:v libvpx -lag-in-frames 0 -threads 1 -auto-alt-ref 0 -b:v 20M \
                 -deadline realtime -cpu-used 8 -pix_fmt yuv420p";
-    let publisher = Publisher::from_ivf(VideoCodec::Vp8, (640, 480), args, 10);
+    let publisher = Publisher::from_ivf(VideoCodec::Vp8, (480, 400), args, 10);
     let wanted = Wanted {
         rungs: vec![Rung::new(360, 400_000).unwrap()],
         poster: false,

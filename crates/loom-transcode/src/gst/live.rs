@@ -183,6 +183,9 @@ impl LivePort {
         if self.codec.is_none() {
             return;
         }
+        if let Some(kept) = &mut self.video_kept {
+            kept.handle_packet(packet.clone());
+        }
         let graphs = lock(&self.graphs);
         let from = *self.pictures_from.get_or_insert(packet.pts);
         if let Some(audio) = graphs.audio.as_ref().filter(|it| it.is_alive()) {
@@ -204,22 +207,18 @@ impl LivePort {
                 video.push(buffer, packet.key);
             }
         }
-        drop(graphs);
-        if let Some(kept) = &mut self.video_kept {
-            kept.handle_packet(packet);
-        }
     }
 
     fn handle_audio(&mut self, packet: Packet) {
         let end = packet.pts + packet.duration.unwrap_or_default();
         self.sound_to = Some(self.sound_to.map_or(end, |to| to.max(end)));
+        if let Some(kept) = &mut self.audio_kept {
+            kept.handle_packet(packet.clone());
+        }
         if let Some(audio) = lock(&self.graphs).audio.as_ref().filter(|it| it.is_alive())
             && let Some(buffer) = buffer_of(&packet)
         {
             audio.push(buffer);
-        }
-        if let Some(kept) = &mut self.audio_kept {
-            kept.handle_packet(packet);
         }
     }
 }

@@ -70,6 +70,11 @@ impl PosterTaker {
         }
     }
 
+    /// Whether it has been taken.
+    pub(super) fn is_done(&self) -> bool {
+        self.done
+    }
+
     /// Writes the best picture so far, once, on a thread of its own.
     pub(super) fn finish(&mut self) {
         self.done = true;

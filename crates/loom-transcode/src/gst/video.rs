@@ -30,6 +30,7 @@ pub(super) struct VideoGraph {
     running: Running,
     input: gst_app::AppSrc,
     shared: Arc<Shared>,
+    only_poster: bool,
 }
 
 /// What the graph's threads share.
@@ -112,6 +113,7 @@ impl VideoGraph {
             running,
             input,
             shared,
+            only_poster: plan.rungs.is_empty(),
         })
     }
 
@@ -133,6 +135,14 @@ impl VideoGraph {
 
     /// Gives one packet to the decoder. For a file it waits while the graph is behind.
     pub(super) fn push(&self, buffer: gst::Buffer, key: bool) {
+        // Where only the poster was wanted and is taken, nothing is decoded any more.
+        if self.only_poster
+            && lock(&self.shared.poster)
+                .as_ref()
+                .is_none_or(PosterTaker::is_done)
+        {
+            return;
+        }
         if key && let Some(pts) = buffer.pts() {
             lock(&self.shared.keys).handle_source_key(pts.nseconds());
         }
@@ -214,8 +224,8 @@ impl Shared {
             self.pictures_out.load(Ordering::Relaxed),
         );
         let expected = match pace {
-            Pace::File => expected.unwrap_or(packets),
-            Pace::Live => packets,
+            Pace::File if !ids.is_empty() => expected.unwrap_or(packets),
+            _ => packets,
         };
         if expected > 0 && pictures == 0 {
             fail_all(ids, &format!("none of {expected} pictures could be decoded"), out);
@@ -357,7 +367,14 @@ fn x264(plan: &VideoPlan, rung: &RungPlan, pace: Pace) -> Result<gst::Element, T
         ("sync-lookahead", "0"),
         ("mb-tree", if pace == Pace::File { "true" } else { "false" }),
         ("threads", &rung.threads.to_string()),
-        ("sliced-threads", if rung.threads > 1 { "true" } else { "false" }),
+        (
+            "sliced-threads",
+            if rung.threads > 1 && pace == Pace::Live {
+                "true"
+            } else {
+                "false"
+            },
+        ),
         ("key-int-max", "2147483647"),
         ("aud", "false"),
         ("byte-stream", "false"),
