@@ -1,16 +1,18 @@
 //! Replays media that ffmpeg encodes as a live recording, in real time, over HTTP, to try players on.
 //!
 //! `cargo run -p loom-hls --example live-replay -- [--listen 127.0.0.1:9100] [--seconds 60] [--script hls.min.js] [--no-opus]
-//! [--every-sound]`
+//! [--every-sound] [--wait]`
 //!
 //! `/` is a page that plays it by hls.js, if `--script` names that library's file; `/main.m3u8` is the stream. Packets are handed
-//! over when they would come from an encoder; storing is done in memory.
+//! over when they would come from an encoder; storing is done in memory. With `--wait` the recording begins when the first viewer
+//! asks for it, as for one who has the page open before.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -25,6 +27,7 @@ use support::{Folder, captions};
 struct Shared {
     folder: Mutex<Folder>,
     changed: Condvar,
+    asked: AtomicBool,
     script: Option<Vec<u8>>,
 }
 
@@ -60,6 +63,9 @@ fn main() {
             thread::spawn(move || serve(stream, &shared));
         }
     });
+    while std::env::args().any(|a| a == "--wait") && !shared.asked.load(Ordering::Relaxed) {
+        thread::sleep(Duration::from_millis(10));
+    }
     replay(&streams, &shared);
     thread::sleep(Duration::from_secs(20));
 }
@@ -174,6 +180,7 @@ fn answer(
         _ => {}
     }
     let asked = Instant::now();
+    shared.asked.fetch_or(path.ends_with("m3u8"), Ordering::Relaxed);
     let mut folder = shared.folder.lock().expect("no thread panics");
     loop {
         let mut answer = folder.origin.handle_request(path, query);
@@ -219,7 +226,7 @@ fn answer(
 const PAGE: &str = r#"<!doctype html><title>live replay</title><video id=v controls autoplay style="width:640px"></video>
 <script src="hls.js"></script><script>
 const v = document.getElementById('v'); const errors = [];
-const hls = new Hls({lowLatencyMode: true});
+const hls = new Hls({lowLatencyMode: true, debug: location.search === '?debug'});
 hls.on(Hls.Events.ERROR, (_, d) => errors.push(d.type + ' ' + d.details + ' ' + d.fatal + ' ' + (d.reason || (d.error && d.error.message) || '')));
 hls.loadSource('main.m3u8'); hls.attachMedia(v);
 window.state = () => ({time: v.currentTime, latency: hls.latency, target: hls.targetLatency, level: hls.currentLevel,

@@ -3,7 +3,7 @@ use std::collections::VecDeque;
 use loom_core::{Cue, CueState, MediaTime};
 
 use crate::address;
-use crate::clock::SegmentClock;
+use crate::clock::{FIRST, SegmentClock};
 use crate::limits;
 use crate::listing::Listing;
 use crate::playlist::{Opening, Seconds, SegmentEntry};
@@ -66,7 +66,7 @@ impl CaptionTrack {
     /// Publishes the segments whose end is known and passed by the watermark.
     pub(crate) fn advance(&mut self, clock: &SegmentClock, out: &mut VecDeque<HlsOutput>) {
         while clock.started() {
-            let segment = self.next.unwrap_or(0);
+            let segment = self.next.unwrap_or(FIRST);
             match clock.start(segment + 1) {
                 Some(end) if self.watermark >= end.at => self.publish(clock, segment, end.at, false, out),
                 _ => return,
@@ -76,8 +76,8 @@ impl CaptionTrack {
 
     /// Publishes what is left, up to the recording's `end`.
     pub(crate) fn finish(&mut self, clock: &SegmentClock, end: MediaTime, out: &mut VecDeque<HlsOutput>) {
-        while clock.started() && self.next.unwrap_or(0) <= clock.newest() {
-            let segment = self.next.unwrap_or(0);
+        while clock.started() && self.next.unwrap_or(FIRST) <= clock.newest() {
+            let segment = self.next.unwrap_or(FIRST);
             let until = clock.start(segment + 1).map_or(end, |s| s.at);
             self.publish(clock, segment, until, segment == clock.newest(), out);
         }
@@ -91,11 +91,11 @@ impl CaptionTrack {
         end: MediaTime,
         out: &mut VecDeque<HlsOutput>,
     ) {
-        for segment in 0..self.next.unwrap_or(0) {
+        for segment in FIRST..self.next.unwrap_or(FIRST) {
             let Some(start) = clock.start(segment) else {
                 continue;
             };
-            let from = if segment == 0 {
+            let from = if segment == FIRST {
                 MediaTime::from_nanos(i64::MIN)
             } else {
                 start.at
@@ -119,7 +119,7 @@ impl CaptionTrack {
         out: &mut VecDeque<HlsOutput>,
     ) {
         let Some(start) = clock.start(segment) else { return };
-        let from = if segment == 0 {
+        let from = if segment == FIRST {
             MediaTime::from_nanos(i64::MIN)
         } else {
             start.at
@@ -152,7 +152,7 @@ impl CaptionTrack {
                 .begin(segment, clock.discontinuities_to(segment), out);
         }
         let opening = Opening {
-            discontinuity: segment > 0 && start.discontinuity,
+            discontinuity: segment > FIRST && start.discontinuity,
             map: None,
             date: self.listing.date(start.at),
         };

@@ -13,6 +13,8 @@ pub(crate) struct SegmentClock {
     /// A key frame this long after a boundary makes the next: a little less than the segment aimed at, so that a publisher
     /// whose key frames come a touch early does not get segments of twice the length.
     enough: Duration,
+    /// The same for the first segment: shorter, because players want a whole segment before they start.
+    enough_first: Duration,
     segment: Duration,
     target: Duration,
     wait: Option<Duration>,
@@ -38,8 +40,14 @@ pub(crate) enum Lead {
 
 impl SegmentClock {
     pub(crate) fn new(config: &PackagerConfig) -> Self {
+        let first = if config.low_latency {
+            config.segment / 4
+        } else {
+            config.segment
+        };
         Self {
             enough: config.segment - config.segment / 8,
+            enough_first: first - first / 8,
             segment: config.segment,
             target: config.target_duration,
             wait: config.audio_wait,
@@ -59,16 +67,19 @@ impl SegmentClock {
 
     /// The newest segment's media sequence number.
     pub(crate) fn newest(&self) -> u64 {
-        (self.starts.len() as u64).saturating_sub(1)
+        (self.starts.len() as u64 + FIRST).saturating_sub(1)
     }
 
     pub(crate) fn start(&self, segment: u64) -> Option<Start> {
-        self.starts.get(usize::try_from(segment).ok()?).copied()
+        self.starts
+            .get(usize::try_from(segment.checked_sub(FIRST)?).ok()?)
+            .copied()
     }
 
     /// The segment that `at` lies in.
     pub(crate) fn segment_at(&self, at: MediaTime) -> u64 {
-        (self.starts.partition_point(|s| s.at <= at) as u64).saturating_sub(1)
+        let begun = self.starts.partition_point(|s| s.at <= at) as u64;
+        begun.max(1) - 1 + FIRST
     }
 
     /// The segment that a picture lies in: encoders round times, so a boundary takes a picture just before it.
@@ -78,11 +89,8 @@ impl SegmentClock {
 
     /// How many discontinuities lie at or before the start of `segment`, the first one's not counted.
     pub(crate) fn discontinuities_to(&self, segment: u64) -> u64 {
-        self.starts
-            .iter()
-            .take(segment as usize + 1)
-            .filter(|s| s.discontinuity)
-            .count() as u64
+        let upto = (segment + 1).saturating_sub(FIRST) as usize;
+        self.starts.iter().take(upto).filter(|s| s.discontinuity).count() as u64
     }
 
     /// Sound whose middle lies before this can be placed: no boundary will come there.
@@ -90,7 +98,7 @@ impl SegmentClock {
         let Some(last) = self.starts.last().filter(|_| self.leads == Lead::Pictures) else {
             return MediaTime::from_nanos(i64::MAX);
         };
-        let soonest = last.at + self.enough;
+        let soonest = last.at + self.enough();
         self.pictures.map_or(soonest, |p| p.max(soonest))
     }
 
@@ -109,7 +117,7 @@ impl SegmentClock {
         }
         self.pictures = Some(at);
         self.bridge(at);
-        if key && self.elapsed(at) >= self.enough {
+        if key && self.elapsed(at) >= self.enough() {
             self.push(at, false);
         }
     }
@@ -117,12 +125,16 @@ impl SegmentClock {
     /// Takes note of sound, and defines a boundary where it leads, or where the pictures have kept it waiting too long.
     pub(crate) fn see_sound(&mut self, at: MediaTime) {
         self.begin(at);
-        let length = match (self.leads, self.wait) {
-            (Lead::Sound, _) => self.segment,
-            (Lead::Pictures, Some(wait)) => (self.segment + wait).min(self.target),
-            (Lead::Pictures, None) => return,
-        };
-        while self.elapsed(at) >= length {
+        loop {
+            let length = match (self.leads, self.wait) {
+                (Lead::Sound, _) if self.starts.len() == 1 => self.enough_first,
+                (Lead::Sound, _) => self.segment,
+                (Lead::Pictures, Some(wait)) => (self.segment + wait).min(self.target),
+                (Lead::Pictures, None) => return,
+            };
+            if self.elapsed(at) < length {
+                return;
+            }
             let boundary = self.starts[self.starts.len() - 1].at + length;
             self.push(boundary, false);
         }
@@ -150,6 +162,14 @@ impl SegmentClock {
         }
     }
 
+    fn enough(&self) -> Duration {
+        if self.starts.len() == 1 {
+            self.enough_first
+        } else {
+            self.enough
+        }
+    }
+
     fn elapsed(&self, at: MediaTime) -> Duration {
         self.starts
             .last()
@@ -169,6 +189,9 @@ impl SegmentClock {
     }
 }
 
+/// The first segment's media sequence number: not 0, because hls.js 1.7 takes the number 0 of a segment that is being
+/// loaded in parts for none, forgets what it has of it, and loads it again and again.
+pub(crate) const FIRST: u64 = 1;
 /// Encoders that round to a tick of 90 kHz or to a millisecond stay within this.
 pub(crate) const ROUNDING: Duration = Duration::from_micros(1_100);
 /// A jump of more target durations than this is an error in the time, not a pause.
@@ -192,14 +215,21 @@ mod tests {
     fn the_first_late_enough_key_frame_defines_a_boundary_and_a_slower_rendition_cannot() {
         let mut clock = clock();
         clock.see_picture(ms(0), true);
-        clock.see_picture(ms(1_000), true);
-        assert_eq!(clock.newest(), 0);
-        clock.see_picture(ms(1_990), true);
-        assert_eq!(clock.start(1).map(|s| s.at), Some(ms(1_990)));
-        clock.see_picture(ms(1_980), true);
+        clock.see_picture(ms(400), true);
         assert_eq!(clock.newest(), 1);
-        assert_eq!(clock.segment_of_picture(ms(1_989)), 1);
-        assert_eq!(clock.segment_at(ms(1_989)), 0);
+        clock.see_picture(ms(800), true);
+        clock.see_picture(ms(2_000), true);
+        assert_eq!(
+            clock.start(1).map(|s| s.at),
+            Some(ms(800)),
+            "the first segment may be short"
+        );
+        clock.see_picture(ms(2_790), true);
+        assert_eq!(clock.start(3).map(|s| s.at), Some(ms(2_790)));
+        clock.see_picture(ms(2_780), true);
+        assert_eq!(clock.newest(), 3);
+        assert_eq!(clock.segment_of_picture(ms(2_789)), 3);
+        assert_eq!(clock.segment_at(ms(2_789)), 2);
     }
 
     #[test]
@@ -208,7 +238,7 @@ mod tests {
         for n in 0..200 {
             clock.see_picture(ms(n * 40), n == 0);
         }
-        assert_eq!(clock.start(1).map(|s| s.at), Some(ms(4_000)));
+        assert_eq!(clock.start(2).map(|s| s.at), Some(ms(4_000)));
     }
 
     #[test]
@@ -216,12 +246,13 @@ mod tests {
         let mut clock = clock();
         clock.see_picture(ms(0), true);
         clock.see_sound(ms(3_900));
-        assert_eq!((clock.newest(), clock.settled()), (0, ms(1_750)));
+        assert_eq!(clock.newest(), 1);
+        assert!(clock.settled() < ms(500));
         clock.see_sound(ms(4_000));
-        assert_eq!(clock.start(1).map(|s| s.at), Some(ms(4_000)));
+        assert_eq!(clock.start(2).map(|s| s.at), Some(ms(4_000)));
         clock.lead(Lead::Sound);
         clock.see_sound(ms(8_100));
-        assert_eq!(clock.newest(), 3);
+        assert_eq!(clock.newest(), 4);
     }
 
     #[test]
@@ -229,7 +260,7 @@ mod tests {
         let mut clock = clock();
         clock.see_picture(ms(0), true);
         clock.see_picture(ms(60_000), true);
-        for n in 1..=clock.newest() {
+        for n in 2..=clock.newest() {
             let length = clock.start(n).unwrap().at.since(clock.start(n - 1).unwrap().at);
             assert!(length <= Duration::from_secs(4), "{n}: {length:?}");
         }
@@ -243,6 +274,6 @@ mod tests {
         assert!(clock.force(ms(500), true));
         clock.see_picture(ms(500), true);
         assert!(!clock.force(ms(480), true));
-        assert_eq!(clock.discontinuities_to(1), 1);
+        assert_eq!(clock.discontinuities_to(2), 1);
     }
 }

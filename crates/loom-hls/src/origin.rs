@@ -6,6 +6,7 @@ use bytes::Bytes;
 use loom_core::RenditionId;
 
 use crate::address::{self, Address};
+use crate::clock::FIRST;
 use crate::limits;
 use crate::playlist::{self, Opening, PartEntry, PlaylistHead, PlaylistState, SegmentEntry};
 use crate::publish::{Change, Publish};
@@ -374,6 +375,10 @@ impl Served {
                 return wait;
             }
         }
+        // hls.js takes a playlist without a whole segment for an error: who does not ask for a part waits for the first
+        if block.is_none() && self.last_closed.is_none() && !self.ended {
+            return wait;
+        }
         Answer::Ready(playlist_response(self.text.clone(), self.ended))
     }
 
@@ -401,7 +406,7 @@ impl Served {
     }
 
     fn too_far(&self, block: Block) -> Option<String> {
-        let first = self.head.as_ref().map_or(0, |head| head.first_segment);
+        let first = self.head.as_ref().map_or(FIRST, |head| head.first_segment);
         let next = self.last_closed.map_or(first, |last| last + 1);
         if block.segment > next + 1 {
             return Some(format!(

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use loom_core::{CodecParameters, MediaKind, MediaTime, Packet, RenditionId, Timescale};
 
 use crate::address;
-use crate::clock::SegmentClock;
+use crate::clock::{FIRST, SegmentClock};
 use crate::cmaf::{self, Sample};
 use crate::config::PackagerConfig;
 use crate::error::HlsError;
@@ -136,7 +136,11 @@ impl MediaTrack {
 
     /// The segment that is being made, or comes next.
     pub(crate) fn segment(&self) -> u64 {
-        self.open.as_ref().map(|o| o.number).or(self.next).unwrap_or(0)
+        self.open
+            .as_ref()
+            .map(|o| o.number)
+            .or(self.next)
+            .unwrap_or(FIRST)
     }
 
     /// Whether any sample has come.
