@@ -125,7 +125,9 @@ impl Folder {
         };
         let hls = self.root.join("hls");
         let done = copy(&hls, to).and_then(|()| {
-            let mut folders = fs::read_dir(&hls)?.flatten().filter(|entry| entry.path().is_dir());
+            let mut folders = fs::read_dir(&hls)?
+                .flatten()
+                .filter(|entry| entry.path().is_dir());
             folders.try_for_each(|folder| copy(&folder.path(), &to.join(folder.file_name())))
         });
         done.map_err(EngineError::io("copy the stream to", to))

@@ -22,13 +22,13 @@ const SEGMENT: Duration = Duration::from_secs(4);
 
 pub(crate) async fn import(recording: &Arc<Inner>, file: PathBuf) -> Result<(), EngineError> {
     recording.begin(RecordingState::Processing, None)?;
-    let probed = probe(file.clone()).await;
+    let file = Taken(file);
+    let probed = probe(file.0.clone()).await;
     let info = match probed {
         Ok(info) => info,
         Err(why) => {
-            remove(&file);
             let why = match why {
-                EngineError::Transcode(why) => EngineError::BadMedia(describe(&why, &file)),
+                EngineError::Transcode(why) => EngineError::BadMedia(describe(&why, &file.0)),
                 other => other,
             };
             recording.fail(why.to_string());
@@ -42,7 +42,6 @@ pub(crate) async fn import(recording: &Arc<Inner>, file: PathBuf) -> Result<(), 
     ) {
         Ok(plan) => plan,
         Err(why) => {
-            remove(&file);
             recording.fail(why.to_string());
             return Err(EngineError::BadMedia(why.to_string()));
         }
@@ -56,11 +55,10 @@ async fn probe(file: PathBuf) -> Result<MediaInfo, EngineError> {
     Ok(probed.map_err(|_| EngineError::ShuttingDown)??)
 }
 
-async fn run(recording: Arc<Inner>, file: PathBuf, info: MediaInfo, plan: Plan) {
-    let outcome = AssertUnwindSafe(process(&recording, &file, &info, &plan))
+async fn run(recording: Arc<Inner>, file: Taken, info: MediaInfo, plan: Plan) {
+    let outcome = AssertUnwindSafe(process(&recording, file, &info, &plan))
         .catch_unwind()
         .await;
-    remove(&file);
     match outcome {
         Ok(Ok(())) => {}
         Ok(Err(why)) => recording.fail(why.to_string()),
@@ -70,7 +68,7 @@ async fn run(recording: Arc<Inner>, file: PathBuf, info: MediaInfo, plan: Plan) 
 
 async fn process(
     recording: &Arc<Inner>,
-    file: &Path,
+    file: Taken,
     info: &MediaInfo,
     plan: &Plan,
 ) -> Result<(), EngineError> {
@@ -89,7 +87,7 @@ async fn process(
         told_of.renditions = plan.renditions.iter().map(told).collect();
         told_of.captions = captions;
     });
-    let (backend, graph_plan, path) = (recording.shared.backend.clone(), plan.clone(), file.to_owned());
+    let (backend, graph_plan, path) = (recording.shared.backend.clone(), plan.clone(), file.0.clone());
     let outputs = tokio::task::spawn_blocking(move || backend.file(&graph_plan, &path))
         .await
         .map_err(|_| EngineError::ShuttingDown)??;
@@ -98,6 +96,7 @@ async fn process(
         recording.fail(why);
         return Ok(());
     }
+    drop(file);
     packaging.finish().await?;
     recording.complete();
     finish::transcript(recording, Some(&packaging)).await;
@@ -109,8 +108,13 @@ fn describe(why: &TranscodeError, file: &Path) -> String {
     why.to_string().replace(&format!("{file:?}"), "the file")
 }
 
-fn remove(file: &Path) {
-    if let Err(why) = fs::remove_file(file) {
-        tracing::warn!(file = %file.display(), error = %why, "an imported file could not be removed");
+/// A file that the engine took over; it is removed when it is no longer needed.
+struct Taken(PathBuf);
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Err(why) = fs::remove_file(&self.0) {
+            tracing::warn!(file = %self.0.display(), error = %why, "an imported file could not be removed");
+        }
     }
 }
