@@ -59,6 +59,8 @@ impl KeyPictures {
         chosen || first
     }
 
+    /// Whether encoders start anew at this picture.
+    #[cfg(any(test, feature = "gst"))]
     pub(crate) fn is_chosen(&self, at: u64) -> bool {
         self.chosen.contains(&at)
     }

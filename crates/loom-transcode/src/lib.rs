@@ -17,6 +17,7 @@ mod keys;
 pub mod limits;
 mod media_info;
 mod plan;
+#[cfg(feature = "gst")]
 mod shed;
 mod timeline;
 

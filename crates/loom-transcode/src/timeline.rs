@@ -33,6 +33,7 @@ impl SampleTimeline {
     }
 
     /// A line that begins at `start` whatever comes: what is before it is cut, what is missing is silence.
+    #[cfg(any(test, feature = "gst"))]
     pub(crate) fn starting_at(start: MediaTime, scale: Timescale) -> Self {
         let tick = start.ticks(scale);
         Self {
@@ -69,6 +70,7 @@ impl SampleTimeline {
     }
 
     /// There is no sound up to `pts`, and what comes later will not reach back before it.
+    #[cfg(any(test, feature = "gst"))]
     pub(crate) fn handle_silence_until(&mut self, from: MediaTime, pts: MediaTime) -> Option<Placement> {
         let wanted = pts.ticks(self.scale);
         if self.start.is_none() {

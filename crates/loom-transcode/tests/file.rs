@@ -301,6 +301,24 @@ fn a_file_that_breaks_off_after_its_index_is_used_as_far_as_it_goes() {
 }
 
 #[test]
+fn a_webm_as_a_browser_records_it_without_index_or_length_comes_out_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("recorded.webm");
+    let args = format!(
+        "{} -f lavfi -i sine=duration=2 -c:v libvpx -deadline realtime -threads 1 -c:a libopus -f webm -live 1",
+        pictures(480, 400, 15, 2.0)
+    );
+    ffmpeg(&args, &path);
+    let info = probe_file(&path).unwrap();
+    assert!((1.9..2.2).contains(&info.duration.as_secs_f64()), "{info:?}");
+    let made = transcode(&path, &only(360));
+    assert_eq!(made.of("360p").len(), 30);
+    assert!(!made.of("opus").is_empty());
+    let (_, line) = made.pcm_line();
+    assert!((line.len() as f64 / 16_000.0 - 2.0).abs() < 0.1);
+}
+
+#[test]
 fn a_run_that_is_dropped_halfway_ends() {
     let dir = tempfile::tempdir().unwrap();
     let path = ffmpeg(

@@ -33,7 +33,11 @@ impl Publisher {
             .replace("  ", " "),
             &dir.path().join("in.mkv"),
         );
-        let info = probe_file(&path).unwrap();
+        Self::from_file(&path)
+    }
+
+    fn from_file(path: &std::path::Path) -> Self {
+        let info = probe_file(path).unwrap();
         let wanted = Wanted {
             rungs: Vec::new(),
             aac: false,
@@ -42,7 +46,7 @@ impl Publisher {
             ..Wanted::default()
         };
         let plan = plan(&info.shape(), &wanted, &Capabilities::probe().unwrap()).unwrap();
-        Self::of(drain(GstBackend::new().unwrap().file(&plan, &path).unwrap()))
+        Self::of(drain(GstBackend::new().unwrap().file(&plan, path).unwrap()))
     }
 
     /// The video alone of another codec, from the packets of an IVF file.
@@ -136,10 +140,10 @@ impl Publisher {
 
     /// Pushes each picture when those before it have come out, but for a few: nothing is ever late.
     fn run(self, plan: &Plan) -> Made {
-        self.run_ahead(plan, 4)
+        self.run_ahead(plan, 4, || ())
     }
 
-    fn run_ahead(self, plan: &Plan, most: usize) -> Made {
+    fn run_ahead(self, plan: &Plan, most: usize, before_the_end: impl FnOnce()) -> Made {
         let ahead = |pushed: usize, made: &Made| {
             let out = |id: &str| made.of(id).len();
             let rungs = plan.video.iter().flat_map(|it| &it.rungs);
@@ -162,6 +166,7 @@ impl Publisher {
                     }
                 }
             }
+            before_the_end();
             feed.finish();
             while let Some(output) = outputs.recv().await {
                 made.take(output);
@@ -169,6 +174,21 @@ impl Publisher {
             assert!(made.ended);
             made
         })
+    }
+
+    /// A screen recording of ten pictures a second, 1230×720, with a tone.
+    fn screen() -> Option<Self> {
+        let path = support::shared("media/screen/spyder-files-commit.webm")?;
+        let dir = tempfile::tempdir().unwrap();
+        let path = ffmpeg(
+            &format!(
+                "-i {} -f lavfi -i sine=duration=35 -map 0:v -map 1:a -c:v libx264 -preset veryfast -tune zerolatency \
+                 -g 20 -pix_fmt yuv420p -c:a libopus -ac 2 -shortest",
+                path.display()
+            ),
+            &dir.path().join("in.mkv"),
+        );
+        Some(Self::from_file(&path))
     }
 
     /// Pushes as fast as it can.
@@ -276,7 +296,7 @@ fn a_picture_comes_out_before_the_next_goes_in() {
             .count();
         let plan = publisher.plan(2, &only(360));
         let started = std::time::Instant::now();
-        let made = publisher.run_ahead(&plan, 0);
+        let made = publisher.run_ahead(&plan, 0, || ());
         assert_eq!(made.of("360p").len(), count);
         // Were a picture held back, each would have been waited for in vain for 100 ms.
         assert!(
@@ -427,6 +447,20 @@ fn work_that_is_late_is_dropped_and_the_kept_source_loses_nothing() {
 }
 
 #[test]
+fn a_run_with_nothing_in_it_ends() {
+    let mut publisher = Publisher::h264_and_opus(640, 480, 0.5);
+    publisher.media.clear();
+    let plan = publisher.plan(2, &Wanted::default());
+    let made = publisher.rush(&plan);
+    assert!(
+        made.packets.is_empty() && made.failed.is_empty(),
+        "{:?}",
+        made.failed
+    );
+    assert_eq!(made.formats.keys().collect::<Vec<_>>(), ["opus", "source"]);
+}
+
+#[test]
 fn times_before_zero_come_out_as_they_went_in() {
     let mut publisher = Publisher::h264_and_opus(640, 480, 1.0);
     for media in &mut publisher.media {
@@ -530,4 +564,53 @@ fn everything_ends_when_dropped() {
         "{after_one} threads became {:?}",
         names()
     );
+}
+
+/// Seconds of processor time by thread name, of the threads that live.
+fn thread_seconds() -> std::collections::BTreeMap<String, f64> {
+    let mut all = std::collections::BTreeMap::new();
+    for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
+        let Ok(stat) = std::fs::read_to_string(task.path().join("stat")) else {
+            continue;
+        };
+        let (head, tail) = stat.rsplit_once(')').unwrap();
+        let name = head.split_once('(').unwrap().1.to_owned();
+        let fields: Vec<&str> = tail.split_ascii_whitespace().collect();
+        let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
+        *all.entry(name).or_default() += ticks / 100.0;
+    }
+    all
+}
+
+#[test]
+#[ignore = "a measurement, run by hand: prints processor seconds a minute by stage"]
+fn processor_seconds_of_a_live_screen_by_stage() {
+    let wanted = Wanted {
+        live_cores: Some(100.0),
+        ..Wanted::default()
+    };
+    for cores in [2, 16] {
+        let Some(publisher) = Publisher::screen() else {
+            return;
+        };
+        let plan = publisher.plan(cores, &wanted);
+        println!("{plan}");
+        let before = thread_seconds();
+        let mut after = before.clone();
+        let made = publisher.run_ahead(&plan, 2, || after = thread_seconds());
+        let minutes = made.of("source").last().unwrap().pts.secs_f64() / 60.0;
+        for (name, spent) in after {
+            let spent = spent - before.get(&name).copied().unwrap_or(0.0);
+            println!("{name}: {:.2} s a minute", spent / minutes);
+        }
+        for (id, packets) in &made.packets {
+            let bits = packets.iter().map(|it| it.data.len()).sum::<usize>() as f64 * 8.0;
+            println!(
+                "{id}: {:.0} kbit/s, {} packets",
+                bits / minutes / 60_000.0,
+                packets.len()
+            );
+        }
+        println!("{:?}", made.warnings);
+    }
 }

@@ -10,7 +10,7 @@ use loom_core::{MediaTime, Packet, PcmFrame, RenditionId, Timescale, TrackId};
 
 use super::codec_caps::aac_parameters;
 use super::element::{
-    Outlet, Pace, app_sink, capsfilter, chain, graph_time, make, media_time, queue, set_if_present,
+    Outlet, Pace, app_sink, capsfilter, chain, graph_time, make, media_time, named, queue, set_if_present,
 };
 use super::video::{app_src, lock};
 use super::watch::{Ending, Running};
@@ -48,7 +48,7 @@ impl AudioGraph {
     ) -> Result<Self, TranscodeError> {
         let pipeline = gst::Pipeline::new();
         let raw = raw_caps(AAC_RATE, plan.channels);
-        let encoders = app_src(pace);
+        let encoders = app_src(pace, "line");
         encoders.set_caps(Some(&raw));
         let start = Arc::new(OnceLock::new());
         let line = Arc::new(Mutex::new(SoundLine {
@@ -62,7 +62,7 @@ impl AudioGraph {
             silence: gst::Memory::from_slice(vec![0u8; AAC_RATE as usize * usize::from(plan.channels) * 4]),
         }));
 
-        let input = app_src(pace);
+        let input = app_src(pace, "sound");
         let mut head = vec![input.clone().upcast::<gst::Element>()];
         if let Some(decoder) = &plan.decoder {
             let decoder = make(decoder)?;
@@ -103,7 +103,7 @@ impl AudioGraph {
                 format_sent: false,
             };
             let sink = app_sink(Some(&raw_aac), move |sample| writer.handle_sample(sample), || ());
-            let (waiting, convert) = (queue(AUDIO_QUEUE)?, make("audioconvert")?);
+            let (waiting, convert) = (named(queue(AUDIO_QUEUE)?, "aac"), make("audioconvert")?);
             chain(
                 GRAPH,
                 &pipeline,
@@ -114,8 +114,11 @@ impl AudioGraph {
             let speech = raw_caps(SPEECH_RATE, 1);
             let out = out.clone();
             let sink = app_sink(Some(&speech), move |sample| send_pcm(sample, &out), || ());
-            let (waiting, convert, resample) =
-                (queue(AUDIO_QUEUE)?, make("audioconvert")?, make("audioresample")?);
+            let (waiting, convert, resample) = (
+                named(queue(AUDIO_QUEUE)?, "speech"),
+                make("audioconvert")?,
+                make("audioresample")?,
+            );
             chain(
                 GRAPH,
                 &pipeline,

@@ -38,6 +38,12 @@ pub(super) fn refused(factory: &str, why: impl std::fmt::Display) -> TranscodeEr
     }
 }
 
+/// Names an element that has a thread of its own, which then bears the name too.
+pub(super) fn named(element: gst::Element, name: &str) -> gst::Element {
+    element.set_property("name", name);
+    element
+}
+
 /// Adds elements to a pipeline and links them in a row.
 pub(super) fn chain(
     graph: &'static str,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 use gstreamer as gst;
-use loom_core::codec::h264::{AccessUnit, sample_nals};
+use loom_core::codec::h264::{nal_type, nal_unit_type, sample_nals};
 
 use super::element::{app_sink, running_nanos};
 use super::reader::{StreamKind, open_stream, reader};
@@ -35,10 +35,12 @@ pub fn probe_file(path: impl AsRef<Path>) -> Result<MediaInfo, TranscodeError> {
         let kind = StreamKind::of(pad);
         let index = {
             let mut streams = lock(&found);
-            if streams.len() < limits::MAX_STREAMS {
+            let index = streams.len();
+            // One beyond the limit is read past.
+            if index < limits::MAX_STREAMS {
                 streams.push(Stream::new(pad, kind));
             }
-            streams.len() - 1
+            index
         };
         let watched = found.clone();
         let sink = app_sink(
@@ -312,7 +314,10 @@ impl Stream {
         let Ok(map) = buffer.map_readable() else {
             return flagged;
         };
-        sample_nals(&map).map_or(flagged, |nals| AccessUnit::from_nals(nals).key)
+        sample_nals(&map).map_or(flagged, |nals| {
+            nals.into_iter()
+                .any(|nal| nal_unit_type(nal) == Some(nal_type::IDR))
+        })
     }
 
     fn span(&self) -> Duration {

@@ -12,7 +12,7 @@ use loom_core::{MediaTime, Packet, RenditionId, TrackId};
 
 use super::codec_caps::{fraction, h264_parameters};
 use super::element::{
-    Outlet, Pace, app_sink, capsfilter, chain, make, media_time, plain_media_time, queue, refused,
+    Outlet, Pace, app_sink, capsfilter, chain, make, media_time, named, plain_media_time, queue, refused,
     set_if_present,
 };
 
@@ -63,7 +63,7 @@ impl VideoGraph {
             pictures_in: AtomicU64::new(0),
             pictures_out: AtomicU64::new(0),
         });
-        let input = app_src(pace);
+        let input = app_src(pace, "decode");
         let decoding = make(decoder)?;
         // A stream that lost packets is decoded as far as it goes.
         set_if_present(&decoding, "max-errors", "-1");
@@ -72,7 +72,7 @@ impl VideoGraph {
             head.push(make(parser)?);
         }
         head.push(decoding.clone());
-        let pictures = queue(2)?;
+        let pictures = named(queue(2)?, "scale");
         head.push(pictures.clone());
         if plan.rotation != Rotation::None {
             let flip = make("videoflip")?;
@@ -273,7 +273,7 @@ fn add_rung(
         Pace::Live => limits::ENCODE_QUEUE_LIVE,
         Pace::File => limits::ENCODE_QUEUE_FILE,
     };
-    let waiting = queue(capacity)?;
+    let waiting = named(queue(capacity)?, rung.id.as_str());
     let encoder = x264(plan, rung, pace)?;
     let avc = gst::Caps::builder("video/x-h264")
         .field("stream-format", "avc")
@@ -448,8 +448,9 @@ impl RungWriter {
     }
 }
 
-pub(super) fn app_src(pace: Pace) -> gst_app::AppSrc {
+pub(super) fn app_src(pace: Pace, name: &str) -> gst_app::AppSrc {
     let source = gst_app::AppSrc::builder()
+        .name(name)
         .format(gst::Format::Time)
         .is_live(pace == Pace::Live)
         .block(pace == Pace::File)

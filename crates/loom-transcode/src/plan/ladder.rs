@@ -172,7 +172,7 @@ pub(super) fn afford(
     rungs
 }
 
-// Cores for a million pixels a second, measured at 720p on film (see the crate's bench figures): the dearest content.
+// Cores for a million pixels a second, measured at 720p on film, the dearest content.
 const DECODE_COST: f64 = 0.0044;
 const SCALE_COST: f64 = 0.0022;
 
