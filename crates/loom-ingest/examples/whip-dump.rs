@@ -1,7 +1,9 @@
-//! Takes WHIP publishers in and writes what they send: `cargo run -p loom-ingest --example whip-dump -- FOLDER [ADDRESS]`.
+//! Takes WHIP publishers in and writes what they send: `cargo run -p loom-ingest --example whip-dump -- FOLDER [ADDRESS [UDP
+//! ANNOUNCED]]`.
 //!
 //! Publish to `http://ADDRESS/any/whip` (127.0.0.1:8190 by default). Video goes to FOLDER as an H.264 byte stream or as
-//! IVF, which ffprobe reads; every packet's times go to a CSV file beside it.
+//! IVF, which ffprobe reads; every packet's times go to a CSV file beside it. UDP is the address for media, and ANNOUNCED the
+//! IP address that publishers are told in its place, as behind a relay or a lossy link.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -29,7 +31,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     );
     let address = arguments.next().unwrap_or_else(|| "127.0.0.1:8190".to_owned());
     fs::create_dir_all(&folder)?;
-    let ingest = Ingest::bind(IngestConfig::default()).await?;
+    let mut config = IngestConfig::default();
+    if let Some(udp) = arguments.next() {
+        config.udp = udp.parse()?;
+    }
+    for announced in arguments {
+        config.announce.push(announced.parse()?);
+    }
+    let ingest = Ingest::bind(config).await?;
     println!("media on udp {}", ingest.local_addr());
     let listener = tokio::net::TcpListener::bind(&address).await?;
     println!("publish to http://{}/any/whip", listener.local_addr()?);

@@ -44,6 +44,9 @@ pub const SESSION_COMMANDS: usize = 64;
 pub const SESSION_TRACKS: usize = 16;
 /// Packets that one track's reorder buffer holds.
 pub const REORDER_PACKETS: usize = 1_024;
+/// How many packets back a retransmission may lie and still be taken by SRTP (RFC 3711 §3.3.2). A key frame alone may be
+/// several hundred packets.
+pub const REPLAY_PACKETS: usize = 2_048;
 /// A leap in sequence numbers larger than this is taken as the start of a new stream (RFC 3550 §A.1).
 pub const SEQUENCE_LEAP: i64 = 3_000;
 /// Bytes of one coded picture.

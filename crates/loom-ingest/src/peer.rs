@@ -29,6 +29,7 @@ use webrtc::peer_connection::{
 
 use crate::demux::IceCredentials;
 use crate::error::IngestError;
+use crate::limits;
 use crate::media::{RtpFormat, RtpPacket};
 use crate::net::{LANE_ADDRESS, Lane};
 use crate::sdp::{DtlsRole, Offer};
@@ -123,6 +124,7 @@ impl Peer {
             .with_ice_connection_attempts(Some(Duration::from_millis(20)), None)
             .with_multicast_dns_mode(MulticastDnsMode::Disabled)
             .with_include_loopback_candidate(true)
+            .with_srtp_replay_protection_window(limits::REPLAY_PACKETS)
             .with_answering_dtls_role(role)
             .with_crypto_provider(Arc::clone(&identity.crypto))
             .build();

@@ -262,21 +262,28 @@ impl Publisher {
                     let Some((_, depacketizer)) = &mut track.depacketizer else {
                         continue;
                     };
-                    let broken = depacketizer.handle_packet(&packet).err();
+                    if let Err(why) = depacketizer.handle_packet(&packet) {
+                        debug!(track = %track.id, %why, "a packet is of no use");
+                    }
                     let frames: Vec<CodedFrame> = std::iter::from_fn(|| depacketizer.poll_frame()).collect();
+                    let lost = depacketizer.poll_loss();
+                    // a frame that comes out with a loss was whole before it, or begins after it: a key frame either way
+                    // passes, and others must not
+                    if lost {
+                        track.handle_loss(kind);
+                    }
                     for frame in frames {
                         track.handle_frame(frame, kind, &mut self.timeline, &mut self.outputs);
                     }
-                    if let Some(why) = broken {
-                        debug!(track = %track.id, %why, "a packet is of no use");
-                        track.handle_loss(kind);
-                    }
                 }
                 Some(ReorderOutput::Lost) => {
-                    if let Some((_, depacketizer)) = &mut track.depacketizer {
+                    let lost = track.depacketizer.as_mut().is_none_or(|(_, depacketizer)| {
                         depacketizer.handle_loss();
+                        depacketizer.poll_loss()
+                    });
+                    if lost {
+                        track.handle_loss(kind);
                     }
-                    track.handle_loss(kind);
                 }
                 Some(ReorderOutput::Timeout(_)) | None => break,
             }

@@ -133,7 +133,8 @@ impl Timeline {
         let ticks = clock.timestamps.unwrap(timestamp);
         clock.last = Some(ticks);
         let elapsed = clock.nanos(ticks);
-        let mut offset = clock.offset.unwrap_or(arrival - elapsed);
+        // a first picture may have begun to arrive before the sound that is zero
+        let mut offset = clock.offset.unwrap_or(arrival.max(0) - elapsed);
         match clock.lag.handle(arrived, arrival - (elapsed + offset)) {
             Some(Verdict::Jump(step)) => {
                 clock.forget();
@@ -366,6 +367,18 @@ mod tests {
             last = now;
         }
         assert!((last - 399 * 33 - 10).abs() <= 2, "{}", last - 399 * 33);
+    }
+
+    #[test]
+    fn nothing_lies_before_zero() {
+        let mut bench = Bench::new();
+        bench.audio(0, 20);
+        assert_eq!(
+            bench.video(0, 12),
+            0,
+            "its first packet came before the sound, its last after it"
+        );
+        assert_eq!(bench.video(33, 46), 33);
     }
 
     #[test]

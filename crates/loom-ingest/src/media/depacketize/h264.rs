@@ -1,6 +1,8 @@
 //! H.264 (RFC 6184), packetization modes 0 and 1.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use h264_reader::nal::sps::SeqParameterSet;
+use h264_reader::rbsp::{BitRead, BitReader, decode_nal};
 use loom_core::CodecParameters;
 use loom_core::codec::h264::{AccessUnit, nal_type, nal_unit_type, parameters};
 
@@ -22,6 +24,10 @@ pub(super) struct H264Payloads {
     fragment: Option<BytesMut>,
     sps: Option<Bytes>,
     pps: Vec<Bytes>,
+    /// The bits of `frame_num`, by the SPS; `None` where slices hold more before it than Loom reads.
+    frame_num_bits: Option<u32>,
+    /// `frame_num` of the last finished picture, if others refer to it.
+    finished: Option<u32>,
 }
 
 impl H264Payloads {
@@ -42,6 +48,7 @@ impl H264Payloads {
         match nal_unit_type(nal) {
             Some(nal_type::SPS) if self.sps.as_ref() != Some(nal) => {
                 self.sps = Some(nal.clone());
+                self.frame_num_bits = frame_num_bits(nal);
                 self.pps.clear();
             }
             Some(nal_type::PPS) => {
@@ -105,6 +112,16 @@ impl PayloadFormat for H264Payloads {
         }
     }
 
+    fn follows(&self, payload: &[u8]) -> bool {
+        let (Some(bits), Some(finished)) = (self.frame_num_bits, self.finished) else {
+            return false;
+        };
+        let slice = first_slice(payload);
+        slice
+            .and_then(|slice| frame_num(&slice, bits))
+            .is_some_and(|this| this == (finished + 1) % (1 << bits))
+    }
+
     fn handle_payload(&mut self, payload: Bytes) -> Result<(), PayloadError> {
         let kind = payload.first().ok_or(CUT)? & 0x1f;
         if kind != FU_A && self.fragment.is_some() {
@@ -157,6 +174,14 @@ impl PayloadFormat for H264Payloads {
         if !pictured {
             return Ok(None);
         }
+        let slice = self
+            .nals
+            .iter()
+            .find(|nal| matches!(nal_unit_type(nal), Some(1 | nal_type::IDR)));
+        self.finished = self.frame_num_bits.zip(slice).and_then(|(bits, slice)| {
+            let referred = slice.first().is_some_and(|head| head & 0x60 != 0);
+            frame_num(slice, bits).filter(|_| referred)
+        });
         let parameters = match (&self.sps, unit.key) {
             (Some(sps), true) if !self.pps.is_empty() => {
                 Some(CodecParameters::Video(parameters(sps, &self.pps)?))
@@ -176,6 +201,52 @@ impl PayloadFormat for H264Payloads {
         self.fragment = None;
     }
 }
+
+/// Bits of `frame_num` by the SPS (ISO/IEC 14496-10 §7.4.2.1.1).
+fn frame_num_bits(sps: &[u8]) -> Option<u32> {
+    let rbsp = decode_nal(sps).ok()?;
+    let sps = SeqParameterSet::from_bits(BitReader::new(&rbsp[..])).ok()?;
+    let planes = sps.chroma_info.separate_colour_plane_flag;
+    (!planes).then_some(u32::from(sps.log2_max_frame_num_minus4) + 4)
+}
+
+/// `frame_num` of a slice (ISO/IEC 14496-10 §7.3.3); 0 for an IDR picture.
+fn frame_num(slice: &[u8], bits: u32) -> Option<u32> {
+    let head = decode_nal(slice.get(..slice.len().min(SLICE_HEAD))?).ok()?;
+    let mut reader = BitReader::new(&head[..]);
+    reader.read_ue("first_mb_in_slice").ok()?;
+    reader.read_ue("slice_type").ok()?;
+    reader.read_ue("pic_parameter_set_id").ok()?;
+    reader.read_var::<u32>(bits, "frame_num").ok()
+}
+
+/// The first slice's NAL unit that begins in a payload, if it is not one of an IDR picture.
+fn first_slice(payload: &[u8]) -> Option<Vec<u8>> {
+    let (head, rest) = payload.split_first()?;
+    match head & 0x1f {
+        1 => Some(payload.to_vec()),
+        STAP_A => {
+            let mut rest = rest;
+            while let Some((len, tail)) = rest.split_first_chunk::<2>() {
+                let nal = tail.get(..usize::from(u16::from_be_bytes(*len)))?;
+                if nal_unit_type(nal) == Some(1) {
+                    return Some(nal.to_vec());
+                }
+                rest = &tail[nal.len()..];
+            }
+            None
+        }
+        FU_A => {
+            let (fragment, body) = rest.split_first()?;
+            let nal = [&[head & 0xe0 | fragment & 0x1f], body].concat();
+            (fragment & 0x9f == 0x81).then_some(nal)
+        }
+        _ => None,
+    }
+}
+
+/// Bytes of a slice that hold all up to `frame_num`: three `ue(v)` of at most 32 bits, and 16 bits.
+const SLICE_HEAD: usize = 32;
 
 /// `pic_parameter_set_id`, the first `ue(v)` (ISO/IEC 14496-10 §7.3.2.2); `None` where it is not there.
 fn picture_parameter_set_id(pps: &[u8]) -> Option<u32> {
@@ -300,6 +371,33 @@ mod tests {
         };
         assert!(take(1, true, &[0x7c, 0x41, 2]).is_none(), "its end is of no use");
         assert!(take(2, true, &[0x41, 0x9a, 3]).is_some(), "the next is whole");
+    }
+
+    #[test]
+    fn lost_padding_is_no_loss_where_frame_num_goes_on() {
+        // log2_max_frame_num is 4 in this SPS; first_mb 0, slice type 5, PPS 0, then frame_num
+        let slice = |frame_num: u8| vec![0x41, 0b1001_1010 & 0xfe | frame_num >> 3, frame_num << 5 | 0x10];
+        let sets = stap(&[SPS, PPS]);
+        for (next, lost) in [(2u8, false), (3, true), (1, true)] {
+            let format = RtpFormat {
+                payload_type: 96,
+                codec: RtpCodec::H264,
+                parameters: String::new(),
+            };
+            let mut depacketizer = Depacketizer::new(&format);
+            depacketizer.handle_packet(&packet(0, false, &sets)).unwrap();
+            depacketizer
+                .handle_packet(&packet(0, true, &[0x65, 0b1000_1000, 0x80, 0x40]))
+                .unwrap();
+            depacketizer
+                .handle_packet(&packet(3_000, true, &slice(1)))
+                .unwrap();
+            depacketizer.handle_loss();
+            depacketizer
+                .handle_packet(&packet(6_000, true, &slice(next)))
+                .unwrap();
+            assert_eq!(depacketizer.poll_loss(), lost, "frame_num {next}");
+        }
     }
 
     #[test]

@@ -65,6 +65,15 @@ trait PayloadFormat: std::fmt::Debug + Send {
     /// Whether the payload is the first of a picture.
     fn starts_picture(&self, payload: &[u8]) -> bool;
 
+    /// Whether the payload, which comes after missing packets, begins the picture that follows the last finished one, so
+    /// that no picture is missing.
+    ///
+    /// A sender that probes the bandwidth without a retransmission stream to do it on sends padding among the media, and
+    /// does not send it again when it is lost.
+    fn follows(&self, _payload: &[u8]) -> bool {
+        false
+    }
+
     /// Whether every payload is whole, whatever its marker says.
     fn one_payload(&self) -> bool {
         false
@@ -89,7 +98,12 @@ pub(crate) struct Depacketizer {
     open: Option<Open>,
     /// The timestamp of a picture whose start is missing.
     skipped: Option<u32>,
+    /// Where in a picture the next payload lies is not known.
     after_loss: bool,
+    /// Packets are missing, of media or of padding.
+    doubt: bool,
+    lost: bool,
+    pace: Option<Pace>,
     frames: VecDeque<CodedFrame>,
 }
 
@@ -99,6 +113,35 @@ struct Open {
     arrived: Instant,
     packets: usize,
     bytes: usize,
+}
+
+/// When pictures come: the numbers that they carry wrap, some after 16 of them, so that they prove nothing over a longer
+/// time.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    last: u32,
+    /// The usual step from one timestamp to the next, or less.
+    step: u32,
+}
+
+impl Pace {
+    /// Steps within which a number that is one higher is the next picture's.
+    const NEAR: u32 = 8;
+
+    fn after(before: Option<Self>, timestamp: u32) -> Self {
+        let step = before.map_or(0, |pace| match timestamp.wrapping_sub(pace.last) {
+            step if pace.step == 0 => step,
+            step => step.min(pace.step.saturating_mul(2)),
+        });
+        Self {
+            last: timestamp,
+            step,
+        }
+    }
+
+    fn is_near(&self, timestamp: u32) -> bool {
+        timestamp.wrapping_sub(self.last) <= self.step.saturating_mul(Self::NEAR)
+    }
 }
 
 impl Depacketizer {
@@ -115,6 +158,9 @@ impl Depacketizer {
             open: None,
             skipped: None,
             after_loss: true,
+            doubt: false,
+            lost: false,
+            pace: None,
             frames: VecDeque::new(),
         }
     }
@@ -129,16 +175,27 @@ impl Depacketizer {
         }
         let result = self.take(packet);
         if result.is_err() {
+            self.lost = true;
             self.drop_open();
             self.skipped = (!packet.marker).then_some(packet.timestamp);
         }
         result
     }
 
-    /// Packets are missing here.
+    /// Packets are missing here. Whether media is, [`Depacketizer::poll_loss`] tells, now or after the next packet.
     pub(crate) fn handle_loss(&mut self) {
+        if self.open.is_some() || self.skipped.is_some() {
+            self.lost = true;
+        } else {
+            self.doubt = true;
+        }
         self.drop_open();
         self.after_loss = true;
+    }
+
+    /// Whether media was lost since this was last asked.
+    pub(crate) fn poll_loss(&mut self) -> bool {
+        std::mem::take(&mut self.lost)
     }
 
     pub(crate) fn poll_frame(&mut self) -> Option<CodedFrame> {
@@ -157,6 +214,14 @@ impl Depacketizer {
             return Ok(());
         }
         self.skipped = None;
+        if std::mem::take(&mut self.doubt) {
+            let near = self
+                .pace
+                .as_ref()
+                .is_some_and(|pace| pace.is_near(packet.timestamp));
+            let (format, payload) = (&self.format, &packet.payload);
+            self.lost |= !(near && format.starts_picture(payload) && format.follows(payload));
+        }
         if self.open.is_none()
             && std::mem::take(&mut self.after_loss)
             && !self.format.starts_picture(&packet.payload)
@@ -190,6 +255,7 @@ impl Depacketizer {
         let unit = self.format.finish();
         self.format.clear();
         if let Some(unit) = unit? {
+            self.pace = Some(Pace::after(self.pace.take(), open.timestamp));
             self.frames.push_back(CodedFrame {
                 timestamp: open.timestamp,
                 arrived: open.arrived,
@@ -238,6 +304,58 @@ pub(crate) mod tests {
             payload: Bytes::copy_from_slice(payload),
             arrived: Instant::now(),
         }
+    }
+
+    /// Takes a picture, misses packets, takes another; gives whether media was lost.
+    fn is_lost(codec: RtpCodec, before: &[&[u8]], after: &[u8], step: u32) -> bool {
+        let format = RtpFormat {
+            payload_type: 96,
+            codec,
+            parameters: String::new(),
+        };
+        let mut depacketizer = Depacketizer::new(&format);
+        for (at, payload) in before.iter().enumerate() {
+            depacketizer
+                .handle_packet(&packet(at as u32 * 3_000, true, payload))
+                .unwrap();
+        }
+        assert!(!depacketizer.poll_loss());
+        depacketizer.handle_loss();
+        assert!(!depacketizer.poll_loss(), "not known yet");
+        let next = (before.len() as u32 - 1) * 3_000 + step;
+        depacketizer.handle_packet(&packet(next, false, &[])).unwrap();
+        assert!(!depacketizer.poll_loss(), "padding tells nothing");
+        depacketizer.handle_packet(&packet(next, true, after)).unwrap();
+        depacketizer.poll_loss()
+    }
+
+    #[test]
+    fn lost_padding_is_no_loss_where_pictures_are_numbered() {
+        let vp8 = |id: u8| [0x90, 0x80, 0x80, id, 0x11, 0, 0];
+        let before = [vp8(7), vp8(8)];
+        let before: Vec<&[u8]> = before.iter().map(<[u8; 7]>::as_slice).collect();
+        assert!(!is_lost(RtpCodec::Vp8, &before, &vp8(9), 3_000));
+        assert!(
+            is_lost(RtpCodec::Vp8, &before, &vp8(10), 3_000),
+            "a picture is missing"
+        );
+        assert!(
+            is_lost(RtpCodec::Vp8, &before, &vp8(9), 90_000),
+            "or a whole round of them"
+        );
+
+        let vp9 = |id: u8| [0xcc, id, 0x86, 0];
+        let before = [vp9(127 - 1), vp9(127)];
+        let before: Vec<&[u8]> = before.iter().map(<[u8; 4]>::as_slice).collect();
+        assert!(!is_lost(RtpCodec::Vp9, &before, &vp9(0), 3_000), "numbers wrap");
+        assert!(is_lost(RtpCodec::Vp9, &before, &vp9(1), 3_000));
+
+        assert!(is_lost(
+            RtpCodec::Opus,
+            &[&[0xf8, 1], &[0xf8, 2]],
+            &[0xf8, 3],
+            960
+        ));
     }
 
     #[test]

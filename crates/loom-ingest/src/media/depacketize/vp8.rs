@@ -14,6 +14,10 @@ const CUT: PayloadError = PayloadError::Truncated {
 #[derive(Debug, Default)]
 pub(super) struct Vp8Payloads {
     frame: BytesMut,
+    /// The PictureID of the open picture.
+    picture: Option<u16>,
+    /// And of the last finished one.
+    finished: Option<u16>,
 }
 
 impl PayloadFormat for Vp8Payloads {
@@ -22,13 +26,19 @@ impl PayloadFormat for Vp8Payloads {
         payload.first().is_some_and(|head| head & 0x1f == 0x10)
     }
 
+    fn follows(&self, payload: &[u8]) -> bool {
+        self.starts_picture(payload) && is_next(self.finished, picture_id(payload))
+    }
+
     fn handle_payload(&mut self, payload: Bytes) -> Result<(), PayloadError> {
+        self.picture = picture_id(&payload);
         let body = descriptor_len(&payload).ok_or(CUT)?;
         self.frame.extend_from_slice(payload.get(body..).ok_or(CUT)?);
         Ok(())
     }
 
     fn finish(&mut self) -> Result<Option<CodedUnit>, PayloadError> {
+        self.finished = self.picture.take();
         let data = self.frame.split().freeze();
         let parameters = match frame_header(&data)? {
             FrameHeader::Inter => None,
@@ -50,6 +60,34 @@ impl PayloadFormat for Vp8Payloads {
     fn clear(&mut self) {
         self.frame.clear();
     }
+}
+
+/// The PictureID: 7 bits, or 15 with the top bit of the 16 set.
+fn picture_id(payload: &[u8]) -> Option<u16> {
+    match payload {
+        [head, extensions, id, rest @ ..] if head & 0x80 != 0 && extensions & 0x80 != 0 => {
+            wide_or_narrow(*id, rest.first())
+        }
+        _ => None,
+    }
+}
+
+/// A picture number of VP8 or VP9 whose first byte tells whether there is a second.
+pub(super) fn wide_or_narrow(first: u8, second: Option<&u8>) -> Option<u16> {
+    if first & 0x80 == 0 {
+        Some(u16::from(first))
+    } else {
+        Some(u16::from_be_bytes([first, *second?]))
+    }
+}
+
+/// Whether one picture number follows the other.
+pub(super) fn is_next(before: Option<u16>, after: Option<u16>) -> bool {
+    let (Some(before), Some(after)) = (before, after) else {
+        return false;
+    };
+    let bits = if before & 0x8000 != 0 { 0x7fff } else { 0x7f };
+    before & 0x8000 == after & 0x8000 && (before + 1) & bits == after & bits
 }
 
 /// Bytes of the payload descriptor (§4.2).

@@ -4,6 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use loom_core::codec::vp9::{FrameHeader, frame_header};
 use loom_core::{CodecParameters, VideoCodec, VideoParameters};
 
+use super::vp8::{is_next, wide_or_narrow};
 use super::{CodedUnit, PayloadError, PayloadFormat};
 
 const CUT: PayloadError = PayloadError::Truncated {
@@ -20,6 +21,10 @@ pub(super) struct Vp9Payloads {
     starts: Vec<usize>,
     /// The largest size that a scalability structure of this picture names.
     structure: Option<(u32, u32)>,
+    /// The picture ID of the open picture.
+    picture: Option<u16>,
+    /// And of the last finished one.
+    finished: Option<u16>,
 }
 
 impl PayloadFormat for Vp9Payloads {
@@ -27,8 +32,14 @@ impl PayloadFormat for Vp9Payloads {
         Descriptor::read(payload).is_some_and(|descriptor| descriptor.begins && descriptor.spatial_layer == 0)
     }
 
+    fn follows(&self, payload: &[u8]) -> bool {
+        let picture = Descriptor::read(payload).and_then(|descriptor| descriptor.picture);
+        self.starts_picture(payload) && is_next(self.finished, picture)
+    }
+
     fn handle_payload(&mut self, payload: Bytes) -> Result<(), PayloadError> {
         let descriptor = Descriptor::read(&payload).ok_or(CUT)?;
+        self.picture = descriptor.picture;
         if descriptor.begins {
             self.starts.push(self.data.len());
         }
@@ -39,6 +50,7 @@ impl PayloadFormat for Vp9Payloads {
     }
 
     fn finish(&mut self) -> Result<Option<CodedUnit>, PayloadError> {
+        self.finished = self.picture.take();
         let structure = self.structure.take();
         let starts = std::mem::take(&mut self.starts);
         let mut data = self.data.split();
@@ -76,6 +88,7 @@ impl PayloadFormat for Vp9Payloads {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Descriptor {
     len: usize,
+    picture: Option<u16>,
     begins: bool,
     spatial_layer: u8,
     structure: Option<(u32, u32)>,
@@ -85,10 +98,12 @@ impl Descriptor {
     fn read(payload: &[u8]) -> Option<Self> {
         let head = *payload.first()?;
         let flag = |bit: u8| head & bit != 0;
-        let (picture_id, inter, layers, flexible) = (flag(0x80), flag(0x40), flag(0x20), flag(0x10));
+        let (numbered, inter, layers, flexible) = (flag(0x80), flag(0x40), flag(0x20), flag(0x10));
         let mut at = 1;
         let mut spatial_layer = 0;
-        if picture_id {
+        let mut picture = None;
+        if numbered {
+            picture = wide_or_narrow(*payload.get(at)?, payload.get(at + 1));
             at += if payload.get(at)? & 0x80 != 0 { 2 } else { 1 };
         }
         if layers {
@@ -129,6 +144,7 @@ impl Descriptor {
         }
         Some(Self {
             len: at,
+            picture,
             begins: flag(0x08),
             spatial_layer,
             structure,
