@@ -6,6 +6,9 @@ import { clock, spokenTime } from './words.js';
 const SPEEDS = [0.5, 0.75, 1, 1.25, 1.5, 1.75, 2];
 const HIDE_AFTER_MS = 2800;
 const AT_EDGE_SECONDS = 6;
+// A viewer at the edge who falls this far behind by no wish of their own is taken back to it, but not all the time.
+const LOST_SECONDS = 8;
+const FOLLOW_AGAIN_MS = 6000;
 const $ = (id) => document.getElementById(id);
 
 /** What the viewer chose last time, kept by the browser; a closed storage is no reason to fail. */
@@ -24,6 +27,8 @@ export class Controls {
   #hideTimer = 0;
   #levelsShown = '';
   #wanted = false;
+  #following = true;
+  #followedAt = 0;
 
   constructor({ video, stream, captionLine, announce }) {
     Object.assign(this, { video, stream, captionLine, announce });
@@ -64,6 +69,7 @@ export class Controls {
     $('clock-rest').hidden = live;
     $('live').hidden = !live;
     if (live) {
+      this.#follow();
       const edge = this.atEdge;
       $('live').dataset.edge = edge ? 'yes' : 'no';
       $('live-text').textContent = edge ? 'Live' : 'Go live';
@@ -99,8 +105,12 @@ export class Controls {
   }
 
   toggle() {
-    if (this.video.paused || this.video.ended) this.play();
-    else this.video.pause();
+    if (this.video.paused || this.video.ended) {
+      this.play();
+    } else {
+      this.#following = false;
+      this.video.pause();
+    }
   }
 
   /** Plays; where the browser wants a press first, plays muted, and where that too is refused, shows the big button. */
@@ -122,14 +132,24 @@ export class Controls {
 
   seek(seconds) {
     const end = this.stream.live ? this.stream.edge : this.stream.end;
+    this.#following = this.stream.live && seconds > this.stream.edge - AT_EDGE_SECONDS;
     this.video.currentTime = Math.max(0, Math.min(seconds, end || seconds));
     this.refresh();
   }
 
   jumpToLive() {
+    this.#following = true;
     this.video.currentTime = this.stream.edge;
     this.play();
     this.announce('At the live edge.');
+  }
+
+  #follow() {
+    const { video, stream } = this;
+    const now = performance.now();
+    if (!this.#following || video.paused || stream.latency < LOST_SECONDS || now - this.#followedAt < FOLLOW_AGAIN_MS) return;
+    this.#followedAt = now;
+    video.currentTime = stream.edge;
   }
 
   #choose(index, name) {

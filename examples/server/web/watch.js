@@ -18,6 +18,7 @@ class Visit {
   #recording = null;
   #state = '';
   #loaded = false;
+  #written = false;
   #retry = 0;
 
   constructor(id) {
@@ -34,7 +35,7 @@ class Visit {
     this.cues.addEventListener('change', () => this.#showTranscriptNote());
     this.stream.addEventListener('levels', () => this.controls.showLevels());
     this.stream.addEventListener('level', () => this.controls.showLevels());
-    this.stream.addEventListener('subtitle', ({ detail }) => this.cues.fill(detail));
+    this.stream.addEventListener('subtitle', ({ detail }) => this.#written || this.cues.fill(detail));
     this.stream.addEventListener('playable', () => this.#veil(null));
     this.stream.addEventListener('waiting', ({ detail }) => this.#onWaiting(detail));
     this.stream.addEventListener('failed', ({ detail }) => this.#veil('The video cannot be played.', detail, { retry: true }));
@@ -142,8 +143,10 @@ class Visit {
     if (this.#recording.captions === 'off') return;
     try {
       const cues = cuesOf(await readTranscript(this.#recording));
-      if (this.#state === 'ready') this.cues.replace(cues);
-      else for (const cue of cues) this.cues.put(cue);
+      if (this.#over) {
+        this.#written = true;
+        this.cues.replace(cues);
+      } else for (const cue of cues) this.cues.put(cue);
     } catch {
       // While it is being made there may be none yet; the events and the stream's subtitles bring what is said.
     }
