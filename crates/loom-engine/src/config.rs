@@ -43,7 +43,7 @@ impl Default for EngineConfig {
             captions: CaptionsConfig::default(),
             ladder: Wanted::default(),
             segment: Duration::from_secs(2),
-            part: Duration::from_millis(400),
+            part: Duration::from_millis(334),
             max_live: 64,
             unused_after: Duration::from_secs(30 * 60),
         }

@@ -74,11 +74,12 @@ async fn process(
 ) -> Result<(), EngineError> {
     tracing::info!(recording = %recording.id, %plan, "the plan");
     let shape: SourceShape = info.shape();
-    let longest = shape
-        .video
-        .as_ref()
-        .and_then(|v| v.key_interval)
-        .unwrap_or(SEGMENT);
+    // Segments can begin where the source's key frames are, if it is kept, or else where the encoders make them.
+    let kept = plan.video.as_ref().is_some_and(|video| video.keep.is_some());
+    let longest = match shape.video.as_ref().and_then(|video| video.key_interval) {
+        Some(between_keys) if kept => between_keys,
+        _ => SEGMENT,
+    };
     let packager = Packager::new(PackagerConfig::file(SEGMENT, longest))?;
     let captions = shape.audio.is_some() && recording.info().captions;
     let packaging = Packaging::start(recording.clone(), packager, live::renditions(plan, captions))?;
