@@ -705,7 +705,13 @@ impl MediaTrack {
         };
         let end = end.at.ticks(self.scale).max(0) as u64;
         if self.open.is_some() {
-            self.settle_at(end, Duration::ZERO, out)?;
+            // a part may not be drawn out beyond its target (RFC 8216bis §4.4.4.9): what is left of the segment is a gap
+            let most = self.part.map(|part| self.ticks_down(part));
+            let own = self
+                .pending
+                .as_ref()
+                .map(|p| p.sample.dts + most.unwrap_or(u64::MAX / 2).max(self.guess(p)));
+            self.settle_at(end.min(own.unwrap_or(end)), Duration::ZERO, out)?;
             self.close_segment(end.max(self.end), out)?;
         } else {
             self.list_gap(after, end.max(self.end), clock, out);
