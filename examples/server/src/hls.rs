@@ -34,7 +34,7 @@ pub(crate) async fn serve(
                     (header::CACHE_CONTROL, cache_control),
                 ];
                 for (name, value) in fields {
-                    if let Ok(value) = HeaderValue::from_str(value.as_ref()) {
+                    if let Ok(value) = HeaderValue::from_str(value) {
                         response.headers_mut().insert(name, value);
                     }
                 }

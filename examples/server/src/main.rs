@@ -42,6 +42,7 @@ async fn main() -> Result<()> {
     let filter = EnvFilter::try_new(&config.log).with_context(|| format!("LOOM_LOG is {:?}", config.log))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
     let metrics = metrics::install().context("the metrics cannot be set up")?;

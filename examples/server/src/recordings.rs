@@ -231,21 +231,27 @@ pub(crate) fn describe(app: &App, base: &Base, row: Row) -> Description {
 
 impl Captions {
     fn of(status: &CaptionsStatus) -> Self {
-        let captions = match status {
-            CaptionsStatus::On { .. } => {
-                return Self {
-                    captions: "on",
-                    captions_note: None,
-                };
-            }
-            CaptionsStatus::Loading { .. } => "loading",
-            _ => "off",
-        };
-        Self {
-            captions,
-            captions_note: Some(status.to_string()),
+        match status {
+            CaptionsStatus::On { .. } => Self {
+                captions: "on",
+                captions_note: None,
+            },
+            CaptionsStatus::Loading { .. } => Self {
+                captions: "loading",
+                captions_note: Some(status.to_string()),
+            },
+            CaptionsStatus::Off { why } => Self {
+                captions: "off",
+                captions_note: Some(note(why)),
+            },
         }
     }
+}
+
+/// What a viewer is told of captions that are off. The rest of the reason names folders and hosts; it is for the log.
+fn note(why: &str) -> String {
+    let short = why.split([':', ';']).next().unwrap_or_default().trim();
+    format!("Captions are off: {short}.")
 }
 
 impl UnixMillis {
@@ -313,6 +319,12 @@ mod tests {
         assert_eq!(clean_title(" \n ").unwrap(), None);
         assert!(clean_title(&"ä".repeat(200)).is_ok());
         assert!(clean_title(&"ä".repeat(201)).is_err());
+    }
+
+    #[test]
+    fn a_viewer_is_not_told_of_the_servers_folders() {
+        let why = "no speech model found: nothing kept in /home/me/.cache/loom; hub: not reached";
+        assert_eq!(note(why), "Captions are off: no speech model found.");
     }
 
     #[test]

@@ -1,0 +1,65 @@
+//! Start and end of the server.
+
+use axum::body::{Body, to_bytes};
+use http::{Method, Request, StatusCode};
+use tower::ServiceExt;
+
+use super::Site;
+
+#[tokio::test]
+async fn an_open_event_stream_does_not_hold_a_server_that_ends() {
+    let site = Site::new(&[]).await;
+    let made = site.create("events").await;
+    let id = made["id"].as_str().unwrap();
+    let request = Request::get(format!("/v1/recordings/{id}/events"))
+        .body(Body::empty())
+        .unwrap();
+    let response = site.router.clone().oneshot(request).await.unwrap();
+    site.end.send_replace(true);
+    to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    site.get("/readyz").await.problem(503);
+    assert_eq!(site.get("/healthz").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_disk_and_the_database_are_brought_together_at_start() {
+    let first = Site::new(&[]).await;
+    let lost = first.create("lost").await["id"].as_str().unwrap().to_owned();
+    let found = first.create("found").await["id"].as_str().unwrap().to_owned();
+    first
+        .ask(Method::POST, &format!("/v1/recordings/{found}/stop"), &[], "")
+        .await;
+    let Site {
+        folder,
+        router,
+        app,
+        end,
+        ..
+    } = first;
+    app.engine.shutdown().await;
+    app.store
+        .remove(loom_engine::RecordingId::new(&found).unwrap())
+        .await
+        .unwrap();
+    drop((router, app, end));
+    std::fs::remove_dir_all(folder.path().join("recordings").join(&lost)).unwrap();
+
+    let second = Site::at(folder, &[]).await;
+    let list = second.get("/v1/recordings").await.json();
+    let one = |id: &str| {
+        let all = list["recordings"].as_array().unwrap();
+        all.iter().find(|it| it["id"] == id).cloned().unwrap_or_default()
+    };
+    assert_eq!(one(&lost)["state"], "failed");
+    assert!(one(&lost)["reason"].as_str().unwrap().contains("disk"));
+    assert_eq!(one(&found)["state"], "failed");
+    assert_eq!(one(&found)["title"], "Untitled recording");
+    assert_eq!(
+        second.get(&format!("/v1/recordings/{lost}")).await.json()["title"],
+        "lost"
+    );
+    let gone = second
+        .ask(Method::DELETE, &format!("/v1/recordings/{lost}"), &[], "")
+        .await;
+    assert_eq!(gone.status, StatusCode::NO_CONTENT);
+}
