@@ -1,11 +1,9 @@
 use std::io::Write;
 
-use pulp::Arch;
-
 use crate::AiError;
 use crate::decoder::{Decoder, Session};
 use crate::gaze::read_from_sound;
-use crate::kernels::exp;
+use crate::kernels::{exp_sum, maximum};
 use crate::limits::MAX_WINDOW_TOKENS;
 use crate::vocabulary::Vocabulary;
 
@@ -254,44 +252,6 @@ fn choose(logits: &[f32], temperature: f32, random: &mut u64) -> (u32, f32) {
 fn probability(logits: &[f32], id: u32) -> f32 {
     let top = maximum(logits);
     (logits[id as usize] - top).exp() / exp_sum(logits, top)
-}
-
-fn maximum(values: &[f32]) -> f32 {
-    Arch::new().dispatch(|| {
-        let mut acc = [f32::NEG_INFINITY; 16];
-        let chunks = values.chunks_exact(16);
-        let rest = chunks
-            .remainder()
-            .iter()
-            .copied()
-            .fold(f32::NEG_INFINITY, f32::max);
-        for chunk in chunks {
-            for i in 0..16 {
-                acc[i] = if chunk[i] > acc[i] { chunk[i] } else { acc[i] };
-            }
-        }
-        acc.iter().copied().fold(rest, f32::max)
-    })
-}
-
-/// Σ e^(value - top); what is forbidden adds nothing.
-fn exp_sum(values: &[f32], top: f32) -> f32 {
-    Arch::new().dispatch(|| {
-        let mut acc = [0f32; 16];
-        let chunks = values.chunks_exact(16);
-        let rest: f32 = chunks.remainder().iter().map(|&v| term(v - top)).sum();
-        for chunk in chunks {
-            for i in 0..16 {
-                acc[i] += term(chunk[i] - top);
-            }
-        }
-        acc.iter().sum::<f32>() + rest
-    })
-}
-
-#[inline(always)]
-fn term(x: f32) -> f32 {
-    if x < -80.0 { 0.0 } else { exp(x) }
 }
 
 /// Where the tokens end in the same few words over and over: how many tokens to keep.

@@ -1,9 +1,8 @@
 use candle_core::Tensor;
-use pulp::Arch;
 
 use crate::AiError;
 use crate::encoder::{Norm, rows};
-use crate::kernels::{QuantMatrix, add_bias, bias_gelu, dot, softmax, with_values};
+use crate::kernels::{QuantMatrix, add_bias, attend, bias_gelu, with_values};
 use crate::weights::{Checkpoint, Dims};
 
 /// Tokens and sound to the next token's logits, one token at a time, with a cache of what was attended to.
@@ -224,7 +223,6 @@ impl Decoder {
             .map(|(t, p)| t + p)
             .collect();
         let size = width / self.heads;
-        let scale = (size as f32).sqrt().recip();
         let mut looks = Vec::with_capacity(self.alignment.len() * session.sound);
         let mut scores = Vec::new();
         for (index, layer) in self.layers.iter().enumerate() {
@@ -232,6 +230,7 @@ impl Decoder {
             session.keys[index].extend_from_slice(&qkv[width..2 * width]);
             session.values[index].extend_from_slice(&qkv[2 * width..]);
             let mut mixed = vec![0f32; width];
+            scores.resize(session.len + 1, 0.0);
             for head in 0..self.heads {
                 let at = head * size;
                 attend(
@@ -239,8 +238,6 @@ impl Decoder {
                     &session.keys[index][at..],
                     &session.values[index][at..],
                     width,
-                    session.len + 1,
-                    scale,
                     &mut scores,
                     &mut mixed[at..at + size],
                 );
@@ -249,6 +246,7 @@ impl Decoder {
 
             let query = layer.cross_query.apply(&layer.cross_norm.apply(&x));
             let mut mixed = vec![0f32; width];
+            scores.resize(session.sound, 0.0);
             for head in 0..self.heads {
                 let (at, rows) = (head * size, head * session.sound * size);
                 attend(
@@ -256,8 +254,6 @@ impl Decoder {
                     &session.cross_keys[index][rows..],
                     &session.cross_values[index][rows..],
                     size,
-                    session.sound,
-                    scale,
                     &mut scores,
                     &mut mixed[at..at + size],
                 );
@@ -288,33 +284,6 @@ fn add(x: &mut [f32], y: &[f32]) {
     for (x, y) in x.iter_mut().zip(y) {
         *x += y;
     }
-}
-
-/// `out = softmax(q kᵀ) v` for one head; rows of `k` and `v` lie `stride` apart. The weights stay in `scores`.
-#[allow(clippy::too_many_arguments, reason = "one inner loop, spelled out")]
-fn attend(
-    q: &[f32],
-    k: &[f32],
-    v: &[f32],
-    stride: usize,
-    rows: usize,
-    scale: f32,
-    scores: &mut Vec<f32>,
-    out: &mut [f32],
-) {
-    scores.resize(rows, 0.0);
-    let size = q.len();
-    Arch::new().dispatch(|| {
-        for (score, k) in scores.iter_mut().zip(k.chunks(stride)) {
-            *score = dot(q, &k[..size]);
-        }
-        softmax(scores, scale);
-        for (share, v) in scores.iter().zip(v.chunks(stride)) {
-            for (out, v) in out.iter_mut().zip(&v[..size]) {
-                *out += share * v;
-            }
-        }
-    });
 }
 
 /// The decoder's heads that follow the sound, of the published models whose files do not say (openai/whisper,

@@ -156,29 +156,33 @@ impl Encoder {
         let size = self.width / self.heads;
         let scale = (size as f32).sqrt().recip();
         let mut out = vec![0f32; n * self.width];
-        for head in 0..self.heads {
-            // Strided views: the product packs them once a block, nothing is copied here.
-            let part = |which: usize| qkv.narrow(1, which * self.width + head * size, size);
-            let (q, k, v) = (part(0)?, part(1)?.t()?, part(2)?);
-            for from in (0..n).step_by(ROWS) {
-                let rows = ROWS.min(n - from);
-                let scores = q.narrow(0, from, rows)?.matmul(&k)?;
-                change_values(&scores, |s| softmax_rows(s, n, scale))?;
-                let block = scores.matmul(&v)?;
-                with_values(&block, |values| {
-                    for (row, values) in values.chunks_exact(size).enumerate() {
-                        let at = (from + row) * self.width + head * size;
-                        out[at..at + size].copy_from_slice(values);
-                    }
-                })?;
-            }
+        // Strided views, heads first: a product packs them as it goes, nothing is copied here.
+        let part = |which: usize| {
+            qkv.narrow(1, which * self.width, self.width)?
+                .reshape((n, self.heads, size))?
+                .transpose(0, 1)
+        };
+        let (q, k, v) = (part(0)?, part(1)?.transpose(1, 2)?, part(2)?);
+        let block = (SCORES / (self.heads * n)).clamp(16, 128);
+        for from in (0..n).step_by(block) {
+            let rows = block.min(n - from);
+            let scores = q.narrow(1, from, rows)?.matmul(&k)?;
+            change_values(&scores, |s| softmax_rows(s, n, scale))?;
+            let mixed = scores.matmul(&v)?;
+            with_values(&mixed, |values| {
+                for (index, values) in values.chunks_exact(size).enumerate() {
+                    let (head, row) = (index / rows, from + index % rows);
+                    let at = row * self.width + head * size;
+                    out[at..at + size].copy_from_slice(values);
+                }
+            })?;
         }
         Ok(out)
     }
 }
 
-/// Rows of attention scores worked on at once: 128 × 1,500 × 4 bytes fit a second-level cache.
-const ROWS: usize = 128;
+/// Attention scores worked on at once: as many as fit a second-level cache.
+const SCORES: usize = 1 << 18;
 
 /// For every `stride`th row, the row before it, itself and the one after, zeros outside.
 fn side_by_side(x: &[f32], width: usize, stride: usize) -> Vec<f32> {

@@ -2,7 +2,6 @@
 //! has them.
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor};
-use pulp::Arch;
 
 /// `x · wᵀ` on candle: `x` is `rows` × `w`'s columns; the answer is `rows` × `w`'s rows.
 pub(crate) fn project(x: Vec<f32>, rows: usize, w: &Tensor) -> Result<Tensor> {
@@ -49,11 +48,38 @@ impl<F: Fn(&mut [f32])> InplaceOp1 for InPlace<F> {
     }
 }
 
+/// Makes of a function one whose body is compiled for the vector units of the machine that it runs on. A closure would not do:
+/// it is compiled by itself, for the oldest machine.
+macro_rules! vectorised {
+    ($($(#[$meta:meta])* $vis:vis fn $name:ident<'a>($($arg:ident: $ty:ty),* $(,)?) -> $ret:ty $body:block)*) => {$(
+        $(#[$meta])*
+        $vis fn $name<'a>($($arg: $ty),*) -> $ret {
+            struct Body<'a> {
+                $($arg: $ty),*
+            }
+            impl<'a> pulp::WithSimd for Body<'a> {
+                type Output = $ret;
+
+                #[inline(always)]
+                fn with_simd<S: pulp::Simd>(self, _: S) -> $ret {
+                    let Self { $($arg),* } = self;
+                    $body
+                }
+            }
+            pulp::Arch::new().dispatch(Body { $($arg),* })
+        }
+    )*};
+}
 /// Each row of `x` made zero-mean and unit-variance, times `gain`, plus `bias`.
 pub(crate) fn layer_norm(x: &[f32], gain: &[f32], bias: &[f32]) -> Vec<f32> {
-    let width = gain.len();
     let mut out = vec![0f32; x.len()];
-    Arch::new().dispatch(|| {
+    layer_norm_into(x, gain, bias, &mut out);
+    out
+}
+
+vectorised! {
+    fn layer_norm_into<'a>(x: &'a [f32], gain: &'a [f32], bias: &'a [f32], out: &'a mut [f32]) -> () {
+        let width = gain.len();
         for (from, to) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
             let mean = sum(from) / width as f32;
             for (t, f) in to.iter_mut().zip(from) {
@@ -64,54 +90,105 @@ pub(crate) fn layer_norm(x: &[f32], gain: &[f32], bias: &[f32]) -> Vec<f32> {
                 *t = *t * scale * g + b;
             }
         }
-    });
-    out
-}
+    }
 
-/// `x += y + bias`, row by row.
-pub(crate) fn add_rows(x: &mut [f32], y: &[f32], bias: &[f32]) {
-    Arch::new().dispatch(|| {
+    /// `x += y + bias`, row by row.
+    pub(crate) fn add_rows<'a>(x: &'a mut [f32], y: &'a [f32], bias: &'a [f32]) -> () {
         for (x, y) in x.chunks_exact_mut(bias.len()).zip(y.chunks_exact(bias.len())) {
             for ((x, y), b) in x.iter_mut().zip(y).zip(bias) {
                 *x += y + b;
             }
         }
-    });
-}
+    }
 
-/// `x + bias`, row by row, where it lies.
-pub(crate) fn add_bias(x: &mut [f32], bias: &[f32]) {
-    Arch::new().dispatch(|| {
+    /// `x + bias`, row by row, where it lies.
+    pub(crate) fn add_bias<'a>(x: &'a mut [f32], bias: &'a [f32]) -> () {
         for x in x.chunks_exact_mut(bias.len()) {
             for (x, b) in x.iter_mut().zip(bias) {
                 *x += b;
             }
         }
-    });
-}
+    }
 
-/// `gelu(x + bias)`, row by row, where it lies; within 1e-5 of the exact function.
-pub(crate) fn bias_gelu(x: &mut [f32], bias: &[f32]) {
-    Arch::new().dispatch(|| {
+    /// `gelu(x + bias)`, row by row, where it lies; within 1e-5 of the exact function.
+    pub(crate) fn bias_gelu<'a>(x: &'a mut [f32], bias: &'a [f32]) -> () {
         for x in x.chunks_exact_mut(bias.len()) {
             for (x, b) in x.iter_mut().zip(bias) {
                 *x = gelu(*x + b);
             }
         }
-    });
-}
+    }
 
-/// Softmax of each row of `width` values, the values multiplied by `scale` before.
-pub(crate) fn softmax_rows(x: &mut [f32], width: usize, scale: f32) {
-    Arch::new().dispatch(|| {
+    /// Softmax of each row of `width` values, the values multiplied by `scale` before.
+    pub(crate) fn softmax_rows<'a>(x: &'a mut [f32], width: usize, scale: f32) -> () {
         for row in x.chunks_exact_mut(width) {
             softmax(row, scale);
         }
-    });
+    }
+
+    /// One head's softmax(q kᵀ) v, added to `out`; rows of `k` and `v` lie `stride` apart. The weights stay in `scores`.
+    pub(crate) fn attend<'a>(
+        q: &'a [f32],
+        k: &'a [f32],
+        v: &'a [f32],
+        stride: usize,
+        scores: &'a mut [f32],
+        out: &'a mut [f32],
+    ) -> () {
+        let size = q.len();
+        for (score, k) in scores.iter_mut().zip(k.chunks(stride)) {
+            *score = dot(q, &k[..size]);
+        }
+        softmax(scores, (size as f32).sqrt().recip());
+        for (share, v) in scores.iter().zip(v.chunks(stride)) {
+            for (out, v) in out.iter_mut().zip(&v[..size]) {
+                *out += share * v;
+            }
+        }
+    }
+
+    /// The portable form: whole-number sums vectorise by themselves, if not as well.
+    fn multiply_rows<'a>(
+        values: &'a [i8],
+        scales: &'a [f32],
+        columns: usize,
+        x: &'a [i16],
+        step: f32,
+        out: &'a mut [f32],
+    ) -> () {
+        let rows = values.chunks_exact(columns).zip(scales.chunks_exact(columns / BLOCK));
+        for (slot, (row, scales)) in out.iter_mut().zip(rows) {
+            let mut total = 0f32;
+            for ((row, x), scale) in row.chunks_exact(BLOCK).zip(x.chunks_exact(BLOCK)).zip(scales) {
+                let sum: i32 = row.iter().zip(x).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum();
+                total += sum as f32 * scale;
+            }
+            *slot = total * step;
+        }
+    }
+
+    /// The largest of `values`.
+    pub(crate) fn maximum<'a>(values: &'a [f32]) -> f32 {
+        max(values)
+    }
+
+    /// Σ e^(value - top); what lies far below `top` adds nothing.
+    pub(crate) fn exp_sum<'a>(values: &'a [f32], top: f32) -> f32 {
+        let term = |x: f32| if x < -80.0 { 0.0 } else { exp(x) };
+        let mut acc = [0f32; 16];
+        let chunks = values.chunks_exact(16);
+        let rest: f32 = chunks.remainder().iter().map(|&v| term(v - top)).sum();
+        for chunk in chunks {
+            for i in 0..16 {
+                acc[i] += term(chunk[i] - top);
+            }
+        }
+        acc.iter().sum::<f32>() + rest
+    }
 }
 
 #[inline(always)]
-pub(crate) fn softmax(row: &mut [f32], scale: f32) {
+fn softmax(row: &mut [f32], scale: f32) {
     let top = max(row);
     for v in row.iter_mut() {
         *v = exp((*v - top) * scale);
@@ -134,7 +211,7 @@ fn gelu(x: f32) -> f32 {
 
 /// eˣ within 2e-7 relative, 0 below -87; needs x ≤ 88.
 #[inline(always)]
-pub(crate) fn exp(x: f32) -> f32 {
+fn exp(x: f32) -> f32 {
     let x = x.max(-87.0);
     // Adding and taking away 1.5 · 2²³ rounds to the nearest integer without a call.
     const MAGIC: f32 = 12_582_912.0;
@@ -155,7 +232,7 @@ pub(crate) fn exp(x: f32) -> f32 {
 
 /// Eight running sums keep the additions independent, so that they vectorise.
 #[inline(always)]
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut acc = [0f32; 16];
     let (a16, b16) = (a.chunks_exact(16), b.chunks_exact(16));
     let rest: f32 = a16
@@ -187,12 +264,12 @@ fn sum(a: &[f32]) -> f32 {
 
 #[inline(always)]
 fn max(a: &[f32]) -> f32 {
-    let mut acc = [f32::MIN; 16];
+    let mut acc = [f32::NEG_INFINITY; 16];
     let chunks = a.chunks_exact(16);
     let rest = chunks
         .remainder()
         .iter()
-        .fold(f32::MIN, |m, &v| if v > m { v } else { m });
+        .fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m });
     for a in chunks {
         for i in 0..16 {
             acc[i] = if a[i] > acc[i] { a[i] } else { acc[i] };
@@ -258,33 +335,67 @@ impl QuantMatrix {
         }
         let step = top / 32_767.0;
         let narrow: Vec<i16> = x.iter().map(|v| (v / step).round() as i16).collect();
-        let blocks = self.columns / BLOCK;
-        Arch::new().dispatch(|| {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(v3) = pulp::x86::V3::try_new() {
+            return v3.vectorize(x86::Multiply {
+                v3,
+                matrix: self,
+                x: &narrow,
+                step,
+                out,
+            });
+        }
+        multiply_rows(&self.values, &self.scales, self.columns, &narrow, step, out);
+    }
+}
+
+/// The product with AVX2's multiply-and-add of neighbouring 16-bit values, through pulp's safe tokens.
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{__m128i, __m256, __m256i};
+
+    use pulp::x86::V3;
+
+    use super::{BLOCK, QuantMatrix};
+
+    pub(super) struct Multiply<'a> {
+        pub(super) v3: V3,
+        pub(super) matrix: &'a QuantMatrix,
+        pub(super) x: &'a [i16],
+        pub(super) step: f32,
+        pub(super) out: &'a mut [f32],
+    }
+
+    impl pulp::NullaryFnOnce for Multiply<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn call(self) {
+            let V3 { avx, avx2, fma, .. } = self.v3;
+            let (x, _) = self.x.as_chunks::<16>();
+            let columns = self.matrix.columns;
             let rows = self
+                .matrix
                 .values
-                .chunks_exact(self.columns)
-                .zip(self.scales.chunks_exact(blocks));
-            for (slot, (row, scales)) in out.iter_mut().zip(rows) {
-                let mut total = [0f32; 8];
-                for ((row, x), scale) in row
-                    .chunks_exact(BLOCK)
-                    .zip(narrow.chunks_exact(BLOCK))
-                    .zip(scales)
-                {
-                    let mut lanes = [0i32; 8];
-                    for (row, x) in row.chunks_exact(16).zip(x.chunks_exact(16)) {
-                        for i in 0..8 {
-                            lanes[i] += i32::from(row[2 * i]) * i32::from(x[2 * i])
-                                + i32::from(row[2 * i + 1]) * i32::from(x[2 * i + 1]);
-                        }
+                .chunks_exact(columns)
+                .zip(self.matrix.scales.chunks_exact(columns / BLOCK));
+            for (slot, (row, scales)) in self.out.iter_mut().zip(rows) {
+                let (row, _) = row.as_chunks::<16>();
+                let blocks = row.chunks_exact(BLOCK / 16).zip(x.chunks_exact(BLOCK / 16));
+                let mut total: __m256 = avx._mm256_setzero_ps();
+                for ((row, x), scale) in blocks.zip(scales) {
+                    let mut sum: __m256i = avx._mm256_setzero_si256();
+                    for (row, x) in row.iter().zip(x) {
+                        let row = avx2._mm256_cvtepi8_epi16(pulp::cast::<[i8; 16], __m128i>(*row));
+                        let product = avx2._mm256_madd_epi16(row, pulp::cast::<[i16; 16], __m256i>(*x));
+                        sum = avx2._mm256_add_epi32(sum, product);
                     }
-                    for i in 0..8 {
-                        total[i] += lanes[i] as f32 * scale;
-                    }
+                    total =
+                        fma._mm256_fmadd_ps(avx._mm256_cvtepi32_ps(sum), avx._mm256_set1_ps(*scale), total);
                 }
-                *slot = total.iter().sum::<f32>() * step;
+                *slot = pulp::cast::<__m256, [f32; 8]>(total).iter().sum::<f32>() * self.step;
             }
-        });
+        }
     }
 }
 
