@@ -1,6 +1,7 @@
 // Cues from wherever they come (live events, the transcript, the stream's own subtitles) and the line shown over the video.
 
 const LINGER_SECONDS = 2.5;
+const LATE_MS = 4000;
 
 /** All cues of a recording, by start. Emits 'change' with the cue in `detail`, or nothing when all were replaced. */
 export class CueStore extends EventTarget {
@@ -23,8 +24,8 @@ export class CueStore extends EventTarget {
     }
     // What the stream's subtitles said of this stretch is less precise: words and later corrections are here.
     this.#cues = this.#cues.filter((other) => !(other.fromStream && overlaps(other, cue)));
-    this.#insert(cue);
-    this.dispatchEvent(new CustomEvent('change', { detail: cue }));
+    this.#insert({ ...cue, came: performance.now() });
+    this.dispatchEvent(new CustomEvent('change', { detail: this.#cues.find(({ id }) => id === cue.id) }));
   }
 
   /** A cue of the stream's subtitle track: only fills a gap. */
@@ -62,7 +63,10 @@ export class CueStore extends EventTarget {
 
 const overlaps = (a, b) => Math.min(a.end, b.end) - Math.max(a.start, b.start) > 0.5 * Math.min(a.end - a.start, b.end - b.start);
 
-/** The caption line. Cues reach a live viewer a little after their words; the newest then stays a moment longer. */
+/**
+ * The caption line. Cues reach a live viewer a little after their words: the newest stays a moment longer then, and one
+ * that comes when its words have passed is shown all the same.
+ */
 export class CaptionLine {
   constructor(element, store) {
     this.element = element;
@@ -72,9 +76,12 @@ export class CaptionLine {
 
   /** Shows what belongs to `seconds`; `live` when the viewer is at the edge of a recording that still goes on. */
   show(seconds, live) {
-    const line = this.on ? lineAt(this.store.at(seconds), seconds) : null;
-    const until = line ? line.end + (live ? LINGER_SECONDS : 0.25) : 0;
-    const text = line && seconds < until ? line.text : '';
+    let line = this.on ? lineAt(this.store.at(seconds), seconds) : null;
+    if (line && seconds > line.end + (live ? LINGER_SECONDS : 0.25)) {
+      const newest = this.store.all.at(-1);
+      line = live && performance.now() - newest.came < LATE_MS ? lineAt(newest, newest.end) : null;
+    }
+    const text = line?.text ?? '';
     if (this.element.textContent !== text) this.element.textContent = text;
   }
 }
