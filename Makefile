@@ -1,7 +1,7 @@
 # What a person types; CI types the same. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check
+.PHONY: help serve test bench check
 SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
@@ -19,6 +19,11 @@ test: ## install what is missing, then run every test
 	cargo test --workspace --doc
 	cargo build -p loom-server
 	.venv/bin/python -m pytest tests/e2e
+
+bench: ## measure each promise beside a named peer; figures go to benches/RESULTS.md
+	@scripts/setup test
+	cargo build --release -p loom-server
+	benches/run
 
 check: ## formatting, lints, documentation, and the WebAssembly builds
 	@scripts/setup serve
