@@ -145,9 +145,15 @@ impl Engine {
         shared.remember(&mut shared.recordings(), &recording);
         let (unused, after) = (recording.0.clone(), shared.config.unused_after);
         tokio::spawn(async move {
-            tokio::time::sleep(after).await;
-            if unused.info().state == RecordingState::Created {
-                unused.fail(format!("nobody published to it within {} s", after.as_secs()));
+            loop {
+                let touched = unused.touched();
+                tokio::time::sleep_until(touched + after).await;
+                if unused.info().state != RecordingState::Created {
+                    return;
+                }
+                if unused.touched() == touched {
+                    return unused.fail(format!("nobody published to it within {} s", after.as_secs()));
+                }
             }
         });
         Ok(recording)

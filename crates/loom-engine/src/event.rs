@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 
 use loom_core::{AudioCodec, CodecParameters, Cue, MediaKind, RenditionId, VideoCodec};
 use loom_transcode::{SourceAudioCodec, SourceShape};
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 use crate::id::RecordingId;
+use crate::recording::Inner;
 
 /// Where a recording is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -135,6 +137,7 @@ pub enum Event {
 pub struct Events {
     pub(crate) snapshot: VecDeque<Event>,
     pub(crate) live: broadcast::Receiver<Event>,
+    pub(crate) recording: Arc<Inner>,
     pub(crate) ended: bool,
 }
 
@@ -144,25 +147,22 @@ impl Events {
 
     /// The next event; `None` once the recording is ready or failed and that was told. Cancellation safe.
     pub async fn next(&mut self) -> Option<Event> {
-        loop {
-            let event = match self.snapshot.pop_front() {
-                Some(event) => event,
-                None if self.ended => return None,
-                None => match self.live.recv().await {
-                    Ok(event) => event,
-                    Err(broadcast::error::RecvError::Lagged(missed)) => {
-                        tracing::debug!(missed, "a reader of events fell behind");
-                        continue;
-                    }
-                    Err(broadcast::error::RecvError::Closed) => return None,
-                },
-            };
-            if let Event::State { state, .. } = &event {
-                // What the snapshot says of an ended recording comes before its captions.
-                self.ended |= state.is_final();
-            }
-            return Some(event);
+        let event = match self.snapshot.pop_front() {
+            Some(event) => event,
+            None if self.ended => return None,
+            None => match self.live.recv().await {
+                Ok(event) => event,
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    tracing::debug!(missed, "a reader of events fell behind");
+                    self.recording.info().state_event()
+                }
+                Err(broadcast::error::RecvError::Closed) => return None,
+            },
+        };
+        if let Event::State { state, .. } = &event {
+            self.ended |= state.is_final();
         }
+        Some(event)
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use crate::captions::LiveCaptions;
+use crate::edges::Edges;
 use crate::error::EngineError;
 use crate::event::{RecordingInfo, RecordingState, TrackDescription};
 use crate::finish;
@@ -105,6 +106,7 @@ struct Running {
     feed: Feed,
     tracks: Vec<TrackId>,
     keys: KeyFrames,
+    edges: Edges,
     packaging: Packaging,
     pump: JoinHandle<Packaging>,
     held: Vec<Media>,
@@ -151,6 +153,7 @@ impl Running {
             feed,
             tracks: got.formats.iter().map(|f| f.track).collect(),
             keys: KeyFrames::new(video, config.segment),
+            edges: Edges::new(&got.formats),
             packaging,
             pump,
             held: got.held,
@@ -160,6 +163,7 @@ impl Running {
 
     /// Feeds the graph until the publisher or the host ends it; says who did.
     async fn follow(&mut self, recording: &Arc<Inner>, session: &mut Session) -> CloseReason {
+        self.edges.align_start(&mut self.held);
         for media in std::mem::take(&mut self.held) {
             self.feed(media);
         }
@@ -197,6 +201,7 @@ impl Running {
         }
         if let Media::Packet(packet) = &media {
             metrics::counter!("loom_received_bytes_total").increment(packet.data.len() as u64);
+            self.edges.handle_packet(packet);
             if let Some(wanted) = self.keys.handle_packet(packet.track, packet.pts, packet.key) {
                 self.handle.request_key_frame(wanted);
             }
@@ -205,7 +210,10 @@ impl Running {
     }
 
     /// Lets the graph and the captioner tell their last, and gives the packager back.
-    async fn flush(self) -> Packaging {
+    async fn flush(mut self) -> Packaging {
+        for media in self.edges.finish() {
+            self.feed.push(media);
+        }
         self.feed.finish();
         if timeout(FLUSH_LIMIT, self.pump).await.is_err() {
             tracing::error!("the transcode graph did not end; what it had made is kept");

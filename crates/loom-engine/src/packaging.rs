@@ -172,7 +172,10 @@ impl Worker {
     fn keep(&self, playlist: Option<String>) -> Result<(), EngineError> {
         let Some(path) = playlist else { return Ok(()) };
         match self.recording.playlist(&path) {
-            Some(text) => self.recording.folder.put(&format!("hls/{path}"), &text),
+            Some(text) => {
+                self.recording.persist();
+                self.recording.folder.put(&format!("hls/{path}"), &text)
+            }
             None => Ok(()),
         }
     }

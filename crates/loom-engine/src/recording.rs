@@ -77,6 +77,8 @@ struct State {
     transcript: Option<Arc<Transcript>>,
     /// All media is on disk under complete playlists.
     complete: bool,
+    /// When somebody last did something with it.
+    touched: Instant,
 }
 
 impl Recording {
@@ -106,6 +108,7 @@ impl Recording {
         Events {
             snapshot,
             live,
+            recording: self.0.clone(),
             ended: false,
         }
     }
@@ -134,6 +137,12 @@ impl Recording {
         drop(state);
         self.0.stop.send_replace(true);
         Ok(())
+    }
+
+    /// Tells that somebody is about to use it, such as an upload under way: a recording that nobody uses fails after
+    /// [`unused_after`](crate::EngineConfig::unused_after), counted from here.
+    pub fn touch(&self) {
+        self.0.state().touched = Instant::now();
     }
 
     /// Takes a media file over and processes it as a live recording would be. The file is deleted at the end.
@@ -293,6 +302,7 @@ impl Inner {
                 origin: None,
                 cues: BTreeMap::new(),
                 transcript: None,
+                touched: Instant::now(),
             }),
             download: tokio::sync::Mutex::new(()),
         }
@@ -407,6 +417,16 @@ impl Inner {
         state.info.duration = state.info.duration.max(end.secs_f64());
     }
 
+    /// Keeps what is known of it on disk as it is now.
+    pub(crate) fn persist(&self) {
+        self.save(&self.state().info);
+    }
+
+    /// Since when nobody has done anything with it.
+    pub(crate) fn touched(&self) -> Instant {
+        self.state().touched
+    }
+
     /// Shows a caption, or its next version.
     pub(crate) fn show(&self, cue: Cue) {
         self.state().cues.insert(cue.id, cue.clone());
@@ -469,7 +489,7 @@ fn so_far(cues: &BTreeMap<CueId, Cue>, duration: f64) -> Transcript {
 }
 
 impl RecordingInfo {
-    fn state_event(&self) -> Event {
+    pub(crate) fn state_event(&self) -> Event {
         Event::State {
             state: self.state,
             reason: self.reason.clone(),

@@ -180,7 +180,7 @@ async fn a_recording_that_a_crash_cut_off_is_finished_from_its_own_parts() {
     let engine = Engine::start(config(&data))
         .await
         .expect("the engine starts again");
-    assert_eq!(engine.recordings().expect("a list"), [id.clone()]);
+    assert_eq!(engine.recordings().expect("a list"), std::slice::from_ref(&id));
     let recording = engine.recording(&id).expect("it is found");
     assert_eq!(ended(&recording).await, RecordingState::Ready);
     let info = recording.info();

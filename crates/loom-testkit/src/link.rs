@@ -22,7 +22,13 @@ pub struct LinkConfig {
 impl Default for LinkConfig {
     /// A perfect link.
     fn default() -> Self {
-        Self { seed: 1, loss: 0.0, duplication: 0.0, delay: Duration::ZERO, jitter: Duration::ZERO }
+        Self {
+            seed: 1,
+            loss: 0.0,
+            duplication: 0.0,
+            delay: Duration::ZERO,
+            jitter: Duration::ZERO,
+        }
     }
 }
 
@@ -47,7 +53,12 @@ pub struct Link<T> {
 impl<T: Clone> Link<T> {
     /// A link with nothing on it.
     pub fn new(config: LinkConfig) -> Self {
-        Self { config, rng: StdRng::seed_from_u64(config.seed), under_way: BinaryHeap::new(), sent: 0 }
+        Self {
+            config,
+            rng: StdRng::seed_from_u64(config.seed),
+            under_way: BinaryHeap::new(),
+            sent: 0,
+        }
     }
 
     /// Sends `item` at `now`.
@@ -55,12 +66,20 @@ impl<T: Clone> Link<T> {
         if self.rng.random_bool(self.config.loss) {
             return;
         }
-        let copies = if self.rng.random_bool(self.config.duplication) { 2 } else { 1 };
+        let copies = if self.rng.random_bool(self.config.duplication) {
+            2
+        } else {
+            1
+        };
         for _ in 0..copies {
             let jitter = self.config.jitter.mul_f64(self.rng.random_range(0.0..=1.0));
             self.sent += 1;
             let at = now + self.config.delay + jitter;
-            self.under_way.push(UnderWay { at, order: self.sent, item: item.clone() });
+            self.under_way.push(UnderWay {
+                at,
+                order: self.sent,
+                item: item.clone(),
+            });
         }
     }
 
@@ -69,7 +88,10 @@ impl<T: Clone> Link<T> {
         if self.under_way.peek()?.at > now {
             return None;
         }
-        self.under_way.pop().map(|it| Delivery { at: it.at, item: it.item })
+        self.under_way.pop().map(|it| Delivery {
+            at: it.at,
+            item: it.item,
+        })
     }
 
     /// When the next thing arrives.
@@ -119,18 +141,29 @@ mod tests {
             clock.advance(Duration::from_millis(10));
         }
         clock.advance(Duration::from_secs(10));
-        std::iter::from_fn(|| link.poll_delivery(clock.now())).map(|it| it.item).collect()
+        std::iter::from_fn(|| link.poll_delivery(clock.now()))
+            .map(|it| it.item)
+            .collect()
     }
 
     #[test]
     fn a_perfect_link_keeps_everything_in_order() {
-        assert_eq!(deliveries(LinkConfig::default(), 100), (0..100).collect::<Vec<_>>());
+        assert_eq!(
+            deliveries(LinkConfig::default(), 100),
+            (0..100).collect::<Vec<_>>()
+        );
     }
 
     #[test]
     fn a_bad_link_loses_doubles_and_reorders_the_same_way_each_time() {
         let jitter = Duration::from_millis(60);
-        let config = LinkConfig { seed: 7, loss: 0.1, duplication: 0.1, jitter, ..LinkConfig::default() };
+        let config = LinkConfig {
+            seed: 7,
+            loss: 0.1,
+            duplication: 0.1,
+            jitter,
+            ..LinkConfig::default()
+        };
         let once = deliveries(config, 1_000);
         assert_eq!(once, deliveries(config, 1_000));
         assert!(!once.is_sorted());
@@ -144,10 +177,16 @@ mod tests {
     #[test]
     fn nothing_arrives_before_its_time() {
         let clock = Clock::new();
-        let mut link = Link::new(LinkConfig { delay: Duration::from_millis(50), ..LinkConfig::default() });
+        let mut link = Link::new(LinkConfig {
+            delay: Duration::from_millis(50),
+            ..LinkConfig::default()
+        });
         link.handle_send('a', clock.now());
         assert_eq!(link.poll_delivery(clock.now() + Duration::from_millis(49)), None);
         assert_eq!(link.poll_timeout(), Some(clock.now() + Duration::from_millis(50)));
-        assert!(link.poll_delivery(clock.now() + Duration::from_millis(50)).is_some());
+        assert!(
+            link.poll_delivery(clock.now() + Duration::from_millis(50))
+                .is_some()
+        );
     }
 }

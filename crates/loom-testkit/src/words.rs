@@ -28,12 +28,21 @@ pub fn word_errors(said: &str, heard: &str) -> WordErrors {
             row[j + 1] = exchanged.min(row[j] + 1).min(row[j + 1] + 1);
         }
     }
-    WordErrors { errors: row[heard.len()], words: said.len() }
+    WordErrors {
+        errors: row[heard.len()],
+        words: said.len(),
+    }
 }
 
 fn words(text: &str) -> Vec<String> {
     let kept = |c: char| if c.is_alphanumeric() || c == '\'' { c } else { ' ' };
-    text.to_lowercase().chars().map(kept).collect::<String>().split_whitespace().map(str::to_owned).collect()
+    text.to_lowercase()
+        .chars()
+        .map(kept)
+        .collect::<String>()
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect()
 }
 
 #[cfg(test)]
@@ -45,6 +54,9 @@ mod tests {
         assert_eq!(word_errors("Hello, world", "hello world").errors, 0);
         assert_eq!(word_errors("a b c d", "a x c").errors, 2);
         assert_eq!(word_errors("", "a").errors, 1);
-        assert_eq!(word_errors("one-two three", "one two three"), WordErrors { errors: 0, words: 3 });
+        assert_eq!(
+            word_errors("one-two three", "one two three"),
+            WordErrors { errors: 0, words: 3 }
+        );
     }
 }

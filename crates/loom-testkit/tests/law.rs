@@ -10,7 +10,13 @@ fn allowed(name: &str) -> Option<&'static [&'static str]> {
     match name {
         "loom-core" => Some(&[]),
         "loom-ingest" | "loom-transcode" | "loom-hls" | "loom-ai" | "loom-testkit" => Some(&["loom-core"]),
-        "loom-engine" => Some(&["loom-core", "loom-ingest", "loom-transcode", "loom-hls", "loom-ai"]),
+        "loom-engine" => Some(&[
+            "loom-core",
+            "loom-ingest",
+            "loom-transcode",
+            "loom-hls",
+            "loom-ai",
+        ]),
         "loom-server" | "embed-file" | "embed-whip" => Some(&["loom-engine"]),
         _ => None,
     }
@@ -30,7 +36,10 @@ fn normal_dependencies() -> BTreeMap<String, Vec<String>> {
         .iter()
         .map(|package| {
             let dependencies = package["dependencies"].as_array().expect("dependencies").iter();
-            let normal = dependencies.filter(|d| d["kind"].is_null()).map(|d| text(&d["name"])).collect();
+            let normal = dependencies
+                .filter(|d| d["kind"].is_null())
+                .map(|d| text(&d["name"]))
+                .collect();
             (text(&package["name"]), normal)
         })
         .collect()
@@ -43,7 +52,10 @@ fn each_crate_depends_only_on_those_below_it() {
     for (name, dependencies) in &all {
         let allowed = allowed(name).unwrap_or_else(|| panic!("{name} has no place in the law; give it one"));
         for dependency in dependencies.iter().filter(|d| all.contains_key(*d)) {
-            assert!(allowed.contains(&dependency.as_str()), "{name} must not depend on {dependency}");
+            assert!(
+                allowed.contains(&dependency.as_str()),
+                "{name} must not depend on {dependency}"
+            );
         }
     }
 }
@@ -53,7 +65,10 @@ fn the_vocabulary_and_the_packager_do_no_io() {
     let all = normal_dependencies();
     for name in ["loom-core", "loom-hls"] {
         for forbidden in ["tokio", "gstreamer", "webrtc", "axum", "candle-core"] {
-            assert!(!all[name].iter().any(|d| d == forbidden), "{name} must not depend on {forbidden}");
+            assert!(
+                !all[name].iter().any(|d| d == forbidden),
+                "{name} must not depend on {forbidden}"
+            );
         }
     }
 }

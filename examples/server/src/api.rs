@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::Request;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::trace::{DefaultOnRequest, DefaultOnResponse, TraceLayer};
+use tower_http::trace::{DefaultOnFailure, DefaultOnRequest, DefaultOnResponse, TraceLayer};
 use tracing::{Level, Span};
 
 use crate::app::App;
@@ -52,7 +52,9 @@ pub(crate) fn router(app: App) -> Router {
             TraceLayer::new_for_http()
                 .make_span_with(span)
                 .on_request(DefaultOnRequest::new().level(Level::TRACE))
-                .on_response(DefaultOnResponse::new().level(Level::DEBUG)),
+                .on_response(DefaultOnResponse::new().level(Level::DEBUG))
+                // a 503 is a player that asks early; what truly fails is told where it fails
+                .on_failure(DefaultOnFailure::new().level(Level::DEBUG)),
         )
         .with_state(app)
 }

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::stream::{Stream, StreamExt};
 use http::{HeaderMap, StatusCode, header};
-use loom_engine::RecordingState;
+use loom_engine::{Recording, RecordingState};
 use tokio::fs::{self, File};
 use tokio::io::{AsyncWriteExt, BufWriter};
 use tokio::time::timeout;
@@ -67,8 +67,8 @@ pub(crate) async fn receive(
     };
     let folder = app.upload_folder();
     let partial = match framing {
-        Framing::Raw => write(&folder, request.into_body().into_data_stream(), most).await?,
-        Framing::Form => receive_form(&folder, request, most).await?,
+        Framing::Raw => write(&recording, &folder, request.into_body().into_data_stream(), most).await?,
+        Framing::Form => receive_form(&recording, &folder, request, most).await?,
     };
     let path = partial.keep();
     if let Err(why) = recording.import(path.clone()).await {
@@ -130,7 +130,12 @@ fn is_media(essence: &str) -> bool {
 }
 
 /// The first field with a file in it, else the field named `file`.
-async fn receive_form(folder: &FilePath, request: Request, most: u64) -> Answer<Partial> {
+async fn receive_form(
+    recording: &Recording,
+    folder: &FilePath,
+    request: Request,
+    most: u64,
+) -> Answer<Partial> {
     let bad = |why: &dyn std::fmt::Display| {
         Problem::bad_request("bad-form", format!("the form cannot be read: {why}"))
     };
@@ -152,7 +157,7 @@ async fn receive_form(folder: &FilePath, request: Request, most: u64) -> Answer<
                 "the form's file is {kind:?}; send {TYPES}"
             )));
         }
-        return write(folder, field, most).await;
+        return write(recording, folder, field, most).await;
     }
     Err(Problem::bad_request(
         "bad-form",
@@ -162,6 +167,7 @@ async fn receive_form(folder: &FilePath, request: Request, most: u64) -> Answer<
 
 /// Writes a body to a new file in `folder`.
 async fn write<E>(
+    recording: &Recording,
     folder: &FilePath,
     body: impl Stream<Item = Result<Bytes, E>>,
     most: u64,
@@ -180,6 +186,7 @@ async fn write<E>(
     {
         let broken = "the upload broke off before its end; send it again";
         let chunk = chunk.map_err(|_| Problem::bad_request("broken-upload", broken))?;
+        recording.touch(); // a long upload is no unused recording
         written += chunk.len() as u64;
         if written > most {
             return Err(over(most));

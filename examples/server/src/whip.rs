@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
 use http::StatusCode;
+use loom_engine::Answer;
 use loom_engine::whip::{self, Fragment, IfMatch, Published, Refusal, WhipHost};
 use loom_engine::{EngineError, Recording, RecordingId};
-use loom_ingest::Answer;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 

@@ -175,16 +175,16 @@ impl Shared {
                 return gst::PadProbeReturn::Ok;
             };
             let Some(pts) = buffer.pts().map(gst::ClockTime::nseconds) else {
-                return gst::PadProbeReturn::Drop;
+                return DROPPED;
             };
             // Before its zero a file has only what an edit list hides.
             if pace == Pace::File && plain_media_time(gst::ClockTime::from_nseconds(pts)) < MediaTime::ZERO {
-                return gst::PadProbeReturn::Drop;
+                return DROPPED;
             }
             shared.pictures_out.fetch_add(1, Ordering::Relaxed);
             // x264 wants each picture later than the one before.
             if pts <= last.swap(pts, Ordering::Relaxed) {
-                return gst::PadProbeReturn::Drop;
+                return DROPPED;
             }
             lock(&shared.keys).handle_picture(pts);
             gst::PadProbeReturn::Ok
@@ -306,7 +306,7 @@ fn add_rung(
             if verdict.encode {
                 gst::PadProbeReturn::Ok
             } else {
-                gst::PadProbeReturn::Drop
+                DROPPED
             }
         });
     }
@@ -325,6 +325,10 @@ fn add_rung(
     });
     Ok(tee)
 }
+
+/// What a probe answers to take a buffer out of the flow. Not `Drop`: the binding has taken the buffer already then, and GStreamer
+/// would complain that there is none to give back.
+const DROPPED: gst::PadProbeReturn = gst::PadProbeReturn::Handled;
 
 /// After the first picture a rung's raw format stays as it is, colours and all, whatever the source changes to: else
 /// the encoder would start over with other parameter sets.
