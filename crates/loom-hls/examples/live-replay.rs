@@ -1,11 +1,12 @@
 //! Replays media that ffmpeg encodes as a live recording, in real time, over HTTP, to try players on.
 //!
 //! `cargo run -p loom-hls --example live-replay -- [--listen 127.0.0.1:9100] [--seconds 60] [--script hls.min.js] [--no-opus]
-//! [--every-sound] [--wait]`
+//! [--every-sound] [--wait] [--no-pictures] [--no-sound] [--change] [--loss]`
 //!
 //! `/` is a page that plays it by hls.js, if `--script` names that library's file; `/main.m3u8` is the stream. Packets are handed
 //! over when they would come from an encoder; storing is done in memory. With `--wait` the recording begins when the first viewer
-//! asks for it, as for one who has the page open before.
+//! asks for it, as for one who has the page open before. With `--change` the source's size changes half way, with `--loss` a second of
+//! sound is missing there.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -17,7 +18,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use loom_core::{Cue, CueId, CueState, MediaTime, WallClock};
+use loom_core::{CodecParameters, Cue, CueId, CueState, MediaTime, WallClock};
 use loom_hls::{Answer, Body, Packager, PackagerConfig, SoundListing, stored_answer};
 use support::media::{aac_stream, h264_stream, have_ffmpeg, opus_stream};
 use support::{Folder, captions};
@@ -42,13 +43,38 @@ fn main() {
     let listen = option("--listen").unwrap_or_else(|| "127.0.0.1:9100".to_owned());
     let seconds: u32 = option("--seconds").and_then(|s| s.parse().ok()).unwrap_or(60);
     let script = option("--script").map(|path| std::fs::read(path).expect("the script can be read"));
-    let mut streams = vec![
-        h264_stream("source", 640, 360, seconds, 60, 0),
-        h264_stream("180p", 320, 180, seconds, 60, 0),
-        aac_stream("aac", seconds),
-    ];
-    if !std::env::args().any(|a| a == "--no-opus") {
-        streams.push(opus_stream("opus", seconds));
+    let flag = |name: &str| std::env::args().any(|a| a == name);
+    let mut streams = Vec::new();
+    let mut changed = None;
+    if !flag("--no-pictures") {
+        streams.push(h264_stream("source", 640, 360, seconds, 60, 0));
+        streams.push(h264_stream("180p", 320, 180, seconds, 60, 0));
+    }
+    let half = MediaTime::from_millis(i64::from(seconds / 4) * 2_000);
+    if flag("--change") {
+        let other = h264_stream("source", 480, 270, seconds, 60, 0);
+        for (packet, new) in streams[0]
+            .packets
+            .iter_mut()
+            .zip(other.packets)
+            .filter(|(packet, _)| packet.pts >= half)
+        {
+            *packet = new;
+        }
+        changed = Some((half, other.codec));
+    }
+    if !flag("--no-sound") {
+        streams.push(aac_stream("aac", seconds));
+        if !flag("--no-opus") {
+            streams.push(opus_stream("opus", seconds));
+        }
+    }
+    if flag("--loss") {
+        for stream in streams.iter_mut().filter(|s| s.packets.iter().all(|p| p.key)) {
+            stream
+                .packets
+                .retain(|p| p.pts < half || p.pts > half + Duration::from_secs(1));
+        }
     }
     let shared = Arc::new(Shared {
         script,
@@ -66,11 +92,11 @@ fn main() {
     while std::env::args().any(|a| a == "--wait") && !shared.asked.load(Ordering::Relaxed) {
         thread::sleep(Duration::from_millis(10));
     }
-    replay(&streams, &shared);
+    replay(&streams, changed, &shared);
     thread::sleep(Duration::from_secs(20));
 }
 
-fn replay(streams: &[support::Stream], shared: &Shared) {
+fn replay(streams: &[support::Stream], mut changed: Option<(MediaTime, CodecParameters)>, shared: &Shared) {
     let config = PackagerConfig {
         zero: Some(WallClock {
             zero: SystemTime::now(),
@@ -103,6 +129,11 @@ fn replay(streams: &[support::Stream], shared: &Shared) {
     let mut said = 0;
     for (at, s, p) in order {
         thread::sleep(Duration::from_nanos(at.nanos() as u64).saturating_sub(began.elapsed()));
+        if let Some((_, codec)) = changed.take_if(|(from, _)| s == 0 && at >= *from) {
+            packager
+                .handle_format(&streams[0].info.id, codec)
+                .expect("a codec that HLS has");
+        }
         packager
             .handle_packet(&streams[s].info.id, streams[s].packets[p].clone())
             .expect("a good packet");

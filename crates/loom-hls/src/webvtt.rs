@@ -17,7 +17,7 @@ pub(crate) fn write_segment<'a>(cues: impl IntoIterator<Item = &'a Cue>) -> Stri
 fn write_cue(out: &mut String, cue: &Cue) {
     let start = cue.start.millis().max(0);
     let end = cue.end.millis().max(start + 1);
-    let _ = write!(out, "{}\n", cue.id.0);
+    let _ = writeln!(out, "{}", cue.id.0);
     write_time(out, start);
     out.push_str(" --> ");
     write_time(out, end);

@@ -60,7 +60,7 @@ impl Folder {
         let text = std::str::from_utf8(&text).unwrap();
         let mut gap = false;
         // what was listed before was looked at before: the end is enough, and the whole now and then
-        let far = if self.publishes % 50 == 0 {
+        let far = if self.publishes.is_multiple_of(50) {
             0
         } else {
             text.len().saturating_sub(1_500)

@@ -1,0 +1,352 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use loom_core::MediaKind;
+
+use crate::address;
+use crate::clock::SegmentClock;
+use crate::cmaf::{self, Sample};
+use crate::error::HlsError;
+use crate::limits;
+use crate::playlist::{Opening, PartEntry, Seconds, SegmentEntry};
+use crate::publish::{Change, HlsOutput};
+use crate::rendition::MediaTrack;
+
+/// The segment that is being made.
+#[derive(Debug)]
+pub(super) struct OpenSegment {
+    pub(super) number: u64,
+    /// Where it starts on the listed timeline, ticks.
+    pub(super) start: u64,
+    /// Said with its first part, or with the segment.
+    pub(super) opening: Option<Opening>,
+    pub(super) journal: Opening,
+    pub(super) key: Arc<str>,
+    /// Bytes stored so far.
+    pub(super) bytes: u64,
+    /// Not yet stored.
+    pub(super) buffer: Vec<u8>,
+    pub(super) part_start: u64,
+    pub(super) parts: u64,
+    pub(super) key_in_part: bool,
+}
+
+/// Samples, their lengths known, to chunks, parts and segments.
+impl MediaTrack {
+    pub(super) fn push(&mut self, sample: Sample, out: &mut VecDeque<HlsOutput>) -> Result<(), HlsError> {
+        let Some(open) = &self.open else { return Ok(()) };
+        let end = sample.dts + u64::from(sample.duration);
+        let target = self.part.map(|part| self.ticks_down(part));
+        if let Some(target) = target
+            && end > open.part_start + target
+        {
+            self.close_part(sample.dts, out)?;
+        }
+        let length = u64::from(sample.duration);
+        self.length = Some(length);
+        self.sample_bytes += sample.data.len();
+        if let Some(open) = &mut self.open {
+            open.key_in_part |= sample.key;
+        }
+        let sample = self.unshifted(sample);
+        self.samples.push(sample);
+        self.end = end;
+        let part_start = self.open.as_ref().map_or(end, |open| open.part_start);
+        // as soon as no other like it fits, rather than when the next has come
+        let full = target.is_some_and(|target| {
+            let held = end - part_start;
+            held + length > target && held * 100 >= target * 85
+        });
+        if full {
+            self.close_part(end, out)?;
+        } else if self.sample_bytes >= limits::CHUNK_BYTES || self.samples.len() >= limits::CHUNK_SAMPLES {
+            self.close_chunk()?;
+            if self.part.is_none() {
+                self.store(out);
+            }
+        }
+        Ok(())
+    }
+
+    /// The sample with its true decode time. The first few of a stream whose pictures are reordered would be decoded before
+    /// zero; theirs are drawn together, a tick apart, behind it.
+    pub(super) fn unshifted(&mut self, sample: Sample) -> Sample {
+        let shift = self.shift.unwrap_or(0);
+        let truth = |listed: u64, count: u64| (listed as i64 - shift).max(count as i64);
+        let dts = truth(sample.dts, self.count);
+        let next = truth(sample.dts + u64::from(sample.duration), self.count + 1);
+        self.count += 1;
+        Sample {
+            dts: dts as u64,
+            duration: (next - dts) as u32,
+            offset: (i64::from(sample.offset) + sample.dts as i64 - dts) as i32,
+            ..sample
+        }
+    }
+
+    /// Closes the open segment and opens `number`, whose first sample lies at `tick`; what lies between are gaps.
+    pub(super) fn cross(
+        &mut self,
+        number: u64,
+        tick: u64,
+        clock: &SegmentClock,
+        out: &mut VecDeque<HlsOutput>,
+    ) -> Result<(), HlsError> {
+        if self.open.is_some() {
+            let next = self.segment() + 1;
+            let mut end = self.end;
+            if tick > end {
+                end = self.boundary(clock, next).unwrap_or(tick).clamp(end, tick);
+            }
+            self.close_segment(end, out)?;
+        }
+        while let Some(gap) = self.next.filter(|next| *next < number) {
+            let end = self
+                .boundary(clock, gap + 1)
+                .unwrap_or(tick)
+                .clamp(self.end, tick);
+            self.list_gap(gap, end, clock, out);
+        }
+        if self.next.is_none() {
+            self.end = tick;
+            self.listing.begin(number, clock.discontinuities_to(number), out);
+        }
+        self.open_segment(number, clock);
+        self.gap_in_segment(tick, out)
+    }
+
+    pub(super) fn open_segment(&mut self, number: u64, clock: &SegmentClock) {
+        let opening = self.opening(number, clock);
+        self.fresh = false;
+        self.differs = false;
+        let mut buffer = Vec::with_capacity(64);
+        // cannot fail: it only fills memory
+        let _ = cmaf::styp(&mut buffer);
+        self.open = Some(OpenSegment {
+            number,
+            start: self.end,
+            opening: Some(opening.clone()),
+            journal: opening,
+            key: format!("{}/{}", self.id(), address::segment(number)).into(),
+            bytes: 0,
+            buffer,
+            part_start: self.end,
+            parts: 0,
+            key_in_part: false,
+        });
+        self.next = Some(number + 1);
+    }
+
+    pub(super) fn opening(&self, number: u64, clock: &SegmentClock) -> Opening {
+        Opening {
+            discontinuity: self.next.is_some() && clock.start(number).is_some_and(|s| s.discontinuity),
+            map: self.fresh.then(|| self.init.clone()),
+            date: self.listing.date(self.time(self.end)),
+        }
+    }
+
+    /// A loss within a segment: the listed timeline goes on through it.
+    pub(super) fn gap_in_segment(
+        &mut self,
+        tick: u64,
+        out: &mut VecDeque<HlsOutput>,
+    ) -> Result<(), HlsError> {
+        if tick <= self.end || self.open.is_none() {
+            return Ok(());
+        }
+        let Some(part) = self.part else {
+            self.close_chunk()?;
+            self.end = tick;
+            return Ok(());
+        };
+        let target = self.ticks_down(part);
+        let begun = !self.samples.is_empty()
+            || self
+                .open
+                .as_ref()
+                .is_some_and(|open| open.buffer.len() > STYP_BYTES);
+        let fits = begun
+            && self
+                .open
+                .as_ref()
+                .is_some_and(|open| tick < open.part_start + target);
+        if fits {
+            // the part goes on behind the gap, in a chunk of its own
+            self.close_chunk()?;
+            self.end = tick;
+            return Ok(());
+        }
+        self.close_part(self.end, out)?;
+        while self.end < tick {
+            let end = (self.end + target).min(tick);
+            if let Some(open) = &mut self.open {
+                let entry = PartEntry {
+                    uri: address::part(open.number, open.parts),
+                    duration: Seconds::from_ticks(end - self.end, self.scale.hz()),
+                    independent: false,
+                    gap: true,
+                };
+                let change = Change::Part {
+                    segment: open.number,
+                    opening: open.opening.take(),
+                    entry,
+                    key: open.key.clone(),
+                    offset: open.bytes,
+                    data: Bytes::new(),
+                };
+                open.parts += 1;
+                open.part_start = end;
+                self.listing.publish(change, out);
+            }
+            self.end = end;
+        }
+        Ok(())
+    }
+
+    /// Turns the samples into a chunk behind what the segment's buffer holds.
+    pub(super) fn close_chunk(&mut self) -> Result<(), HlsError> {
+        if self.samples.is_empty() {
+            return Ok(());
+        }
+        let Some(open) = &mut self.open else { return Ok(()) };
+        self.sequence = self.sequence.wrapping_add(1);
+        let video = self.kind == MediaKind::Video;
+        let written = cmaf::write_chunk(&mut open.buffer, self.sequence, video, &self.samples);
+        self.samples.clear();
+        self.sample_bytes = 0;
+        written.map_err(|source| HlsError::Boxes {
+            rendition: self.listing.id().clone(),
+            segment: open.number,
+            source: Box::new(source),
+        })
+    }
+
+    /// Stores what the segment's buffer holds; gives it, and where in the segment it begins.
+    pub(super) fn store(&mut self, out: &mut VecDeque<HlsOutput>) -> Option<(u64, Bytes)> {
+        let open = self.open.as_mut().filter(|open| !open.buffer.is_empty())?;
+        let data = Bytes::from(std::mem::take(&mut open.buffer));
+        let offset = open.bytes;
+        let key = open.key.to_string();
+        open.bytes += data.len() as u64;
+        out.push_back(match offset {
+            0 => HlsOutput::Store {
+                key,
+                data: data.clone(),
+            },
+            _ => HlsOutput::Append {
+                key,
+                data: data.clone(),
+            },
+        });
+        Some((offset, data))
+    }
+
+    /// Ends the part at `end`, where there is anything in it.
+    pub(super) fn close_part(&mut self, end: u64, out: &mut VecDeque<HlsOutput>) -> Result<(), HlsError> {
+        let chunks = self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.buffer.len() > STYP_BYTES);
+        if self.samples.is_empty() && !chunks {
+            return Ok(());
+        }
+        self.close_chunk()?;
+        let Some((offset, data)) = self.store(out) else {
+            return Ok(());
+        };
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let entry = PartEntry {
+            uri: address::part(open.number, open.parts),
+            duration: Seconds::from_ticks(end.saturating_sub(open.part_start), self.scale.hz()),
+            independent: open.key_in_part,
+            gap: false,
+        };
+        open.parts += 1;
+        open.part_start = end;
+        open.key_in_part = false;
+        if self.part.is_some() {
+            let change = Change::Part {
+                segment: open.number,
+                opening: open.opening.take(),
+                entry,
+                key: open.key.clone(),
+                offset,
+                data,
+            };
+            self.listing.publish(change, out);
+        }
+        Ok(())
+    }
+
+    pub(super) fn close_segment(&mut self, end: u64, out: &mut VecDeque<HlsOutput>) -> Result<(), HlsError> {
+        self.gap_in_segment(end, out)?;
+        self.close_part(self.end, out)?;
+        let Some(open) = self.open.take() else {
+            return Ok(());
+        };
+        self.end = self.end.max(end);
+        let duration = Seconds::from_ticks(self.end - open.start, self.scale.hz());
+        let seconds = duration.duration().as_secs_f64();
+        if seconds > 0.1 {
+            self.measured.peak = self.measured.peak.max(open.bytes as f64 * 8.0 / seconds);
+        }
+        self.measured.bytes += open.bytes;
+        self.measured.seconds += seconds;
+        self.list(
+            open.number,
+            open.opening,
+            open.journal,
+            duration,
+            open.bytes == 0,
+            out,
+        );
+        Ok(())
+    }
+
+    /// A segment of which nothing came (RFC 8216bis §4.4.4.7).
+    pub(super) fn list_gap(
+        &mut self,
+        number: u64,
+        end: u64,
+        clock: &SegmentClock,
+        out: &mut VecDeque<HlsOutput>,
+    ) {
+        let opening = Opening {
+            map: None,
+            ..self.opening(number, clock)
+        };
+        let duration = Seconds::from_ticks(end - self.end, self.scale.hz());
+        self.measured.seconds += duration.duration().as_secs_f64();
+        self.end = end;
+        self.next = Some(number + 1);
+        self.list(number, Some(opening.clone()), opening, duration, true, out);
+    }
+
+    pub(super) fn list(
+        &mut self,
+        number: u64,
+        opening: Option<Opening>,
+        journal: Opening,
+        duration: Seconds,
+        gap: bool,
+        out: &mut VecDeque<HlsOutput>,
+    ) {
+        let entry = SegmentEntry {
+            uri: address::segment(number),
+            duration,
+            gap,
+        };
+        self.listing.close(journal, entry.clone(), out);
+        let change = Change::Segment {
+            segment: number,
+            opening,
+            entry,
+            independent: self.listing.independent,
+        };
+        self.listing.publish(change, out);
+    }
+}
+
+/// The size of `styp` as we write it.
+const STYP_BYTES: usize = 24;
