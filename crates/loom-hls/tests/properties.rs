@@ -445,7 +445,7 @@ static SEEDS: std::sync::LazyLock<u64> = std::sync::LazyLock::new(|| {
     std::env::var("LOOM_SEEDS")
         .ok()
         .and_then(|n| n.parse().ok())
-        .unwrap_or(120)
+        .unwrap_or(60)
 });
 
 #[test]
