@@ -25,6 +25,10 @@ async def serve(page, url, body):
     await page.goto(url)
 
 
+async def playing(page):
+    return await page.evaluate("document.querySelector('video').readyState >= 2")
+
+
 async def watch(page, begin):
     """The delay in seconds of each frame shown for SECONDS, the pictures' height most seen, and the number of stalls."""
     await begin()
@@ -82,14 +86,14 @@ async def ours():
         source = await sender.new_page()
         await serve(source, f"{server.base}/bench/clock", (HERE / "clock.html").read_text())
         await source.evaluate("recording => publish(recording)", recording)
-        await server.first_part(recording)
+        await server.main_playlist(recording)
         await asyncio.sleep(JOINS)
         page = await viewer.new_page()
         lags = {}
 
         async def begin():
             await page.goto(f"{server.base}/w/{recording['id']}")
-            await page.wait_for_function("document.querySelector('video').readyState >= 2", timeout=20_000)
+            await rig.until(lambda: playing(page), 20, "a picture")
 
         watching = asyncio.create_task(watch(page, begin))
         await asyncio.sleep(8)
@@ -125,7 +129,7 @@ async def theirs():
                 hls.loadSource('http://127.0.0.1:9/hls/index.m3u8');
                 hls.attachMedia(document.querySelector('video'));
             }""")
-            await page.wait_for_function("document.querySelector('video').readyState >= 2", timeout=20_000)
+            await rig.until(lambda: playing(page), 20, "a picture")
 
         return await watch(page, begin)
 

@@ -111,16 +111,21 @@ class Server:
         answer = await self.http.get(f"/v1/recordings/{recording['id']}/hls/{path}", params=query)
         return answer.text if answer.status_code == 200 else ""
 
-    async def first_part(self, recording):
-        """When the first part or segment of video was listed."""
+    async def first_part(self, recording, path="source/index.m3u8", **query):
+        """When a media playlist first listed a part or a segment, for who asks with this query."""
 
         async def listed():
-            main = await self.playlist(recording)
-            for path in video_playlists(main):
-                if re.search(r"#EXT(INF|-X-PART):", await self.playlist(recording, path)):
-                    return time.time()
+            return re.search(r"#EXT(INF|-X-PART):", await self.playlist(recording, path, **query)) and time.time()
 
         return await until(listed, 20, "the first part", every=0.005)
+
+    async def main_playlist(self, recording):
+        """When there first was a multivariant playlist."""
+
+        async def there():
+            return await self.playlist(recording) and time.time()
+
+        return await until(there, 20, "the multivariant playlist", every=0.005)
 
     async def metric(self, name):
         """Sum of a metric's samples whose name is exactly this, over its labels."""
@@ -448,7 +453,7 @@ def machine():
     model = re.search(r"model name\s*: (.*)", info)
     load = os.getloadavg()[0]
     commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout
-    built = BINARY.parent.name
+    built = "release" if "release" in BINARY.parts else "debug"
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     cpu = model[1] if model else "unknown CPU"
     return f"{now}, {os.cpu_count()} cores of {cpu}, load {load:.2f} at the end, {built} build, commit {commit.strip()}"
@@ -471,4 +476,7 @@ HEAD = """# What `make bench` measured
 Each section is replaced by its bench when it runs. p50 and p95 are nearest rank (a value that was measured); every
 figure is rounded up. A ratio is ours over the peer's, taken in the same run on the same machine: below 1 is better than
 the peer. MediaMTX, the peer one would name first, is in neither PyPI, npm nor Debian, so it is not here.
+
+Publisher, Chromiums, server and peer share the machine's cores, so the server has less than it would have to itself; the load
+average tells how busy the machine was besides. With a load far above the cores the figures are those of the load.
 """

@@ -6,9 +6,9 @@ import time
 import rig
 from peers import FfmpegHls
 
-RUNS = 8
+RUNS = 6
 GOAL = 0.5
-LENGTH = 6
+LENGTH = 5
 
 
 async def stop(server):
@@ -18,7 +18,7 @@ async def stop(server):
     publication = await rig.Publication.start(
         server.http, recording["whip_url"], recording["whip_token"], film, rig.Sound(rig.hum(LENGTH))
     )
-    await server.first_part(recording)
+    await server.main_playlist(recording)
     await asyncio.sleep(LENGTH - 1)
     paths = rig.media_playlists(await server.playlist(recording))
     begun = time.time()
