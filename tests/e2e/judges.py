@@ -1,7 +1,9 @@
 """What others' code says of what Loom wrote: ffprobe, ffmpeg and libav judge, never our own reader."""
 
+import pathlib
 import re
 import subprocess
+import tempfile
 
 import av
 import numpy
@@ -51,6 +53,26 @@ def span(target):
     return min(at for at, _ in times), max(at + length for at, length in times), len(times)
 
 
+def joined(server, recording, path, folder):
+    """A rendition's init segment and segments as the one fragmented MP4 file that they make up (ISO/IEC 23000-19 §7.3)."""
+    text = server.http.get(url(server, recording, path)).text
+    parts = re.findall(r'#EXT-X-MAP:URI="([^"]+)"', text)[:1] + [line for line in text.split() if not line.startswith("#")]
+    base = path.rsplit("/", 1)[0]
+    file = folder / f"{base}.mp4"
+    file.write_bytes(b"".join(server.http.get(url(server, recording, f"{base}/{part}")).content for part in parts))
+    return file
+
+
+def end(file):
+    """Where the last sample ends, seconds, as ffprobe adds the samples up. Its HLS reader would guess the last one's length."""
+    done = subprocess.run(
+        ["ffprobe", "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", str(file)],
+        capture_output=True, text=True, timeout=300,
+    )
+    assert done.returncode == 0 and not done.stderr.strip(), f"ffprobe on {file}: {done.stderr}"
+    return float(done.stdout)
+
+
 def streams(target):
     """ffprobe's codec, width and height of each stream."""
     done = subprocess.run(
@@ -70,11 +92,13 @@ def check_finished(server, recording):
         if kind == "subtitles":
             continue
         decode(url(server, recording, path))
-        spans[path] = (*span(url(server, recording, path)), kind)
-    report = "\n".join(f"  {path}: {start:.3f} … {end:.3f} s, {count} packets" for path, (start, end, count, _) in spans.items())
+        start, _, count = span(url(server, recording, path))
+        with tempfile.TemporaryDirectory() as folder:
+            spans[path] = (start, end(joined(server, recording, path, pathlib.Path(folder))), count, kind)
+    report = "\n".join(f"  {path}: {start:.3f} … {stop:.3f} s, {count} packets" for path, (start, stop, count, _) in spans.items())
     print(report)
     assert any(kind == "video" for *_, kind in spans.values()), "nothing to see"
-    lengths = [end - start for start, end, *_ in spans.values()]
+    lengths = [stop - start for start, stop, *_ in spans.values()]
     assert max(lengths) - min(lengths) <= 0.100, f"the renditions' durations differ:\n{report}"
     starts = [start for start, *_ in spans.values()]
     assert max(starts) - min(starts) <= 0.050, f"the renditions do not begin together:\n{report}"
