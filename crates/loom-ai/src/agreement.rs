@@ -1,6 +1,7 @@
+use loom_core::Word;
+
 use crate::AiError;
 use crate::align::TimedWord;
-use crate::captioner::Shown;
 use crate::decode::Ask;
 use crate::limits::SAMPLE_RATE;
 use crate::model::Model;
@@ -9,51 +10,50 @@ use crate::transcribe;
 /// What two decodes in a row of a growing utterance agree on.
 #[derive(Debug, Default)]
 pub(crate) struct Agreement {
-    /// Agreed words within the window, in order.
-    agreed: Vec<AgreedWord>,
+    /// Words of final cues within the window, in order: they are forced on every decode.
+    fixed: Vec<Spoken>,
     /// What the last decode heard beyond them.
-    guess: Vec<TimedWord>,
+    guess: Vec<Spoken>,
+    /// How much of it the decode before agreed with.
+    agreed: usize,
 }
 
+/// A word and its tokens, times in seconds from the window's start.
 #[derive(Debug, Clone)]
-struct AgreedWord {
+struct Spoken {
+    word: TimedWord,
     tokens: Vec<u32>,
-    start: f32,
-    end: f32,
-    /// It ends a sentence or a clause.
-    closes: bool,
 }
 
-/// A word or mark that has just been agreed on, times in seconds from the window's start.
-#[derive(Debug, Clone)]
-pub(crate) struct Agreed(TimedWord);
-
-impl Agreed {
-    /// On the recording's timeline, whose instant `zero` is the window's start.
-    pub(crate) fn at(self, zero: f64) -> Shown {
-        match transcribe::word(&self.0, zero) {
-            Some(word) if self.0.text.chars().any(char::is_alphanumeric) => Shown::Word(word),
-            Some(word) => Shown::Mark(word.text),
-            None => Shown::Mark(String::new()),
-        }
-    }
+/// Whether the speaker goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// Only what two decodes agree on counts.
+    Growing,
+    /// The utterance has ended: all of it counts.
+    Last,
 }
+
+/// Seconds of silence put after the sound while it goes on: each decode is checked by the next.
+const SILENCE: f32 = 1.0;
+/// The same at an utterance's end, where nothing else checks it.
+const LAST_SILENCE: f32 = 3.0;
 
 impl Agreement {
-    /// Hears the window again; the answer is what can now be shown. When it is the last time, that is everything.
+    /// Hears the window again.
     pub(crate) fn hear(
         &mut self,
         model: &Model,
         prompt: &[u32],
         sound: &[f32],
-        last: bool,
-    ) -> Result<Vec<Agreed>, AiError> {
+        pass: Pass,
+    ) -> Result<(), AiError> {
         let vocabulary = model.vocabulary();
         let mut forced = Vec::new();
-        if let Some(first) = self.agreed.first() {
-            let step = (first.start / 0.02).clamp(0.0, 50.0) as u32;
+        if let Some(first) = self.fixed.first() {
+            let step = (first.word.start / 0.02).clamp(0.0, 50.0) as u32;
             forced.push(vocabulary.first_timestamp + step);
-            forced.extend(self.agreed.iter().flat_map(|it| &it.tokens));
+            forced.extend(self.fixed.iter().flat_map(|it| &it.tokens));
         }
         let heard = model.hear(
             sound,
@@ -61,115 +61,94 @@ impl Agreement {
                 prompt,
                 forced: &forced,
                 seconds: sound.len() as f32 / SAMPLE_RATE as f32,
-                silence: 1.0,
-                temperatures: &[0.0],
+                silence: match pass {
+                    Pass::Growing => SILENCE,
+                    Pass::Last => LAST_SILENCE,
+                },
+                temperatures: match pass {
+                    Pass::Growing => &[0.0],
+                    Pass::Last => &[0.0, 0.4],
+                },
                 seed: 0,
             },
         )?;
         let silent = heard.answer.is_silence();
-        let fresh: Vec<TimedWord> = heard
-            .words
-            .into_iter()
-            .filter_map(|it| beyond(model, &heard.answer.tokens, it, forced.len()))
-            .filter(|_| !silent)
-            .collect();
-        let same = fresh
-            .iter()
-            .zip(&self.guess)
-            .take_while(|(a, b)| bare(&a.text) == bare(&b.text))
-            .count();
-        let take = if last { fresh.len() } else { same };
-        let mut shown = Vec::with_capacity(take);
-        for (index, word) in fresh[..take].iter().enumerate() {
-            let mut word = word.clone();
-            let mut tokens = heard.answer.tokens[word.tokens.clone()].to_vec();
-            let settled = last
-                || index + 1 < take
-                || (index + 1 < fresh.len() && self.guess.get(index).is_some_and(|it| it.text == word.text));
-            if !settled {
-                // The end of what was heard often looks like the end of a sentence; the mark waits for what follows.
-                drop_marks(model, &mut word, &mut tokens);
+        let mut fresh: Vec<Spoken> = Vec::new();
+        for word in heard.words {
+            // What stands alone without a letter belongs to a word that is already final.
+            if !silent && word.tokens.start >= forced.len() && !bare(&word.text).is_empty() {
+                let tokens = heard.answer.tokens[word.tokens.clone()].to_vec();
+                fresh.push(Spoken { word, tokens });
             }
-            if word.text.trim().is_empty() {
-                continue;
-            }
-            self.agreed.push(AgreedWord {
-                closes: word.text.ends_with(['.', '?', '!', ',', ';', ':']),
-                start: word.start,
-                end: word.end,
-                tokens,
-            });
-            shown.push(Agreed(word));
         }
-        self.guess = fresh[take..].to_vec();
-        Ok(shown)
+        let same = |(a, b): &(&Spoken, &Spoken)| bare(&a.word.text) == bare(&b.word.text);
+        self.agreed = match pass {
+            Pass::Growing => fresh.iter().zip(&self.guess).take_while(same).count(),
+            Pass::Last => fresh.len(),
+        };
+        self.guess = fresh;
+        Ok(())
     }
 
-    /// Gives up agreed words once the window of `length` samples is longer than `window`: how many samples to leave out.
+    /// The agreed words that are not final yet, on the timeline whose instant `zero` is the window's start.
+    pub(crate) fn words(&self, pass: Pass, zero: f64) -> Vec<Word> {
+        let mut out: Vec<Word> = self.guess[..self.agreed]
+            .iter()
+            .filter_map(|it| transcribe::word(&it.word, zero))
+            .collect();
+        if pass == Pass::Growing
+            && let Some(last) = out.last_mut()
+        {
+            // The end of what was heard often looks like the end of a sentence; its mark waits for what follows.
+            let kept = last.text.trim_end_matches(|c: char| !c.is_alphanumeric()).len();
+            last.text.truncate(kept);
+        }
+        out
+    }
+
+    /// The first `count` agreed words are final now.
+    pub(crate) fn fix(&mut self, count: usize) {
+        let count = count.min(self.agreed);
+        self.agreed -= count;
+        self.fixed.extend(self.guess.drain(..count));
+    }
+
+    /// Gives up final words once the window of `length` samples is longer than `window`: how many samples to leave out.
     pub(crate) fn trim(&mut self, length: u64, window: u64) -> u64 {
         if length <= window * 3 / 4 {
             return 0;
         }
-        let seconds = |it: u64| it as f32 / SAMPLE_RATE as f32;
-        let closing = self.agreed.iter().rposition(|it| it.closes && it.end >= 1.0);
-        let at = match closing {
-            Some(at) => Some(at),
-            None if length > window => self.agreed.len().checked_sub(1),
-            None => return 0,
-        };
-        let Some(at) = at else {
-            // Nothing was agreed on in all that time; the sound's first part is given up with its guess.
-            let cut = seconds(length - window / 2);
-            self.guess.clear();
-            return (cut * SAMPLE_RATE as f32) as u64;
+        let closes =
+            |it: &Spoken| it.word.text.ends_with(['.', '?', '!', ',', ';', ':']) && it.word.end >= 1.0;
+        let at = match self.fixed.iter().rposition(closes) {
+            Some(at) => at,
+            None if length <= window => return 0,
+            None if !self.fixed.is_empty() => self.fixed.len() - 1,
+            None => {
+                // Nothing became final in all that time: the sound's first part is given up.
+                self.guess.clear();
+                self.agreed = 0;
+                return length - window / 2;
+            }
         };
         let next = self
-            .agreed
+            .fixed
             .get(at + 1)
-            .map(|it| it.start)
-            .or_else(|| self.guess.first().map(|it| it.start));
-        let end = self.agreed[at].end;
+            .or(self.guess.first())
+            .map(|it| it.word.start);
+        let end = self.fixed[at].word.end;
         let cut = next.map_or(end, |next| if next > end { (end + next) / 2.0 } else { end });
-        self.agreed.drain(..=at);
-        for word in &mut self.agreed {
-            word.start = (word.start - cut).max(0.0);
-            word.end = (word.end - cut).max(0.0);
-        }
-        for word in &mut self.guess {
-            word.start = (word.start - cut).max(0.0);
-            word.end = (word.end - cut).max(0.0);
+        self.fixed.drain(..=at);
+        for it in self.fixed.iter_mut().chain(&mut self.guess) {
+            it.word.start = (it.word.start - cut).max(0.0);
+            it.word.end = (it.word.end - cut).max(0.0);
         }
         ((cut * SAMPLE_RATE as f32) as u64).min(length)
     }
 }
 
-/// The part of a word that was not forced; marks may follow a forced word.
-fn beyond(model: &Model, tokens: &[u32], mut word: TimedWord, forced: usize) -> Option<TimedWord> {
-    if word.tokens.end <= forced {
-        return None;
-    }
-    if word.tokens.start < forced {
-        word.tokens.start = forced;
-        word.text = model.vocabulary().text(&tokens[word.tokens.clone()]);
-        word.start = word.end;
-    }
-    Some(word)
-}
-
-/// Takes punctuation off the end of a word, token by token.
-fn drop_marks(model: &Model, word: &mut TimedWord, tokens: &mut Vec<u32>) {
-    while let Some(&token) = tokens.last() {
-        let text = model.vocabulary().text(&[token]);
-        if text.is_empty() || text.chars().any(|c| c.is_alphanumeric() || c == '\u{fffd}') {
-            break;
-        }
-        tokens.pop();
-    }
-    word.text = model.vocabulary().text(tokens);
-}
-
 /// A word without case and punctuation.
-fn bare(text: &str) -> String {
+pub(crate) fn bare(text: &str) -> String {
     text.chars()
         .filter(|it| it.is_alphanumeric())
         .flat_map(char::to_lowercase)

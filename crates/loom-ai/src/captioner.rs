@@ -5,7 +5,7 @@ use std::time::Duration;
 use loom_core::{Cue, CueId, CueState, MediaTime, PcmFrame, Word};
 
 use crate::AiError;
-use crate::agreement::Agreement;
+use crate::agreement::{Agreement, Pass, bare};
 use crate::limits::SAMPLE_RATE;
 use crate::lines;
 use crate::model::Model;
@@ -29,7 +29,7 @@ impl Default for CaptionerConfig {
     fn default() -> Self {
         Self {
             language: None,
-            step: Duration::from_millis(700),
+            step: Duration::from_millis(600),
             window: Duration::from_secs(10),
             voice_activity: VoiceActivityConfig::default(),
         }
@@ -49,8 +49,9 @@ pub enum CaptionOutput {
 /// PCM to live captions.
 ///
 /// Stability: the current utterance is decoded again each time some new sound has come, and a word is shown once two
-/// decodes in a row agree on it and on all before it (LocalAgreement-2: Liu et al. 2020, Macháček et al. 2023). What has been
-/// shown is then forced on every later decode, so that it cannot change. Silence is never decoded.
+/// decodes in a row agree on it and on all before it (LocalAgreement-2: Liu et al. 2020, Macháček et al. 2023). A shown cue
+/// only grows at its end; its final form comes once a break follows it that two decodes agree on, may correct it, and is
+/// forced on every later decode of the same sound. Silence is never decoded.
 ///
 /// Time comes only from the PCM: the same frames always give the same cues.
 #[derive(Debug)]
@@ -65,6 +66,8 @@ pub struct Captioner {
     /// When sample number 0 of this run is heard.
     zero: Option<MediaTime>,
     utterance: Option<Utterance>,
+    /// The last utterance, whose sound is context for the next.
+    rested: Option<Utterance>,
     open: Vec<Word>,
     next_id: u64,
     /// No later cue begins before this.
@@ -87,6 +90,8 @@ struct Utterance {
 const CHUNK: usize = 512;
 /// Least sound that is decoded before an utterance has ended.
 const LEAST: f32 = 0.8;
+/// Seconds of silence after which an utterance no longer is context for the next.
+const RESUMED: f32 = 1.5;
 /// A gap in the PCM up to this long is bridged with silence; a longer one ends the utterance.
 const BRIDGED: Duration = Duration::from_millis(400);
 /// How far the PCM's own times may stray from its sample count before they count as a gap.
@@ -119,6 +124,7 @@ impl Captioner {
             base: 0,
             zero: None,
             utterance: None,
+            rested: None,
             open: Vec::new(),
             next_id: 0,
             floor: MediaTime::from_nanos(i64::MIN),
@@ -206,12 +212,7 @@ impl Captioner {
             for activity in decided.into_iter().flatten() {
                 match activity {
                     Activity::Begins(at) => {
-                        let from = at.max(self.base);
-                        self.utterance = Some(Utterance {
-                            from,
-                            heard: from,
-                            agreement: Agreement::default(),
-                        });
+                        self.begin_utterance(at);
                     }
                     Activity::Ends(at) => self.end_utterance(at)?,
                 }
@@ -252,75 +253,105 @@ impl Captioner {
             self.prompt = Some(self.model.prompt(None, sound)?);
         }
         let prompt = self.prompt.as_deref().unwrap_or_default();
-        let agreed = utterance
-            .agreement
-            .hear(&self.model, prompt, sound, pass == Pass::Last)?;
+        utterance.agreement.hear(&self.model, prompt, sound, pass)?;
         utterance.heard = to;
-        let zero = self.time(utterance.from).secs_f64();
-        for word in agreed {
-            self.show(word.at(zero));
-        }
-        self.show_open(CueState::Partial);
+        let words = utterance
+            .agreement
+            .words(pass, self.time(utterance.from).secs_f64());
+        let shown = self.close_cues(&words, pass);
+        utterance.agreement.fix(shown);
         if pass == Pass::Growing {
+            self.grow(&words[shown..]);
             let window = samples(self.config.window.as_secs_f32());
-            let cut = utterance.agreement.trim(to - utterance.from, window);
-            utterance.from += cut;
-            self.utterance = Some(utterance);
+            utterance.from += utterance.agreement.trim(to - utterance.from, window);
+        } else {
+            utterance.from += utterance.agreement.trim(to - utterance.from, self.context());
         }
+        self.utterance = Some(utterance);
         Ok(())
     }
 
-    /// Adds an agreed word to the open cue, or ends that one first.
-    fn show(&mut self, agreed: Shown) {
-        match agreed {
-            Shown::Mark(mark) => {
-                if let Some(last) = self.open.last_mut() {
-                    last.text.push_str(&mark);
-                }
+    /// Ends every cue that `words` fill: how many words became final.
+    fn close_cues(&mut self, words: &[Word], pass: Pass) -> usize {
+        let mut from = 0;
+        for at in 1..=words.len() {
+            let ends = match words.get(at) {
+                Some(next) => lines::ends_before(&words[from..at], next),
+                None => pass == Pass::Last,
+            };
+            if ends {
+                self.settle(&words[from..at]);
+                from = at;
             }
-            Shown::Word(mut word) => {
-                if lines::ends_before(&self.open, &word) {
-                    self.show_open(CueState::Final);
-                }
-                let floor = self.open.last().map_or(self.floor, |it| it.end);
-                word.start = word.start.max(floor);
-                word.end = word.end.max(word.start + Duration::from_millis(20));
-                self.open.push(word);
-            }
+        }
+        from
+    }
+
+    /// Shows the agreed words of the open cue, which only ever grows at its end.
+    fn grow(&mut self, words: &[Word]) {
+        let shown = self.open.len();
+        let goes_on = self
+            .open
+            .iter()
+            .zip(words)
+            .all(|(a, b)| bare(&a.text) == bare(&b.text));
+        if words.len() > shown && goes_on {
+            let before = self.open.last().map_or(self.floor, |it| it.end);
+            self.open.extend(in_order(&words[shown..], before));
+            let cue = self.cue(self.open.clone(), CueState::Partial);
+            self.outputs.extend(cue.map(CaptionOutput::Cue));
         }
     }
 
-    fn show_open(&mut self, state: CueState) {
-        let (Some(first), Some(last)) = (self.open.first(), self.open.last()) else {
-            return;
-        };
-        let cue = Cue {
-            id: CueId(self.next_id),
-            start: first.start,
-            end: last.end,
-            text: lines::text(&self.open),
-            words: self.open.clone(),
-            state,
-        };
-        if state == CueState::Final {
-            self.floor = last.end;
+    /// Ends the open cue with these words, which may correct what it showed.
+    fn settle(&mut self, words: &[Word]) {
+        if let Some(cue) = self.cue(in_order(words, self.floor), CueState::Final) {
+            self.floor = self.floor.max(cue.end);
             self.next_id += 1;
             self.open.clear();
-        } else if self
-            .outputs
-            .iter()
-            .rev()
-            .any(|it| matches!(it, CaptionOutput::Cue(it) if *it == cue))
-        {
-            return;
+            self.outputs.push_back(CaptionOutput::Cue(cue));
         }
-        self.outputs.push_back(CaptionOutput::Cue(cue));
+    }
+
+    fn cue(&self, words: Vec<Word>, state: CueState) -> Option<Cue> {
+        Some(Cue {
+            id: CueId(self.next_id),
+            start: words.first()?.start,
+            end: words.last()?.end,
+            text: lines::text(&words),
+            words,
+            state,
+        })
+    }
+
+    /// Goes on with the last utterance's sound as context if it is not long ago.
+    fn begin_utterance(&mut self, at: u64) {
+        let at = at.max(self.base);
+        self.utterance = Some(match self.rested.take() {
+            Some(rested)
+                if at - rested.heard.min(at) <= samples(RESUMED) && at - rested.from <= self.context() =>
+            {
+                Utterance { heard: at, ..rested }
+            }
+            _ => Utterance {
+                from: at,
+                heard: at,
+                agreement: Agreement::default(),
+            },
+        });
+    }
+
+    /// Samples that a resumed utterance may bring along.
+    fn context(&self) -> u64 {
+        samples(self.config.window.as_secs_f32() * 0.6)
     }
 
     fn end_utterance(&mut self, at: u64) -> Result<(), AiError> {
         let result = self.decode(at, Pass::Last);
-        self.utterance = None;
-        self.show_open(CueState::Final);
+        self.rested = self.utterance.take();
+        // What was shown and not heard again stays as it was.
+        let open = std::mem::take(&mut self.open);
+        self.settle(&open);
         result
     }
 
@@ -328,6 +359,7 @@ impl Captioner {
     fn end_run(&mut self) -> Result<(), AiError> {
         let end = self.base + self.pcm.len() as u64;
         let result = self.end_utterance(end);
+        self.rested = None;
         self.pcm.clear();
         self.base = 0;
         self.vad = VoiceActivity::new(self.config.voice_activity);
@@ -336,10 +368,16 @@ impl Captioner {
 
     /// Lets go of sound that no decode will want.
     fn forget(&mut self) {
-        let needed = self
-            .utterance
+        let now = self.base + self.pcm.len() as u64;
+        if self
+            .rested
             .as_ref()
-            .map_or(self.vad.earliest_begin(), |it| it.from);
+            .is_some_and(|it| now - it.heard > samples(2.0 * RESUMED))
+        {
+            self.rested = None;
+        }
+        let kept = self.utterance.as_ref().or(self.rested.as_ref());
+        let needed = kept.map_or(u64::MAX, |it| it.from).min(self.vad.earliest_begin());
         let spare = needed.saturating_sub(self.base) as usize;
         if spare > SAMPLE_RATE {
             self.pcm.drain(..spare.min(self.pcm.len()));
@@ -376,19 +414,16 @@ impl Captioner {
 /// The watermark moves by at least this much.
 const WATERMARK_STEP: Duration = Duration::from_millis(200);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pass {
-    /// The speaker goes on: only what two decodes agree on is shown.
-    Growing,
-    /// The utterance has ended: all of it is shown.
-    Last,
-}
-
-/// What agreement adds to the open cue.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Shown {
-    /// A word.
-    Word(Word),
-    /// Punctuation that belongs to the word before it.
-    Mark(String),
+/// The words with times that begin no earlier than `floor` and never go back.
+fn in_order(words: &[Word], mut floor: MediaTime) -> Vec<Word> {
+    words
+        .iter()
+        .cloned()
+        .map(|mut word| {
+            word.start = word.start.max(floor);
+            word.end = word.end.max(word.start + Duration::from_millis(20));
+            floor = word.end;
+            word
+        })
+        .collect()
 }
