@@ -14,8 +14,10 @@ pub(crate) struct Agreement {
     fixed: Vec<Spoken>,
     /// What the last decode heard beyond them.
     guess: Vec<Spoken>,
-    /// How much of it the decode before agreed with.
+    /// How many of its words the decode before agreed with.
     agreed: usize,
+    /// How many of its words are to be shown: those, and what was said long enough ago.
+    shown: usize,
 }
 
 /// A word and its tokens, times in seconds from the window's start.
@@ -34,6 +36,8 @@ pub(crate) enum Pass {
     Last,
 }
 
+/// Seconds after which a word is shown though decodes still differ: the final form of its cue may correct it.
+const PATIENCE: f32 = 1.2;
 /// Seconds of silence put after the sound while it goes on: each decode is checked by the next.
 const SILENCE: f32 = 1.0;
 /// The same at an utterance's end, where nothing else checks it.
@@ -86,13 +90,25 @@ impl Agreement {
             Pass::Growing => fresh.iter().zip(&self.guess).take_while(same).count(),
             Pass::Last => fresh.len(),
         };
+        let old = sound.len() as f32 / SAMPLE_RATE as f32 - PATIENCE;
+        self.shown = fresh
+            .iter()
+            .take_while(|it| it.word.end <= old)
+            .count()
+            .max(self.agreed);
         self.guess = fresh;
         Ok(())
     }
 
-    /// The agreed words that are not final yet, on the timeline whose instant `zero` is the window's start.
+    /// How many of the words two decodes agree on.
+    pub(crate) fn agreed(&self) -> usize {
+        self.agreed
+    }
+
+    /// The words to show that are not final yet, on the timeline whose instant `zero` is the window's start. The first
+    /// [`agreed`](Self::agreed) of them may become final.
     pub(crate) fn words(&self, pass: Pass, zero: f64) -> Vec<Word> {
-        let mut out: Vec<Word> = self.guess[..self.agreed]
+        let mut out: Vec<Word> = self.guess[..self.shown]
             .iter()
             .filter_map(|it| transcribe::word(&it.word, zero))
             .collect();
@@ -110,6 +126,7 @@ impl Agreement {
     pub(crate) fn fix(&mut self, count: usize) {
         let count = count.min(self.agreed);
         self.agreed -= count;
+        self.shown -= count;
         self.fixed.extend(self.guess.drain(..count));
     }
 
@@ -127,7 +144,7 @@ impl Agreement {
             None => {
                 // Nothing became final in all that time: the sound's first part is given up.
                 self.guess.clear();
-                self.agreed = 0;
+                (self.agreed, self.shown) = (0, 0);
                 return length - window / 2;
             }
         };

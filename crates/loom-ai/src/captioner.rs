@@ -258,10 +258,10 @@ impl Captioner {
         let words = utterance
             .agreement
             .words(pass, self.time(utterance.from).secs_f64());
-        let shown = self.close_cues(&words, pass);
-        utterance.agreement.fix(shown);
+        let closed = self.close_cues(&words[..utterance.agreement.agreed().min(words.len())], pass);
+        utterance.agreement.fix(closed);
         if pass == Pass::Growing {
-            self.grow(&words[shown..]);
+            self.grow(&words[closed..]);
             let window = samples(self.config.window.as_secs_f32());
             utterance.from += utterance.agreement.trim(to - utterance.from, window);
         } else {
@@ -287,20 +287,27 @@ impl Captioner {
         from
     }
 
-    /// Shows the agreed words of the open cue, which only ever grows at its end.
+    /// Shows the words of the open cue, which only ever grows at its end. Where what was shown is heard otherwise now, only
+    /// what was said after it is added; the final form will correct the rest.
     fn grow(&mut self, words: &[Word]) {
-        let shown = self.open.len();
+        let before = self.open.last().map_or(self.floor, |it| it.end);
         let goes_on = self
             .open
             .iter()
             .zip(words)
             .all(|(a, b)| bare(&a.text) == bare(&b.text));
-        if words.len() > shown && goes_on {
-            let before = self.open.last().map_or(self.floor, |it| it.end);
-            self.open.extend(in_order(&words[shown..], before));
-            let cue = self.cue(self.open.clone(), CueState::Partial);
-            self.outputs.extend(cue.map(CaptionOutput::Cue));
+        let from = if goes_on {
+            self.open.len()
+        } else {
+            words.iter().take_while(|it| it.start < before).count()
+        };
+        let more = in_order(words.get(from..).unwrap_or_default(), before);
+        if more.is_empty() {
+            return;
         }
+        self.open.extend(more);
+        let cue = self.cue(self.open.clone(), CueState::Partial);
+        self.outputs.extend(cue.map(CaptionOutput::Cue));
     }
 
     /// Ends the open cue with these words, which may correct what it showed.

@@ -56,7 +56,7 @@ pub fn transcribe(
     mut progress: impl FnMut(f32),
 ) -> Result<Transcript, AiError> {
     let longest = (WINDOW * SAMPLE_RATE).min(model.longest_window());
-    let mut windows = windows(pcm, &utterances(pcm, config.voice_activity), longest);
+    let mut windows = windows(&utterances(pcm, config.voice_activity), longest);
     windows.reverse();
     let first = windows.last().map_or(&[][..], |it| &pcm[it.clone()]);
     let prompt = match (&config.language, first.is_empty()) {
@@ -64,10 +64,11 @@ pub fn transcribe(
         (language, _) => model.prompt(language.as_deref(), first)?,
     };
     let mut segments: Vec<Segment> = Vec::new();
-    while let Some(window) = windows.pop() {
-        progress(window.start as f32 / pcm.len() as f32);
+    while let Some(whole) = windows.pop() {
+        progress(whole.start as f32 / pcm.len() as f32);
+        let window = whole.start..whole.end.min(whole.start + longest);
         let sound = &pcm[window.clone()];
-        let heard = model.hear(
+        let mut heard = model.hear(
             sound,
             &Ask {
                 prompt: &prompt,
@@ -78,11 +79,14 @@ pub fn transcribe(
                 seed: config.seed ^ window.start as u64,
             },
         )?;
+        if window.end < whole.end {
+            let from = window.start + resume_at(model, &mut heard, sound);
+            windows.push(from..whole.end);
+        } else if let Some(rest) = left_over(&heard, &window) {
+            windows.push(rest);
+        }
         if heard.answer.is_silence() {
             continue;
-        }
-        if let Some(rest) = left_over(&heard, &window) {
-            windows.push(rest);
         }
         let zero = config.start.secs_f64() + window.start as f64 / SAMPLE_RATE as f64;
         collect(model, &heard, zero, &mut segments);
@@ -102,11 +106,34 @@ pub fn transcribe(
     })
 }
 
-/// What of a window the model left unheard: it stopped more than two seconds before the end.
+/// Where to go on after a window that ends amid speech, in samples: where its last run between timestamps begins, which may be
+/// cut short and is taken back to be heard again with what follows (Radford et al. 2022 §3.8). Where there is one run only, in
+/// its last third's quietest moment.
+fn resume_at(model: &Model, heard: &mut Heard, sound: &[f32]) -> usize {
+    let third = sound.len() / 3;
+    let (vocabulary, tokens) = (model.vocabulary(), &heard.answer.tokens);
+    let begins = |it: &TimedWord| it.tokens.start > 0 && vocabulary.is_timestamp(tokens[it.tokens.start - 1]);
+    let last = heard.words.iter().rposition(begins).filter(|&it| it > 0);
+    if let Some(last) = last {
+        let at = (heard.words[last - 1].end + heard.words[last].start) / 2.0;
+        let at = (at * SAMPLE_RATE as f32) as usize;
+        if (third..sound.len()).contains(&at) {
+            heard.words.truncate(last);
+            return at;
+        }
+    }
+    let at = quietest(sound, sound.len() - third..sound.len());
+    heard
+        .words
+        .retain(|it| (it.start + it.end) / 2.0 * SAMPLE_RATE as f32 <= at as f32);
+    at
+}
+
+/// What of a window the model left unheard: it stopped well before the end.
 fn left_over(heard: &Heard, window: &Range<usize>) -> Option<Range<usize>> {
     let end = heard.words.last()?.end;
     let from = window.start + (end * SAMPLE_RATE as f32) as usize;
-    let least = 2 * SAMPLE_RATE;
+    let least = SAMPLE_RATE * 4 / 5;
     (from > window.start + SAMPLE_RATE && from + least < window.end).then_some(from..window.end)
 }
 
@@ -152,24 +179,20 @@ pub(crate) fn word(it: &TimedWord, zero: f64) -> Option<Word> {
     })
 }
 
-/// Joins utterances into windows of at most `longest` samples, and cuts a longer one where it is quietest.
-fn windows(pcm: &[f32], utterances: &[Range<usize>], longest: usize) -> Vec<Range<usize>> {
+/// Joins utterances into windows of at most `longest` samples. An utterance that is longer by itself stays whole: it is heard
+/// a window at a time.
+fn windows(utterances: &[Range<usize>], longest: usize) -> Vec<Range<usize>> {
     let mut out: Vec<Range<usize>> = Vec::new();
     for utterance in utterances {
-        let mut rest = utterance.clone();
-        if let Some(last) = out.last_mut()
-            && rest.start - last.end <= LONGEST_PAUSE * SAMPLE_RATE
-            && rest.end - last.start <= longest
-        {
-            last.end = rest.end;
-            continue;
+        match out.last_mut() {
+            Some(last)
+                if utterance.start - last.end <= LONGEST_PAUSE * SAMPLE_RATE
+                    && utterance.end - last.start <= longest =>
+            {
+                last.end = utterance.end;
+            }
+            _ => out.push(utterance.clone()),
         }
-        while rest.len() > longest {
-            let cut = quietest(pcm, rest.start + longest * 2 / 3..rest.start + longest);
-            out.push(rest.start..cut);
-            rest.start = cut;
-        }
-        out.push(rest);
     }
     out
 }
@@ -193,19 +216,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn windows_join_near_utterances_and_cut_long_ones_in_their_pauses() {
+    fn windows_join_near_utterances_and_leave_long_ones_whole() {
         let s = SAMPLE_RATE;
-        let mut pcm = vec![0.5f32; 100 * s];
-        pcm[65 * s..65 * s + s / 4].fill(0.0);
-        let found = windows(
-            &pcm,
-            &[0..4 * s, 5 * s..9 * s, 20 * s..24 * s, 40 * s..80 * s],
-            28 * s,
-        );
-        assert_eq!(found[0], 0..9 * s);
-        assert_eq!(found[1], 20 * s..24 * s);
-        assert_eq!(found[2].start, 40 * s);
-        assert!((65 * s..65 * s + s / 4).contains(&found[2].end), "{found:?}");
-        assert_eq!(found[3], found[2].end..80 * s);
+        let found = windows(&[0..4 * s, 5 * s..9 * s, 20 * s..24 * s, 40 * s..80 * s], 28 * s);
+        assert_eq!(found, [0..9 * s, 20 * s..24 * s, 40 * s..80 * s]);
+    }
+
+    #[test]
+    fn the_quietest_moment_is_found() {
+        let s = SAMPLE_RATE;
+        let mut pcm = vec![0.5f32; 10 * s];
+        pcm[6 * s..6 * s + s / 4].fill(0.0);
+        let at = quietest(&pcm, 4 * s..9 * s);
+        assert!((6 * s..6 * s + s / 4).contains(&at), "{at}");
     }
 }
