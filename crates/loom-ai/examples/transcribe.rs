@@ -68,8 +68,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// Each word's delay: the sound that had been fed when it was first shown, plus the time that decode took, less the
 /// instant at which the word ended.
 fn live(model: &Arc<Model>, pcm: &[f32]) -> Result<(), Box<dyn std::error::Error>> {
-    let mut captioner = Captioner::new(CaptionerConfig::default(), Arc::clone(model))?;
-    let (mut delays, mut finals, mut shown) = (Vec::new(), Vec::new(), 0);
+    let mut config = CaptionerConfig::default();
+    if let Some(step) = std::env::var("LOOM_AI_STEP").ok().and_then(|it| it.parse().ok()) {
+        config.step = Duration::from_millis(step);
+    }
+    let mut captioner = Captioner::new(config, Arc::clone(model))?;
+    let (mut delays, mut in_sound, mut finals, mut shown) = (Vec::new(), Vec::new(), Vec::new(), 0);
     let mut rewritten = 0;
     let mut last_text = String::new();
     let mut text = String::new();
@@ -79,6 +83,7 @@ fn live(model: &Arc<Model>, pcm: &[f32]) -> Result<(), Box<dyn std::error::Error
                 CaptionOutput::Cue(cue) => {
                     for word in cue.words.iter().skip(shown) {
                         delays.push(at + took - word.end.secs_f64());
+                        in_sound.push(at - word.end.secs_f64());
                     }
                     if !cue.text.starts_with(last_text.as_str()) {
                         rewritten += 1;
@@ -135,7 +140,11 @@ fn live(model: &Arc<Model>, pcm: &[f32]) -> Result<(), Box<dyn std::error::Error
         begun.elapsed().as_secs_f64(),
     );
     writeln!(std::io::stdout(), "{}", text.trim())?;
-    for (name, list) in [("word shown", &mut delays), ("cue final", &mut finals)] {
+    for (name, list) in [
+        ("word shown", &mut delays),
+        ("in sound time", &mut in_sound),
+        ("cue final", &mut finals),
+    ] {
         list.sort_by(f64::total_cmp);
         let at = |share: f64| {
             list.get((list.len() as f64 * share) as usize)
