@@ -106,10 +106,8 @@ fn live(model: &Arc<Model>, pcm: &[f32]) -> Result<(), Box<dyn std::error::Error
                         cue.text.replace('\n', " / ")
                     );
                 }
-                CaptionOutput::Watermark(mark) => {
-                    if std::env::var_os("LOOM_AI_MARKS").is_some() {
-                        eprintln!("{at:7.2} watermark {:.2}", mark.secs_f64());
-                    }
+                CaptionOutput::Watermark(mark) if std::env::var_os("LOOM_AI_MARKS").is_some() => {
+                    eprintln!("{at:7.2} watermark {:.2}", mark.secs_f64());
                 }
                 _ => {}
             }

@@ -60,6 +60,8 @@ pub struct Captioner {
     model: Arc<Model>,
     vad: VoiceActivity,
     prompt: Option<Vec<u32>>,
+    /// Sound that waits to be a whole [`CHUNK`].
+    pending: Vec<f32>,
     /// Sound that may still be needed; its first sample is number `base`.
     pcm: Vec<f32>,
     base: u64,
@@ -86,8 +88,8 @@ struct Utterance {
     agreement: Agreement,
 }
 
-/// Samples fed to the voice activity at once, so that a decode is due at the same sample however frames are cut.
-const CHUNK: usize = 512;
+/// Samples worked on at once (20 ms), so that a decode is due at the same sample however frames are cut.
+const CHUNK: usize = 320;
 /// Least sound that is decoded before an utterance has ended.
 const LEAST: f32 = 0.8;
 /// Seconds of silence after which an utterance no longer is context for the next.
@@ -110,6 +112,9 @@ impl Captioner {
         if !(Duration::from_secs(4)..=Duration::from_secs(28)).contains(&config.window) {
             return bad("window", "must be from 4 to 28 seconds");
         }
+        if let Some(rule) = config.voice_activity.broken_rule() {
+            return bad("voice_activity", rule);
+        }
         let prompt = match &config.language {
             Some(language) => Some(model.prompt(Some(language), &[])?),
             None if !model.is_multilingual() => Some(model.prompt(None, &[])?),
@@ -120,6 +125,7 @@ impl Captioner {
             config,
             model,
             prompt,
+            pending: Vec::new(),
             pcm: Vec::new(),
             base: 0,
             zero: None,
@@ -157,7 +163,7 @@ impl Captioner {
                 0.0
             };
         }
-        let expected = self.time(self.base + self.pcm.len() as u64);
+        let expected = self.time(self.base + (self.pcm.len() + self.pending.len()) as u64);
         if self.zero.is_none() {
             self.zero = Some(frame.pts);
         } else if frame.pts.since(expected) > JITTER {
@@ -186,7 +192,7 @@ impl Captioner {
     /// # Errors
     /// [`AiError::Inference`] when the arithmetic fails; the cues shown so far are final all the same.
     pub fn finish(&mut self) -> Result<(), AiError> {
-        let end = self.time(self.base + self.pcm.len() as u64);
+        let end = self.time(self.base + (self.pcm.len() + self.pending.len()) as u64);
         let result = self.end_run();
         if self.zero.take().is_some() {
             self.raise(end);
@@ -200,11 +206,13 @@ impl Captioner {
     }
 
     fn take(&mut self, sound: &[f32]) -> Result<(), AiError> {
-        for chunk in sound.chunks(CHUNK) {
-            self.pcm.extend_from_slice(chunk);
+        self.pending.extend_from_slice(sound);
+        while self.pending.len() >= CHUNK {
+            let chunk: Vec<f32> = self.pending.drain(..CHUNK).collect();
+            self.pcm.extend_from_slice(&chunk);
             let mut decided: [Option<Activity>; 4] = [None; 4];
             let mut slots = decided.iter_mut();
-            self.vad.handle(chunk, |it| {
+            self.vad.handle(&chunk, |it| {
                 if let Some(slot) = slots.next() {
                     *slot = Some(it);
                 }
@@ -336,7 +344,8 @@ impl Captioner {
         let at = at.max(self.base);
         self.utterance = Some(match self.rested.take() {
             Some(rested)
-                if at - rested.heard.min(at) <= samples(RESUMED) && at - rested.from <= self.context() =>
+                if at - rested.heard.min(at) <= samples(RESUMED)
+                    && at.saturating_sub(rested.from) <= self.context() =>
             {
                 Utterance { heard: at, ..rested }
             }
@@ -364,6 +373,7 @@ impl Captioner {
 
     /// Ends what is going on because the sound's times break off here.
     fn end_run(&mut self) -> Result<(), AiError> {
+        self.pcm.append(&mut self.pending);
         let end = self.base + self.pcm.len() as u64;
         let result = self.end_utterance(end);
         self.rested = None;

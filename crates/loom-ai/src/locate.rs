@@ -56,19 +56,22 @@ impl ModelConfig {
     /// `HF_ENDPOINT` (the hub's address).
     pub fn from_env() -> Self {
         let value = |name: &str| std::env::var(name).ok().filter(|it| !it.is_empty());
-        let mut it = Self::default();
-        it.path = value("LOOM_MODEL").map(PathBuf::from);
-        if let Some(cache) = value("LOOM_MODEL_CACHE") {
-            it.cache = cache.into();
+        let plain = Self::default();
+        let never = |it: String| matches!(it.as_str(), "never" | "0" | "no" | "off");
+        let download = match value("LOOM_MODEL_DOWNLOAD").is_some_and(never) {
+            true => Download::Never,
+            false => plain.download,
+        };
+        Self {
+            path: value("LOOM_MODEL").map(PathBuf::from),
+            cache: value("LOOM_MODEL_CACHE").map_or(plain.cache, PathBuf::from),
+            hub: value("HF_ENDPOINT").unwrap_or(plain.hub),
+            download,
+            repository: plain.repository,
+            index: plain.index,
+            connect_timeout: plain.connect_timeout,
+            download_timeout: plain.download_timeout,
         }
-        if value("LOOM_MODEL_DOWNLOAD").is_some_and(|it| matches!(it.as_str(), "never" | "0" | "no" | "off"))
-        {
-            it.download = Download::Never;
-        }
-        if let Some(hub) = value("HF_ENDPOINT") {
-            it.hub = hub;
-        }
-        it
     }
 }
 

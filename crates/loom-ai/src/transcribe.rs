@@ -55,6 +55,12 @@ pub fn transcribe(
     config: &TranscribeConfig,
     mut progress: impl FnMut(f32),
 ) -> Result<Transcript, AiError> {
+    if let Some(rule) = config.voice_activity.broken_rule() {
+        return Err(AiError::Config {
+            field: "voice_activity",
+            rule,
+        });
+    }
     let longest = (WINDOW * SAMPLE_RATE).min(model.longest_window());
     let mut windows = windows(&utterances(pcm, config.voice_activity), longest);
     windows.reverse();

@@ -1,3 +1,5 @@
+use std::collections::VecDeque;
+
 use earshot::Detector;
 
 use crate::limits::SAMPLE_RATE;
@@ -33,6 +35,22 @@ impl Default for VoiceActivityConfig {
     }
 }
 
+impl VoiceActivityConfig {
+    /// The rule that these values break, if any.
+    pub(crate) fn broken_rule(&self) -> Option<&'static str> {
+        let spans = [self.onset, self.hangover, self.lead, self.tail];
+        if !(0.0..=1.0).contains(&self.threshold) {
+            Some("threshold must be from 0 to 1")
+        } else if !spans.iter().all(|it| (0.0..=2.0).contains(it)) {
+            Some("onset, hangover, lead and tail must be from 0 to 2 seconds")
+        } else if self.tail > self.hangover {
+            Some("tail must not be longer than hangover")
+        } else {
+            None
+        }
+    }
+}
+
 /// What a run of sound turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Activity {
@@ -43,7 +61,7 @@ pub(crate) enum Activity {
 }
 
 /// Tells speech from everything else, 16 ms at a time. The score is that of a small recurrent network (crate `earshot`,
-/// which carries its weights); a gate on level keeps digital silence and hiss from ever reaching it.
+/// which carries its weights), kept from steady noise, tones and near silence by their level.
 pub(crate) struct VoiceActivity {
     config: VoiceActivityConfig,
     detector: Box<Detector>,
@@ -57,6 +75,8 @@ pub(crate) struct VoiceActivity {
     run: u64,
     /// End of the last frame that was speech.
     last_speech: u64,
+    /// Levels of the last frames, dB.
+    levels: VecDeque<f32>,
 }
 
 impl std::fmt::Debug for VoiceActivity {
@@ -79,6 +99,7 @@ impl VoiceActivity {
             evidence: 0.0,
             run: 0,
             last_speech: 0,
+            levels: VecDeque::with_capacity(STEADY_FRAMES),
         }
     }
 
@@ -115,10 +136,25 @@ impl VoiceActivity {
         }
     }
 
+    /// Whether the level has hardly changed for a while; a few frames may stray.
+    fn is_steady(&self) -> bool {
+        if self.levels.len() < STEADY_FRAMES / 2 {
+            return false;
+        }
+        let mut sorted: Vec<f32> = self.levels.iter().copied().collect();
+        sorted.sort_unstable_by(f32::total_cmp);
+        let few = sorted.len() / 10;
+        sorted[sorted.len() - 1 - few] - sorted[few] < LEAST_RANGE
+    }
+
     fn frame(&mut self) -> Option<Activity> {
         let level = (self.pending.iter().map(|v| v * v).sum::<f32>() / FRAME as f32).sqrt();
         let score = self.detector.predict_f32(&self.pending);
-        let speech = score >= self.config.threshold && level >= QUIETEST;
+        if self.levels.len() == STEADY_FRAMES {
+            self.levels.pop_front();
+        }
+        self.levels.push_back(20.0 * level.max(1e-6).log10());
+        let speech = score >= self.config.threshold && level >= QUIETEST && !self.is_steady();
         let start = self.at;
         self.at += FRAME as u64;
         if speech {
@@ -145,6 +181,10 @@ impl VoiceActivity {
     }
 }
 
+/// Frames (0.64 s) over which speech never keeps one level: tones, fans and hiss do, and the network takes loud ones for speech.
+const STEADY_FRAMES: usize = 40;
+/// How far apart the levels of speech are at least over that span, dB.
+const LEAST_RANGE: f32 = 4.0;
 /// Root mean square below which nothing is speech (-66 dBFS).
 const QUIETEST: f32 = 0.000_5;
 
@@ -177,4 +217,104 @@ pub(crate) fn utterances(pcm: &[f32], config: VoiceActivityConfig) -> Vec<std::o
         push(&mut out, from, end);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: usize = SAMPLE_RATE;
+
+    fn found(pcm: &[f32]) -> Vec<std::ops::Range<usize>> {
+        utterances(pcm, VoiceActivityConfig::default())
+    }
+
+    /// Seconds of `pcm` that count as speech.
+    fn heard(pcm: &[f32]) -> f32 {
+        found(pcm).iter().map(|it| it.len()).sum::<usize>() as f32 / SECOND as f32
+    }
+
+    fn noise(seconds: usize, level: f32) -> Vec<f32> {
+        let mut state = 0x2545_f491_4f6c_dd1du64;
+        (0..seconds * SECOND)
+            .map(|_| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                ((state >> 40) as f32 / (1 << 23) as f32 - 1.0) * level
+            })
+            .collect()
+    }
+
+    fn chords(seconds: usize) -> Vec<f32> {
+        let chords = [
+            [220.0, 277.2, 329.6],
+            [196.0, 246.9, 293.7],
+            [174.6, 220.0, 261.6],
+        ];
+        (0..seconds * SECOND)
+            .map(|i| {
+                let t = i as f32 / SECOND as f32;
+                let beat = (t * 2.0).fract();
+                let tones = chords[(t / 2.0) as usize % 3];
+                let sound: f32 = tones.iter().map(|f| (std::f32::consts::TAU * f * t).sin()).sum();
+                sound / 4.0 * (-beat * 2.0).exp()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn silence_and_hiss_are_no_speech() {
+        assert!(found(&vec![0.0; 20 * SECOND]).is_empty());
+        assert!(found(&noise(20, 0.000_5)).is_empty());
+    }
+
+    #[test]
+    fn noise_of_any_level_is_no_speech() {
+        for level in [0.01, 0.1, 0.5] {
+            assert!(
+                heard(&noise(20, level)) < 1.0,
+                "level {level}: {} s",
+                heard(&noise(20, level))
+            );
+        }
+    }
+
+    #[test]
+    fn tones_and_chords_are_hardly_speech() {
+        let tone: Vec<f32> = (0..20 * SECOND)
+            .map(|i| (std::f32::consts::TAU * 440.0 * i as f32 / SECOND as f32).sin() * 0.3)
+            .collect();
+        assert!(heard(&tone) < 1.0, "{} s of a tone", heard(&tone));
+        assert!(heard(&chords(20)) < 4.0, "{} s of chords", heard(&chords(20)));
+    }
+
+    #[test]
+    fn speech_is_found_between_silences_and_in_noise() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../../shared/media/speech/jfk.wav"
+        );
+        let Ok(wav) = std::fs::read(path) else {
+            eprintln!("SKIPPED: {path} is absent");
+            return;
+        };
+        let data = wav.windows(4).position(|it| it == b"data").unwrap() + 8;
+        let speech: Vec<f32> = wav[data..]
+            .chunks_exact(2)
+            .map(|b| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32_768.0)
+            .collect();
+        let mut pcm = vec![0.0; 3 * SECOND];
+        pcm.extend_from_slice(&speech);
+        pcm.extend_from_slice(&[0.0; 3 * SECOND]);
+        for hiss in [0.0, 0.003] {
+            let mixed: Vec<f32> = pcm.iter().zip(noise(20, hiss)).map(|(a, b)| a + b).collect();
+            let utterances = found(&mixed);
+            let first = utterances.first().unwrap().start as f32 / SECOND as f32;
+            let last = utterances.last().unwrap().end as f32 / SECOND as f32;
+            assert!((2.4..3.6).contains(&first), "{first}");
+            assert!((12.8..14.6).contains(&last), "{last}");
+            assert!(heard(&mixed) > 7.0, "{} s", heard(&mixed));
+        }
+    }
 }

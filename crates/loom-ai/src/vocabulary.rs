@@ -238,3 +238,46 @@ const LANGUAGES: [&str; 100] = [
 pub(crate) fn language_code(index: usize) -> Option<&'static str> {
     LANGUAGES.get(index).copied()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_vocabulary_reads_as_the_tokenizers_crate_reads_it() {
+        let path = Path::new(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../../shared/models/whisper-tiny.en/tokenizer.json"
+        ));
+        if !path.is_file() {
+            eprintln!("SKIPPED: {} is absent", path.display());
+            return;
+        }
+        let ours = Vocabulary::english(path).unwrap();
+        let read = Vocabulary::from_tokenizer_json(path, &std::fs::read(path).unwrap(), 51_864).unwrap();
+        assert_eq!((&ours.bytes, &ours.ends), (&read.bytes, &read.ends));
+        let theirs = tokenizers::Tokenizer::from_file(path).unwrap();
+        for text in [
+            "Hello, world!",
+            " naïve café — 東京 🎙️",
+            "it's 3.14, isn't it?",
+            "\n\ttabs",
+        ] {
+            let ids = theirs.encode(text, false).unwrap();
+            assert_eq!(ours.text(ids.get_ids()), text);
+        }
+        let id = |token: &str| theirs.token_to_id(token);
+        assert_eq!(id("<|startoftranscript|>"), Some(ours.start));
+        assert_eq!(id("<|transcribe|>"), Some(ours.transcribe));
+        assert_eq!(id("<|nospeech|>"), Some(ours.no_speech));
+        assert_eq!(id("<|0.00|>"), Some(ours.first_timestamp));
+    }
+
+    #[test]
+    fn a_vocabulary_of_another_size_is_refused() {
+        let tokens = vec![b"x".to_vec(); 50_257];
+        let error = Vocabulary::new(Path::new("m.bin"), &tokens, 32_000).unwrap_err();
+        assert!(error.to_string().starts_with("m.bin: vocabulary"), "{error}");
+        Vocabulary::new(Path::new("m.bin"), &tokens, 51_866).unwrap();
+    }
+}

@@ -28,6 +28,8 @@ pub(crate) struct Gathered {
     pub(crate) held: Vec<Media>,
     /// Where the recording's zero lies.
     pub(crate) zero: Option<WallClock>,
+    /// When the first key frame came.
+    pub(crate) first_key_frame: Option<Instant>,
     /// The publisher is gone already.
     pub(crate) closed: Option<CloseReason>,
     offered: Vec<MediaKind>,
@@ -41,6 +43,7 @@ impl Gathered {
             formats: Vec::new(),
             held: Vec::new(),
             zero: None,
+            first_key_frame: None,
             closed: None,
             offered: offered.to_vec(),
             heard: Vec::new(),
@@ -102,6 +105,11 @@ impl Gathered {
                     self.heard.push(packet.track);
                 }
                 self.began.get_or_insert(now);
+                let is_video =
+                    |f: &TrackFormat| f.track == packet.track && f.codec.kind() == MediaKind::Video;
+                if packet.key && self.formats.iter().any(is_video) {
+                    self.first_key_frame.get_or_insert(now);
+                }
                 let age = Duration::from_nanos(packet.pts.nanos().max(0) as u64);
                 self.zero.get_or_insert_with(|| WallClock {
                     zero: SystemTime::now() - age,

@@ -75,12 +75,8 @@ async fn record(recording: &Arc<Inner>, mut session: Session, began: Instant) ->
         recording.fail(format!("nothing was recorded: {why}"));
         return Ok(());
     }
-    if gathered
-        .formats
-        .iter()
-        .any(|format| format.codec.kind() == MediaKind::Video)
-    {
-        metrics::histogram!("loom_first_key_frame_seconds").record(began.elapsed().as_secs_f64());
+    if let Some(at) = gathered.first_key_frame {
+        metrics::histogram!("loom_first_key_frame_seconds").record(at.duration_since(began).as_secs_f64());
     }
     let mut running = Running::start(recording, handle, gathered).await?;
     let ended = running.follow(recording, &mut session).await;

@@ -30,7 +30,7 @@ pub(crate) struct Config {
     /// Addresses to tell publishers, where this machine is reached by others than its own (behind NAT). Comma separated.
     #[arg(long, env = "LOOM_ANNOUNCE", value_delimiter = ',')]
     pub(crate) announce: Vec<IpAddr>,
-    /// How the server is reached from outside, e.g. https://loom.example. Otherwise taken from each request's Host.
+    /// How the server is reached from outside, e.g. `https://loom.example`. Otherwise taken from each request's Host.
     #[arg(long, env = "LOOM_PUBLIC_URL")]
     pub(crate) public_url: Option<PublicUrl>,
     /// Origins of other web pages that may list, create, stop and delete recordings. Comma separated; * is any.

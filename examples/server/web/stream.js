@@ -104,6 +104,8 @@ export class Stream extends EventTarget {
       backBufferLength: 60,
       maxBufferLength: 30,
       maxLiveSyncPlaybackRate: 1.1,
+      // A stall moves the viewer back by this much for good; the default of 1 s is more than it needs.
+      liveSyncOnStallIncrease: 0.2,
       startPosition: from,
       startLevel: -1,
       testBandwidth: false,

@@ -304,10 +304,11 @@ fn role(sections: &[MediaLines<'_>], session: &[&str]) -> DtlsRole {
         .iter()
         .find_map(|section| section.attribute("setup"))
         .or_else(|| session.iter().find_map(|line| attribute(line, "setup")));
-    if setup == Some("active") {
-        DtlsRole::Passive
-    } else {
+    // Passive wherever the offer allows it: then the handshake ends here first, and no media comes before it can be decrypted.
+    if setup == Some("passive") {
         DtlsRole::Active
+    } else {
+        DtlsRole::Passive
     }
 }
 

@@ -86,7 +86,7 @@ fn codecs_are_taken_in_our_order_with_h264_first() {
     );
     assert_eq!(
         (offer.role, offer.ice_password.as_str()),
-        (DtlsRole::Active, "bP+XJMM09aR8AiX1jdukzR6Y")
+        (DtlsRole::Passive, "bP+XJMM09aR8AiX1jdukzR6Y")
     );
 }
 
