@@ -36,8 +36,10 @@ pub(crate) enum Pass {
     Last,
 }
 
-/// Seconds after which a word is shown though decodes still differ: the final form of its cue may correct it.
+/// Seconds after which a likely word is shown though decodes still differ: the final form of its cue may correct it.
 const PATIENCE: f32 = 1.2;
+/// How likely it has to be.
+const LIKELY: f32 = 0.4;
 /// Seconds of silence put after the sound while it goes on: each decode is checked by the next.
 const SILENCE: f32 = 1.0;
 /// The same at an utterance's end, where nothing else checks it.
@@ -91,11 +93,8 @@ impl Agreement {
             Pass::Last => fresh.len(),
         };
         let old = sound.len() as f32 / SAMPLE_RATE as f32 - PATIENCE;
-        self.shown = fresh
-            .iter()
-            .take_while(|it| it.word.end <= old)
-            .count()
-            .max(self.agreed);
+        let due = |it: &&Spoken| it.word.end <= old && it.word.probability >= LIKELY;
+        self.shown = fresh.iter().take_while(due).count().max(self.agreed);
         self.guess = fresh;
         Ok(())
     }

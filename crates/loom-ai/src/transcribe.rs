@@ -150,6 +150,9 @@ fn collect(model: &Model, heard: &Heard, zero: f64, segments: &mut Vec<Segment>)
     let mut run: Vec<&TimedWord> = Vec::new();
     let mut flush = |run: &mut Vec<&TimedWord>| {
         let words: Vec<Word> = run.drain(..).filter_map(|it| word(it, zero)).collect();
+        if !words.iter().any(|it| it.text.chars().any(char::is_alphanumeric)) {
+            return;
+        }
         if let (Some(first), Some(last)) = (words.first(), words.last()) {
             segments.push(Segment {
                 start: first.start.secs_f64(),

@@ -274,6 +274,25 @@ fn silence_makes_no_cue_and_its_watermark_goes_on() {
 }
 
 #[test]
+fn music_makes_no_cue() {
+    let Some(model) = english() else { return };
+    let chords = [
+        [220.0, 277.2, 329.6],
+        [196.0, 246.9, 293.7],
+        [174.6, 220.0, 261.6],
+    ];
+    let pcm: Vec<f32> = (0..15 * 16_000)
+        .map(|i| {
+            let t = i as f32 / 16e3;
+            let tones = chords[(t / 2.0) as usize % 3].map(|f| (std::f32::consts::TAU * f * t).sin());
+            tones.iter().sum::<f32>() / 4.0 * (-2.0 * (t * 2.0).fract()).exp()
+        })
+        .collect();
+    assert_eq!(final_text(&live(&model, &pcm, 320)), "");
+    assert_eq!(heard(&model, &pcm).text, "");
+}
+
+#[test]
 fn a_gap_in_the_sound_keeps_the_times_right() {
     let (Some(model), Some(pcm)) = (english(), jfk()) else {
         return;
