@@ -44,7 +44,8 @@ impl Folder {
             drop(file);
             fs::rename(&partial, &path)
         };
-        in_folder(&path, write).map_err(EngineError::io("write", path))
+        self.in_folder(&path, write)
+            .map_err(EngineError::io("write", path))
     }
 
     /// Adds to the end of a file, creating it where it is missing.
@@ -57,7 +58,8 @@ impl Folder {
                 .open(&path)?
                 .write_all(data)
         };
-        in_folder(&path, write).map_err(EngineError::io("append to", path))
+        self.in_folder(&path, write)
+            .map_err(EngineError::io("append to", path))
     }
 
     /// Reads `len` bytes from `offset`, or to the end; `None` where there is no such file.
@@ -139,17 +141,18 @@ impl Folder {
         let names = folders.map(|folder| format!("hls/{}/index.m3u8", folder.file_name().to_string_lossy()));
         names.filter(|name| self.path(name).is_file()).collect()
     }
+
+    /// Does `write`, and where it fails because the file's own folder is missing, makes that one folder and tries again. The
+    /// recording's own folder is never made anew: it was deleted.
+    fn in_folder(&self, path: &Path, write: impl Fn() -> std::io::Result<()>) -> std::io::Result<()> {
+        match (write(), path.parent()) {
+            (Err(why), Some(parent)) if why.kind() == ErrorKind::NotFound && parent != self.root => {
+                fs::create_dir(parent)?;
+                write()
+            }
+            (done, _) => done,
+        }
+    }
 }
 
 const INFO: &str = "recording.json";
-
-/// Does `write`, and where it fails because the file's own folder is missing, makes that one folder and tries again.
-fn in_folder(path: &Path, write: impl Fn() -> std::io::Result<()>) -> std::io::Result<()> {
-    match (write(), path.parent()) {
-        (Err(why), Some(parent)) if why.kind() == ErrorKind::NotFound => {
-            fs::create_dir(parent)?;
-            write()
-        }
-        (done, _) => done,
-    }
-}

@@ -264,6 +264,8 @@ pub(crate) async fn pump(
             } => {
                 tracing::error!(recording = %recording.id, reason, "the transcode graph failed");
                 recording.update(|info| info.reason = Some(reason));
+                // Nothing more would come of what is still sent: end it, so that what there is gets finished and seen.
+                recording.stop.send_replace(true);
                 true
             }
             Output::End => break,

@@ -253,6 +253,11 @@ impl Recording {
             );
             return Err(EngineError::NotReady(why));
         }
+        if self.info().state == RecordingState::Failed {
+            return Err(EngineError::NotReady(
+                "the recording failed; there is nothing to download".to_owned(),
+            ));
+        }
         let _one = self.0.download.lock().await;
         finish::download(&self.0).await
     }
@@ -279,10 +284,11 @@ impl Recording {
         if matches!(self.info().state, RecordingState::Live) {
             self.stop().await?;
         }
-        self.0.shared.forget(&self.0.id);
         self.0.fail("it was deleted");
         self.0.stop.send_replace(true);
-        self.0.folder.remove()
+        self.0.folder.remove()?;
+        self.0.shared.forget(&self.0.id);
+        Ok(())
     }
 }
 
@@ -383,7 +389,10 @@ impl Inner {
             info.state = RecordingState::Failed;
             info.reason = Some(reason);
         });
-        self.state().complete = true;
+        let mut state = self.state();
+        state.complete = true;
+        state.origin = None;
+        drop(state);
         self.wake();
     }
 
@@ -429,7 +438,12 @@ impl Inner {
 
     /// Shows a caption, or its next version.
     pub(crate) fn show(&self, cue: Cue) {
-        self.state().cues.insert(cue.id, cue.clone());
+        let mut state = self.state();
+        if state.transcript.is_some() {
+            return; // a last live caption that comes behind the final ones
+        }
+        state.cues.insert(cue.id, cue.clone());
+        drop(state);
         let _ = self.events.send(Event::Caption(cue));
     }
 
