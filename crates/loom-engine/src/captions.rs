@@ -1,5 +1,6 @@
 //! The speech model, loaded once, and the thread that writes one recording's live captions.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -43,8 +44,13 @@ impl Speech {
         let spawned = thread::Builder::new()
             .name("loom-model".to_owned())
             .spawn(move || {
-                let found = loading.find(&config);
-                loading.settle(found.map_err(|why| why.to_string()));
+                let found = catch_unwind(AssertUnwindSafe(|| loading.find(&config)));
+                let broken = |_| Err("the speech model could not be read; see the log".to_owned());
+                loading.settle(
+                    found
+                        .map(|it| it.map_err(|why| why.to_string()))
+                        .unwrap_or_else(broken),
+                );
             });
         if let Err(why) = spawned {
             speech.settle(Err(format!("no thread could be had to load the model: {why}")));

@@ -22,7 +22,14 @@ const SEGMENT: Duration = Duration::from_secs(4);
 
 pub(crate) async fn import(recording: &Arc<Inner>, file: PathBuf) -> Result<(), EngineError> {
     recording.begin(RecordingState::Processing, None)?;
-    let file = Taken(file);
+    // A task of its own: a caller that goes away while the file is looked at leaves no recording half begun.
+    tokio::spawn(recognise(recording.clone(), Taken(file)))
+        .await
+        .map_err(|_| EngineError::ShuttingDown)?
+}
+
+/// Looks at the file, and starts its processing.
+async fn recognise(recording: Arc<Inner>, file: Taken) -> Result<(), EngineError> {
     let probed = probe(file.0.clone()).await;
     let info = match probed {
         Ok(info) => info,
@@ -46,7 +53,7 @@ pub(crate) async fn import(recording: &Arc<Inner>, file: PathBuf) -> Result<(), 
             return Err(EngineError::BadMedia(why.to_string()));
         }
     };
-    tokio::spawn(run(recording.clone(), file, info, plan));
+    tokio::spawn(run(recording, file, info, plan));
     Ok(())
 }
 
