@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use loom_core::TrackId;
 use rtc::shared::ifaces::ifaces;
 use tokio::sync::mpsc;
 
@@ -9,11 +10,12 @@ use crate::config::IngestConfig;
 use crate::demux::IceCredentials;
 use crate::error::IngestError;
 use crate::limits;
-use crate::media::{Publisher, PublisherConfig, ReordererConfig};
+use crate::media::{Publisher, PublisherConfig, ReordererConfig, RtpSection};
 use crate::net::Port;
 use crate::peer::{Identity, Peer};
 use crate::sdp::{self, Offer};
 use crate::session::{self, Session, SessionHandle, SessionId, SessionParts};
+use crate::track::TrackInfo;
 
 /// What answers an offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +101,7 @@ impl Ingest {
         let sdp = sdp::finish(&offer, &answer, &self.candidates());
         let etag = shared.identity.random_word(8)?;
         let offered = offer.sections.iter().map(|section| section.kind).collect();
+        let tracks = tracks(&offer.sections);
         let publisher = Publisher::new(PublisherConfig {
             sections: offer.sections,
             reorder: ReordererConfig {
@@ -111,6 +114,7 @@ impl Ingest {
         let parts = SessionParts {
             id: id.clone(),
             offered,
+            tracks,
             config,
             peer,
             lane,
@@ -180,6 +184,25 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.shared.lock().remove(&self.id);
     }
+}
+
+/// The tracks of an offer: a section after the other, of each its layers in the offer's order.
+fn tracks(sections: &[RtpSection]) -> Vec<TrackInfo> {
+    let mut tracks = Vec::new();
+    for section in sections {
+        let layers = section.layers.iter().cloned().map(Some);
+        let single = section.layers.is_empty().then_some(None);
+        for rid in layers.chain(single) {
+            tracks.push(TrackInfo {
+                id: TrackId(tracks.len() as u32),
+                kind: section.kind,
+                mid: section.mid.clone(),
+                rid,
+                stream: section.stream.clone(),
+            });
+        }
+    }
+    tracks
 }
 
 /// Every address of this machine that a publisher could reach: loopback last, link-local not at all.

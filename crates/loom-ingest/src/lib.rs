@@ -19,9 +19,11 @@ mod net;
 mod peer;
 mod sdp;
 mod session;
+mod track;
 pub mod whip;
 
 pub use config::IngestConfig;
 pub use error::IngestError;
 pub use ingest::{Answer, Ingest};
 pub use session::{CloseReason, Session, SessionEvent, SessionHandle, SessionId};
+pub use track::TrackInfo;

@@ -367,6 +367,8 @@ impl Tap {
             marker: header.marker,
             payload: packet.payload,
             arrived: now,
+            mid: None,
+            rid: None,
         }));
     }
 

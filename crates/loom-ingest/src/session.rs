@@ -13,6 +13,7 @@ use crate::limits;
 use crate::media::{Publisher, PublisherOutput};
 use crate::net::Lane;
 use crate::peer::{Inbound, Link, Peer};
+use crate::track::TrackInfo;
 
 /// Names one session of an [`Ingest`](crate::Ingest). Random, safe in a URL path, and as hard to guess as a password.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,6 +83,7 @@ impl fmt::Display for CloseReason {
 pub struct Session {
     handle: SessionHandle,
     offered: Vec<MediaKind>,
+    tracks: Vec<TrackInfo>,
     events: mpsc::Receiver<SessionEvent>,
 }
 
@@ -94,6 +96,11 @@ impl Session {
     /// What its offer says it will send, a kind a track.
     pub fn offered(&self) -> &[MediaKind] {
         &self.offered
+    }
+
+    /// The tracks of its offer; what it delivers names them by [`TrackInfo::id`].
+    pub fn tracks(&self) -> &[TrackInfo] {
+        &self.tracks
     }
 
     /// A handle to steer it by from elsewhere.
@@ -149,6 +156,7 @@ enum Command {
 pub(crate) struct SessionParts {
     pub(crate) id: SessionId,
     pub(crate) offered: Vec<MediaKind>,
+    pub(crate) tracks: Vec<TrackInfo>,
     pub(crate) config: Arc<IngestConfig>,
     pub(crate) peer: Peer,
     pub(crate) lane: Lane,
@@ -167,6 +175,7 @@ pub(crate) fn start(parts: SessionParts, ended: impl FnOnce() + Send + 'static) 
         closing: Arc::new(closing_sender),
     };
     let offered = parts.offered.clone();
+    let tracks = parts.tracks.clone();
     let task = SessionTask {
         link: parts.peer.link(),
         parts,
@@ -184,6 +193,7 @@ pub(crate) fn start(parts: SessionParts, ended: impl FnOnce() + Send + 'static) 
     Session {
         handle,
         offered,
+        tracks,
         events: receiver,
     }
 }

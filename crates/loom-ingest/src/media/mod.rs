@@ -79,6 +79,10 @@ pub(crate) struct RtpSection {
     pub(crate) formats: Vec<RtpFormat>,
     /// The synchronization sources it declares, without those of retransmission and repair.
     pub(crate) sources: Vec<u32>,
+    /// The names of its simulcast layers (`a=simulcast:send`, RFC 8853); empty where it is not simulcast.
+    pub(crate) layers: Vec<String>,
+    /// Its media stream (`a=msid`, RFC 8830).
+    pub(crate) stream: Option<String>,
 }
 
 /// An RTP packet as it came.
@@ -91,4 +95,8 @@ pub(crate) struct RtpPacket {
     pub(crate) marker: bool,
     pub(crate) payload: Bytes,
     pub(crate) arrived: Instant,
+    /// The media section's name that the packet carries (RFC 9143 §15.1.3).
+    pub(crate) mid: Option<Bytes>,
+    /// The layer's name that the packet carries (RFC 8852 §3.3).
+    pub(crate) rid: Option<Bytes>,
 }

@@ -222,6 +222,8 @@ fn accept(section: &MediaLines<'_>, unknown: &mut Vec<String>) -> Result<Option<
         mid: mid.to_owned(),
         formats,
         sources,
+        layers: Vec::new(),
+        stream: None,
     }))
 }
 

@@ -303,6 +303,8 @@ pub(crate) mod tests {
             marker,
             payload: Bytes::copy_from_slice(payload),
             arrived: Instant::now(),
+            mid: None,
+            rid: None,
         }
     }
 

@@ -26,6 +26,8 @@ fn section(kind: MediaKind, formats: &[(u8, RtpCodec)], source: u32) -> RtpSecti
         mid: source.to_string(),
         formats: formats.collect(),
         sources: vec![source],
+        layers: Vec::new(),
+        stream: None,
     }
 }
 
@@ -78,6 +80,8 @@ impl Bench {
             marker: true,
             payload: Bytes::copy_from_slice(payload),
             arrived: self.now,
+            mid: None,
+            rid: None,
         };
         self.publisher.handle_packet(packet, self.now);
         self.drain()
