@@ -12,6 +12,16 @@ pub const OFFER_SECTIONS: usize = 16;
 pub const SECTION_CODECS: usize = 64;
 /// Synchronization sources declared in one media section.
 pub const SECTION_SOURCES: usize = 32;
+/// Header extensions of one media section, counting those of the session.
+pub const SECTION_EXTENSIONS: usize = 64;
+/// Simulcast layers of one media section.
+pub const SECTION_LAYERS: usize = 6;
+/// Fingerprints looked at.
+pub const FINGERPRINTS: usize = 8;
+/// Characters of an ICE user fragment and of an ICE password (RFC 8839 §5.4).
+pub const ICE_CREDENTIAL_BYTES: usize = 256;
+/// Bytes of the name of a media section, a layer or a media stream (RFC 8830 §2 has 64 for the last).
+pub const NAME_BYTES: usize = 64;
 /// Bytes of a trickle fragment (RFC 8840), and so of a WHIP `PATCH` body.
 pub const FRAGMENT_BYTES: usize = 32 * 1024;
 /// Bytes of an endpoint or session name in a WHIP path.

@@ -1,10 +1,27 @@
 //! SDP (RFC 8866) as WHIP uses it: what a publisher offers, and what we answer. Pure text.
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "the answer is asked for once the transport is our own; goes with `reduced`"
+)]
 
 mod answer;
+mod extensions;
+mod formats;
+mod layers;
 mod offer;
+mod reduced;
+mod transport;
 
-pub(crate) use answer::finish;
-pub(crate) use offer::{DtlsRole, Offer};
+pub(crate) use answer::{AnswerParts, Candidate, CandidateTransport, answer, candidates};
+pub(crate) use extensions::Extensions;
+pub(crate) use formats::Feedback;
+pub(crate) use layers::Simulcast;
+pub(crate) use offer::{Offer, OfferedSection, Terms};
+pub(crate) use reduced::finish;
+pub(crate) use transport::{DtlsRole, Fingerprint, RemoteIce};
+
+use crate::error::IngestError;
 
 /// The value of `name` in an `a=fmtp` value such as `level-asymmetry-allowed=1;packetization-mode=1`.
 pub(crate) fn fmtp_value<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
@@ -42,6 +59,8 @@ pub(crate) fn base64_decode(text: &str) -> Option<Vec<u8>> {
 struct MediaLines<'a> {
     /// `audio`, `video`, `application`, …
     media: &'a str,
+    /// Zero for a section that is off, or in another's transport (`a=bundle-only`).
+    port: &'a str,
     protocol: &'a str,
     formats: Vec<&'a str>,
     /// The lines after it, without their ends.
@@ -72,10 +91,11 @@ fn split<'a>(lines: impl Iterator<Item = &'a str>) -> (Vec<&'a str>, Vec<MediaLi
         if let Some(media) = line.strip_prefix("m=") {
             let mut words = media.split_ascii_whitespace();
             let media = words.next().unwrap_or_default();
-            let _port = words.next();
+            let port = words.next().unwrap_or_default();
             let protocol = words.next().unwrap_or_default();
             sections.push(MediaLines {
                 media,
+                port,
                 protocol,
                 formats: words.collect(),
                 lines: Vec::new(),
@@ -87,6 +107,10 @@ fn split<'a>(lines: impl Iterator<Item = &'a str>) -> (Vec<&'a str>, Vec<MediaLi
         }
     }
     (session, sections)
+}
+
+fn bad(why: String) -> IngestError {
+    IngestError::BadOffer { why }
 }
 
 #[cfg(test)]

@@ -1,24 +1,21 @@
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use loom_core::MediaKind;
 
-use super::{MediaLines, attribute, fmtp_value, split};
+use super::extensions::{AgreedExtension, ExtensionReader, Extensions, Uses};
+use super::formats::{Feedback, feedback, formats, repair_sources, source_of};
+use super::layers::Simulcast;
+use super::reduced::reduce;
+use super::transport::{DtlsRole, Fingerprint, RemoteIce, Transport};
+use super::{MediaLines, attribute, bad, split};
 use crate::error::IngestError;
 use crate::limits;
-use crate::media::{RtpCodec, RtpFormat, RtpSection};
-
-/// Which side opens the DTLS handshake (RFC 8842 §5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DtlsRole {
-    /// We do: `a=setup:active`.
-    Active,
-    /// The publisher does: `a=setup:passive`.
-    Passive,
-}
+use crate::media::RtpSection;
 
 /// A checked offer to publish.
 ///
-/// Invariant: it has at least one section that sends a codec Loom knows, and each of those has what ICE and DTLS need.
+/// Invariant: it has at least one section that sends a codec Loom knows; those that it has share one transport, of which
+/// all that ICE and DTLS need is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Offer {
     /// What the publisher sends, with our choice of its codecs.
@@ -26,6 +23,15 @@ pub(crate) struct Offer {
     /// All its sections, in order.
     pub(crate) outline: Vec<OfferedSection>,
     pub(crate) role: DtlsRole,
+    pub(crate) ice: RemoteIce,
+    /// At least one; the publisher's certificate must match one of them.
+    pub(crate) fingerprints: Vec<Fingerprint>,
+    /// The header extensions that the answer agrees to.
+    pub(crate) extensions: Extensions,
+    /// The accepted sections by name in the order of their BUNDLE group; empty without a group.
+    pub(crate) bundle: Vec<String>,
+    /// Whether the session as a whole allows one-byte and two-byte header extensions side by side (RFC 8285 §6).
+    pub(super) allows_mixed: bool,
     /// The publisher's ICE password.
     pub(crate) ice_password: String,
     /// The offer as the WebRTC stack gets it: accepted sections only, of each only the codecs that we take, without
@@ -33,7 +39,7 @@ pub(crate) struct Offer {
     pub(crate) reduced: String,
 }
 
-/// A section of an offer, as an answer must mirror it (RFC 8829 §5.3.1).
+/// A section of an offer, as an answer must mirror it (RFC 9429 §5.3.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OfferedSection {
     pub(crate) media: String,
@@ -41,12 +47,34 @@ pub(crate) struct OfferedSection {
     /// Its formats, for a section that is refused.
     pub(crate) formats: String,
     pub(crate) mid: Option<String>,
-    /// Where it is in [`Offer::sections`]; `None` for a refused one.
-    pub(crate) accepted: Option<usize>,
+    /// What is agreed; `None` for a refused one.
+    pub(crate) accepted: Option<Terms>,
+}
+
+/// What is agreed for an accepted section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// Where it is in [`Offer::sections`].
+    pub(crate) section: usize,
+    /// Of each payload type that is taken.
+    pub(crate) feedback: Vec<(u8, Vec<Feedback>)>,
+    /// RTCP packets may be no compound ones (RFC 5506 §5).
+    pub(crate) reduced_size: bool,
+    pub(crate) simulcast: Simulcast,
+    pub(super) extensions: Vec<AgreedExtension>,
+    pub(super) allows_mixed: bool,
+}
+
+impl Terms {
+    pub(crate) fn feedback_of(&self, payload_type: u8) -> &[Feedback] {
+        let mut all = self.feedback.iter();
+        all.find(|(number, _)| *number == payload_type)
+            .map_or(&[], |(_, feedback)| feedback)
+    }
 }
 
 impl Offer {
-    /// Checks an offer and reduces it to what we take.
+    /// Checks an offer and takes of it what we can.
     ///
     /// # Errors
     /// [`IngestError::OfferTooLarge`], [`IngestError::NotSdp`], [`IngestError::NoMedia`],
@@ -67,55 +95,58 @@ impl Offer {
                 limits::OFFER_SECTIONS
             )));
         }
-        let mut accepted = Vec::new();
+        check_names(&sections)?;
         let mut outline = Vec::new();
         let mut kept = Vec::new();
         let mut unknown = Vec::new();
+        let mut extensions = ExtensionReader::default();
         for section in &sections {
-            let taken = if sends_media(section, &session) {
-                accept(section, &mut unknown)?
-            } else {
-                None
-            };
+            let mut accepted = None;
+            if sends_media(section, &session)
+                && let Some((taken, mut terms)) = accept(section, &session, &mut unknown, &mut extensions)?
+            {
+                terms.section = kept.len();
+                accepted = Some(terms);
+                kept.push((section, taken));
+            }
             outline.push(OfferedSection {
                 media: section.media.to_owned(),
                 protocol: section.protocol.to_owned(),
                 formats: section.formats.join(" "),
                 mid: section.attribute("mid").map(str::to_owned),
-                accepted: taken.is_some().then_some(accepted.len()),
+                accepted,
             });
-            if let Some(taken) = taken {
-                check_transport(section, &session)?;
-                kept.push((section, taken.clone()));
-                accepted.push(taken);
-            }
         }
-        if accepted.is_empty() {
+        if kept.is_empty() {
             return Err(refusal(&sections, unknown));
         }
-        let ice_password = kept.iter().find_map(|(section, _)| section.attribute("ice-pwd"));
-        let ice_password =
-            ice_password.or_else(|| session.iter().find_map(|line| attribute(line, "ice-pwd")));
-        let ice_password = ice_password.unwrap_or_default().to_owned();
-        let mut mids = HashSet::new();
-        if let Some(twice) = accepted.iter().find(|section| !mids.insert(&section.mid)) {
-            return Err(bad(format!(
-                "two media sections have the mid {:?} (RFC 5888 §4)",
-                twice.mid
-            )));
-        }
+        check_together(&kept, &outline)?;
+        let named: Vec<(&MediaLines<'_>, &str)> = kept
+            .iter()
+            .map(|(lines, taken)| (*lines, taken.mid.as_str()))
+            .collect();
+        let transport = Transport::of(&session, &sections, &named)?;
         Ok(Self {
-            ice_password,
-            role: role(&sections, &session),
+            ice_password: transport.ice.password.clone(),
             reduced: reduce(&session, &kept),
-            sections: accepted,
+            role: transport.role,
+            ice: transport.ice,
+            fingerprints: transport.fingerprints,
+            extensions: extensions.agreed(),
+            bundle: transport.bundle,
+            allows_mixed: session
+                .iter()
+                .any(|line| attribute(line, "extmap-allow-mixed").is_some()),
+            sections: kept.into_iter().map(|(_, taken)| taken).collect(),
             outline,
         })
     }
-}
 
-fn bad(why: String) -> IngestError {
-    IngestError::BadOffer { why }
+    /// Whether the answer agrees to feedback of a kind for a payload type. Payload types mean the same in all sections.
+    pub(crate) fn agrees(&self, payload_type: u8, kind: Feedback) -> bool {
+        let mut terms = self.outline.iter().filter_map(|it| it.accepted.as_ref());
+        terms.any(|terms| terms.feedback_of(payload_type).contains(&kind))
+    }
 }
 
 fn check_lines(text: &str) -> Result<(), IngestError> {
@@ -138,6 +169,32 @@ fn check_lines(text: &str) -> Result<(), IngestError> {
         if !line.is_empty() && !is_field {
             return Err(not_sdp(number, "a line is a letter, \"=\" and a value"));
         }
+        if line.contains(['\0', '\r']) {
+            return Err(not_sdp(number, "a line holds no NUL and no CR"));
+        }
+    }
+    Ok(())
+}
+
+/// Names stand in the answer, so those of refused sections count too.
+fn check_names(sections: &[MediaLines<'_>]) -> Result<(), IngestError> {
+    let mids: Vec<&str> = sections.iter().filter_map(|it| it.attribute("mid")).collect();
+    for (at, mid) in mids.iter().enumerate() {
+        // RFC 8866 §9: token
+        let is_token = mid
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !b"\"(),/:;<=>?@[\\]".contains(&byte));
+        if mid.is_empty() || mid.len() > limits::NAME_BYTES || !is_token {
+            return Err(bad(format!(
+                "the mid {mid:?} is not a token of 1 to {} characters (RFC 5888 §4)",
+                limits::NAME_BYTES
+            )));
+        }
+        if mids.get(..at).is_some_and(|before| before.contains(mid)) {
+            return Err(bad(format!(
+                "two media sections have the mid {mid:?} (RFC 5888 §4)"
+            )));
+        }
     }
     Ok(())
 }
@@ -156,59 +213,67 @@ fn sends_media(section: &MediaLines<'_>, session: &[&str]) -> bool {
     };
     matches!(section.media, "audio" | "video")
         && section.protocol.ends_with("TLS/RTP/SAVPF")
+        // RFC 3264 §5.1, RFC 9143 §7.2.2
+        && (section.port != "0" || has("bundle-only"))
         && !receives_only
 }
 
-fn accept(section: &MediaLines<'_>, unknown: &mut Vec<String>) -> Result<Option<RtpSection>, IngestError> {
+fn accept<'a>(
+    section: &MediaLines<'a>,
+    session: &[&'a str],
+    unknown: &mut Vec<String>,
+    extensions: &mut ExtensionReader<'a>,
+) -> Result<Option<(RtpSection, Terms)>, IngestError> {
     let kind = if section.media == "audio" {
         MediaKind::Audio
     } else {
         MediaKind::Video
     };
-    let mut formats = Vec::new();
-    for format in section.formats.iter().take(limits::SECTION_CODECS) {
-        let Ok(payload_type) = format.parse::<u8>() else {
-            return Err(bad(format!(
-                "{format:?} in \"m={}\" is no payload type (RFC 8866 §5.14)",
-                section.media
-            )));
-        };
-        let about = |name: &str| {
-            section
-                .lines
-                .iter()
-                .filter_map(|line| attribute(line, name))
-                .find_map(|value| {
-                    let (number, rest) = value.split_once(' ')?;
-                    (number.parse() == Ok(payload_type)).then_some(rest.trim())
-                })
-        };
-        let name = about("rtpmap")
-            .and_then(|map| map.split('/').next())
-            .unwrap_or(format);
-        let parameters = about("fmtp").unwrap_or_default();
-        match RtpCodec::from_name(name).filter(|codec| codec.kind() == kind) {
-            Some(codec) if is_usable(codec, parameters) => {
-                formats.push(RtpFormat {
-                    payload_type,
-                    codec,
-                    parameters: parameters.to_owned(),
-                });
-            }
-            _ if !unknown.iter().any(|known| known == name) => unknown.push(name.to_owned()),
-            _ => {}
-        }
-    }
+    let formats = formats(section, kind, unknown)?;
     if formats.is_empty() {
         return Ok(None);
     }
-    formats.sort_by_key(preference);
-    let Some(mid) = section.attribute("mid").filter(|mid| !mid.is_empty()) else {
+    let Some(mid) = section.attribute("mid") else {
         return Err(bad(format!(
-            "the {} section has no \"a=mid\" (RFC 8829 §5.2.1)",
+            "the {} section has no \"a=mid\" (RFC 9429 §5.2.1)",
             section.media
         )));
     };
+    let simulcast = match kind {
+        MediaKind::Video => Simulcast::of(section, &formats)?,
+        MediaKind::Audio => Simulcast::Off,
+    };
+    let feedback: Vec<_> = formats
+        .iter()
+        .map(|format| (format.payload_type, feedback(section, format.payload_type)))
+        .collect();
+    let uses = Uses {
+        layers: matches!(simulcast, Simulcast::ByName(_)),
+        transport_wide: feedback
+            .iter()
+            .any(|(_, kinds)| kinds.contains(&Feedback::TransportWide)),
+    };
+    let terms = Terms {
+        section: 0,
+        reduced_size: section.attribute("rtcp-rsize").is_some(),
+        allows_mixed: section.attribute("extmap-allow-mixed").is_some(),
+        extensions: extensions.handle_section(session, section, uses)?,
+        feedback,
+        simulcast,
+    };
+    let taken = RtpSection {
+        kind,
+        mid: mid.to_owned(),
+        formats,
+        sources: sources(section),
+        layers: Vec::new(),
+        stream: stream(section),
+    };
+    Ok(Some((taken, terms)))
+}
+
+/// The synchronization sources that the section declares (RFC 5576 §4.1), without those of retransmission and repair.
+fn sources(section: &MediaLines<'_>) -> Vec<u32> {
     let repair = repair_sources(section);
     let mut sources = Vec::new();
     for source in section.lines.iter().filter_map(|line| source_of(line)) {
@@ -217,101 +282,52 @@ fn accept(section: &MediaLines<'_>, unknown: &mut Vec<String>) -> Result<Option<
             sources.push(source);
         }
     }
-    Ok(Some(RtpSection {
-        kind,
-        mid: mid.to_owned(),
-        formats,
-        sources,
-        layers: Vec::new(),
-        stream: None,
-    }))
+    sources
 }
 
-/// H.264 in 4:2:0 with 8 bits, VP9 likewise: what every player decodes.
-fn is_usable(codec: RtpCodec, parameters: &str) -> bool {
-    match codec {
-        RtpCodec::H264 => {
-            let profile = fmtp_value(parameters, "profile-level-id").and_then(|id| id.get(..2));
-            let mode = fmtp_value(parameters, "packetization-mode").unwrap_or("0");
-            // 42, 4d, 58 and 64 are Baseline, Main, Extended and High (ISO/IEC 14496-10 Annex A.2)
-            let usual = ["42", "4d", "58", "64"];
-            profile.is_none_or(|profile| usual.iter().any(|it| it.eq_ignore_ascii_case(profile)))
-                && matches!(mode, "0" | "1")
-        }
-        RtpCodec::Vp9 => fmtp_value(parameters, "profile-id").is_none_or(|profile| profile == "0"),
-        RtpCodec::Av1 => fmtp_value(parameters, "profile").is_none_or(|profile| profile == "0"),
-        RtpCodec::Vp8 | RtpCodec::Opus => true,
-    }
-}
-
-/// Lower is better: H.264 first, because it can be kept as it is; of it, packetization mode 1, then the richer profile.
-fn preference(format: &RtpFormat) -> (u8, u8, u8) {
-    let codec = match format.codec {
-        RtpCodec::H264 | RtpCodec::Opus => 0,
-        RtpCodec::Vp8 => 1,
-        RtpCodec::Vp9 => 2,
-        RtpCodec::Av1 => 3,
+/// The media stream of the section: of `a=msid` (RFC 8830 §2), else of a source's `msid` (RFC 5576 §4.1). `-` is none.
+fn stream(section: &MediaLines<'_>) -> Option<String> {
+    let of_source = || {
+        let mut sources = section.lines.iter().filter_map(|line| attribute(line, "ssrc"));
+        sources.find_map(|value| value.split_once(' ')?.1.strip_prefix("msid:"))
     };
-    let mode = u8::from(fmtp_value(&format.parameters, "packetization-mode") != Some("1"));
-    // Constrained Baseline first: every sender has an encoder for it, while a High one may be hardware that is not there
-    let profile = match fmtp_value(&format.parameters, "profile-level-id").and_then(|id| id.get(..4)) {
-        Some(id) if id.eq_ignore_ascii_case("42e0") => 0,
-        Some(id) if id.starts_with("42") => 1,
-        _ => 2,
-    };
-    (codec, mode, profile)
-}
-
-/// The sources of retransmission and repair streams: all but the first of their groups (RFC 5576 §4.2, RFC 8627 §5.1.2).
-fn repair_sources(section: &MediaLines<'_>) -> HashSet<u32> {
-    let groups = section
-        .lines
-        .iter()
-        .filter_map(|line| attribute(line, "ssrc-group"));
-    groups
-        .filter(|group| group.starts_with("FID ") || group.starts_with("FEC"))
-        .flat_map(|group| group.split_ascii_whitespace().skip(2))
-        .filter_map(|source| source.parse().ok())
-        .collect()
-}
-
-fn source_of(line: &str) -> Option<u32> {
-    attribute(line, "ssrc")?
+    let name = section
+        .attribute("msid")
+        .or_else(of_source)?
         .split_ascii_whitespace()
-        .next()?
-        .parse()
-        .ok()
+        .next()?;
+    (name != "-" && name.len() <= limits::NAME_BYTES).then(|| name.to_owned())
 }
 
-fn check_transport(section: &MediaLines<'_>, session: &[&str]) -> Result<(), IngestError> {
-    for (name, clause) in [
-        ("ice-ufrag", "RFC 8839 §5.4"),
-        ("ice-pwd", "RFC 8839 §5.4"),
-        ("fingerprint", "RFC 8122 §5"),
-    ] {
-        let there =
-            section.attribute(name).is_some() || session.iter().any(|line| attribute(line, name).is_some());
-        if !there {
+/// What the accepted sections must have in common, and how many tracks they make.
+fn check_together(
+    kept: &[(&MediaLines<'_>, RtpSection)],
+    outline: &[OfferedSection],
+) -> Result<(), IngestError> {
+    let mut codecs = HashMap::new();
+    for format in kept.iter().flat_map(|(_, section)| &section.formats) {
+        let before = codecs.entry(format.payload_type).or_insert(format.codec);
+        if *before != format.codec {
             return Err(bad(format!(
-                "the {} section has no \"a={name}\" ({clause})",
-                section.media
+                "payload type {} is {} in one section and {} in another (RFC 9143 §9.1.1)",
+                format.payload_type,
+                before.name(),
+                format.codec.name()
             )));
         }
     }
-    Ok(())
-}
-
-fn role(sections: &[MediaLines<'_>], session: &[&str]) -> DtlsRole {
-    let setup = sections
+    let tracks: usize = outline
         .iter()
-        .find_map(|section| section.attribute("setup"))
-        .or_else(|| session.iter().find_map(|line| attribute(line, "setup")));
-    // Passive wherever the offer allows it: then the handshake ends here first, and no media comes before it can be decrypted.
-    if setup == Some("passive") {
-        DtlsRole::Active
-    } else {
-        DtlsRole::Passive
+        .filter_map(|section| section.accepted.as_ref())
+        .map(|terms| terms.simulcast.count().max(1))
+        .sum();
+    if tracks > limits::SESSION_TRACKS {
+        return Err(bad(format!(
+            "it makes {tracks} tracks, counting simulcast layers; at most {} are taken",
+            limits::SESSION_TRACKS
+        )));
     }
+    Ok(())
 }
 
 /// Why an offer of which nothing is accepted is refused.
@@ -327,74 +343,12 @@ fn refusal(sections: &[MediaLines<'_>], unknown: Vec<String>) -> IngestError {
             "its media does not go over DTLS-SRTP"
         }
         Some(section) if section.formats.is_empty() => "its media sections name no codec",
+        Some(section) if section.port == "0" && section.attribute("bundle-only").is_none() => {
+            "its media sections are off (port 0)"
+        }
         Some(_) => "its media sections only receive",
     };
     IngestError::NoMedia { why }
-}
-
-/// The text of the offer with what we do not take left out.
-fn reduce(session: &[&str], kept: &[(&MediaLines<'_>, RtpSection)]) -> String {
-    let mut text = String::new();
-    let mut put = |line: &str| {
-        text.push_str(line);
-        text.push_str("\r\n");
-    };
-    for line in session {
-        match attribute(line, "group") {
-            Some(group) if group.starts_with("BUNDLE") => {
-                let mids: Vec<_> = kept.iter().map(|(_, section)| section.mid.as_str()).collect();
-                put(&format!("a=group:BUNDLE {}", mids.join(" ")));
-            }
-            _ => put(line),
-        }
-    }
-    for (section, taken) in kept {
-        let numbers: Vec<_> = taken
-            .formats
-            .iter()
-            .map(|format| format.payload_type.to_string())
-            .collect();
-        put(&format!(
-            "m={} 9 {} {}",
-            section.media,
-            section.protocol,
-            numbers.join(" ")
-        ));
-        let repair = repair_sources(section);
-        for line in &section.lines {
-            if is_kept(line, taken, &repair) {
-                put(line);
-            }
-        }
-    }
-    text
-}
-
-fn is_kept(line: &str, section: &RtpSection, repair: &HashSet<u32>) -> bool {
-    const DROPPED: [&str; 6] = [
-        "candidate",
-        "end-of-candidates",
-        "simulcast",
-        "rid",
-        "ssrc-group",
-        "remote-candidates",
-    ];
-    if DROPPED.iter().any(|name| attribute(line, name).is_some()) {
-        return false;
-    }
-    if let Some(source) = source_of(line) {
-        return section.sources.contains(&source) && !repair.contains(&source);
-    }
-    let about = ["rtpmap", "fmtp", "rtcp-fb"]
-        .iter()
-        .find_map(|name| attribute(line, name));
-    match about.and_then(|value| value.split_ascii_whitespace().next()) {
-        None | Some("*") => true,
-        Some(number) => section
-            .formats
-            .iter()
-            .any(|format| number.parse() == Ok(format.payload_type)),
-    }
 }
 
 #[cfg(test)]
