@@ -59,6 +59,22 @@ pub const REORDER_PACKETS: usize = 1_024;
 pub const REPLAY_PACKETS: usize = 2_048;
 /// A leap in sequence numbers larger than this is taken as the start of a new stream (RFC 3550 §A.1).
 pub const SEQUENCE_LEAP: i64 = 3_000;
+/// Synchronization sources of one sender that feedback is kept for; the longest silent is forgotten.
+pub const FEEDBACK_SOURCES: usize = 64;
+/// Missing packets of one source that are remembered to be asked for; of more, the oldest are not.
+pub const REQUESTED_PACKETS: usize = 1_024;
+/// Requests for one missing packet.
+pub const REQUESTS_PER_PACKET: u8 = 6;
+/// Missing packets asked for in one message.
+pub const REQUESTS_AT_ONCE: usize = 256;
+/// Packets that came after they were asked for and of which a second copy would say that the request was needless.
+pub const ANSWERED_PACKETS: usize = 512;
+/// Places in the window of a sender's packets whose arrival times are reported.
+pub const TRANSPORT_PACKETS: usize = 2_048;
+/// Bytes of one RTCP datagram that we send.
+pub const RTCP_BYTES: usize = 1_200;
+/// RTCP datagrams that wait to be taken; of more, the oldest is dropped.
+pub const RTCP_MESSAGES: usize = 64;
 /// Bytes of one coded picture.
 pub const FRAME_BYTES: usize = 8 * 1024 * 1024;
 /// Packets of one coded picture.
