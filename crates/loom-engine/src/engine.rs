@@ -13,6 +13,7 @@ use crate::event::{RecordingInfo, RecordingState};
 use crate::finish;
 use crate::folder::Folder;
 use crate::id::RecordingId;
+use crate::packaging::PackagingThreads;
 use crate::recording::{Inner, Recording};
 
 /// The engine. Clones are handles to the same one; when the last is dropped, every live recording is ended.
@@ -71,6 +72,7 @@ pub(crate) struct Shared {
     pub(crate) backend: GstBackend,
     pub(crate) capabilities: Capabilities,
     pub(crate) speech: Arc<Speech>,
+    pub(crate) packaging: PackagingThreads,
     /// Who is in memory. Handles and running tasks keep a recording there; what nobody holds is read from disk again.
     recordings: Mutex<HashMap<RecordingId, Weak<Inner>>>,
 }
@@ -97,6 +99,7 @@ impl Engine {
             backend,
             capabilities,
             speech,
+            packaging: PackagingThreads::start()?,
             recordings: Mutex::new(HashMap::new()),
         });
         Ok(Self {
@@ -235,7 +238,7 @@ impl Shared {
     pub(crate) fn live_count(&self) -> usize {
         self.in_memory()
             .iter()
-            .filter(|recording| recording.info().state == RecordingState::Live)
+            .filter(|recording| recording.0.state_now().is_live())
             .count()
     }
 

@@ -27,6 +27,11 @@ pub enum RecordingState {
 }
 
 impl RecordingState {
+    /// Whether media is coming in, or is waited for.
+    pub fn is_live(self) -> bool {
+        matches!(self, Self::Live)
+    }
+
     /// Whether the recording will change no more.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Ready | Self::Failed)
@@ -143,7 +148,7 @@ pub struct Events {
 
 impl Events {
     /// How many events are kept for a slow reader.
-    pub const QUEUE: usize = 512;
+    pub const QUEUE: usize = 128;
 
     /// The next event; `None` once the recording is ready or failed and that was told. Cancellation safe.
     pub async fn next(&mut self) -> Option<Event> {

@@ -1,7 +1,7 @@
 //! What happens after the last packet: the final transcript, the download, and recordings that a crash left behind.
 
 use std::fs::{self, File};
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufReader, BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -63,8 +63,13 @@ async fn write_transcript(recording: &Arc<Inner>, packaging: Option<&Packaging>)
 fn hear(recording: &Inner, model: &Model) -> Result<Transcript, EngineError> {
     let path = recording.folder.path(SPOOL);
     let read = EngineError::io("read", path.clone());
-    let open =
-        || -> std::io::Result<_> { Ok((fs::metadata(&path)?.len(), BufReader::new(File::open(&path)?))) };
+    let open = || -> std::io::Result<(u64, Box<dyn Read>)> {
+        match File::open(&path) {
+            Ok(file) => Ok((file.metadata()?.len(), Box::new(BufReader::new(file)))),
+            Err(why) if why.kind() == ErrorKind::NotFound => Ok((0, Box::new(std::io::empty()))), // no sound ever came
+            Err(why) => Err(why),
+        }
+    };
     let (size, mut file) = open().map_err(read)?;
     let samples = (size / 2) as usize;
     let mut whole: Option<Transcript> = None;
@@ -159,28 +164,38 @@ pub(crate) fn resume(recording: &Arc<Inner>) {
 /// Completes a recording from what is on disk.
 pub(crate) fn salvage(recording: &Arc<Inner>, reason: &str) {
     let playlists = recording.folder.media_playlists();
-    let closed = playlists
+    let lengths: Vec<f64> = playlists
         .iter()
-        .filter(|name| close_playlist(&recording.folder, name))
-        .count();
-    if closed == 0 || !recording.folder.path("hls/main.m3u8").is_file() {
+        .filter_map(|name| close_playlist(&recording.folder, name))
+        .collect();
+    if lengths.is_empty() || !recording.folder.path("hls/main.m3u8").is_file() {
         recording.fail(format!("{reason}, but nothing had been recorded"));
         return;
     }
-    recording.update(|info| info.reason = Some(reason.to_owned()));
+    let longest = lengths.into_iter().fold(0.0, f64::max);
+    recording.update(|info| {
+        info.reason = Some(reason.to_owned());
+        info.duration = info.duration.max(longest);
+    });
     recording.complete();
     let recording = recording.clone();
     tokio::spawn(async move { transcript(&recording, None).await });
 }
 
-/// Ends a media playlist where it stands (RFC 8216bis §4.4.3.4), without what only live viewers need. Whether it is complete
-/// then.
-fn close_playlist(folder: &Folder, name: &str) -> bool {
-    let Ok(Some(text)) = folder.read(name, 0, None) else {
-        return false;
-    };
+/// Ends a media playlist where it stands (RFC 8216bis §4.4.3.4), without what only live viewers need. The seconds that it lists;
+/// `None` where it lists nothing.
+fn close_playlist(folder: &Folder, name: &str) -> Option<f64> {
+    let text = folder.read(name, 0, None).ok().flatten()?;
     let text = String::from_utf8_lossy(&text);
-    text.contains("#EXTINF") && folder.put(name, closed(&text).as_bytes()).is_ok()
+    let lengths: Vec<f64> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("#EXTINF:")?.split(',').next()?.parse().ok())
+        .collect();
+    if lengths.is_empty() {
+        return None;
+    }
+    folder.put(name, closed(&text).as_bytes()).ok()?;
+    Some(lengths.into_iter().sum())
 }
 
 fn closed(playlist: &str) -> String {

@@ -48,6 +48,13 @@ impl Folder {
             .map_err(EngineError::io("write", path))
     }
 
+    /// Writes the first piece of a file that nobody knows of yet, such as a segment.
+    pub(crate) fn begin(&self, name: &str, data: &[u8]) -> Result<(), EngineError> {
+        let path = self.path(name);
+        self.in_folder(&path, || fs::write(&path, data))
+            .map_err(EngineError::io("write", path))
+    }
+
     /// Adds to the end of a file, creating it where it is missing.
     pub(crate) fn append(&self, name: &str, data: &[u8]) -> Result<(), EngineError> {
         let path = self.path(name);

@@ -44,7 +44,7 @@ async fn recognise(recording: Arc<Inner>, file: Taken) -> Result<(), EngineError
     };
     let plan = match plan(
         &info.shape(),
-        &recording.shared.config.ladder,
+        &live::wanted(&recording),
         &recording.shared.capabilities,
     ) {
         Ok(plan) => plan,
@@ -88,7 +88,7 @@ async fn process(
         _ => SEGMENT,
     };
     let packager = Packager::new(PackagerConfig::file(SEGMENT, longest))?;
-    let captions = shape.audio.is_some() && recording.info().captions;
+    let captions = plan.audio.as_ref().is_some_and(|audio| audio.pcm);
     let packaging = Packaging::start(recording.clone(), packager, live::renditions(plan, captions))?;
     recording.update(|told_of| {
         told_of.tracks = tracks_of(&shape);

@@ -8,7 +8,7 @@ use futures::FutureExt;
 use loom_core::{Media, MediaKind, MediaTime, TrackFormat, TrackId};
 use loom_hls::{Packager, PackagerConfig, RenditionInfo, RenditionKind};
 use loom_ingest::{CloseReason, Session, SessionEvent, SessionHandle};
-use loom_transcode::{Backend, Feed, Output, Outputs, Plan, SourceShape, plan};
+use loom_transcode::{Backend, Feed, Output, Outputs, Plan, SourceShape, Wanted, plan};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
@@ -117,8 +117,9 @@ impl Running {
     ) -> Result<Self, EngineError> {
         let config = &recording.shared.config;
         let shape = SourceShape::from_formats(&got.formats);
-        let plan = plan(&shape, &config.ladder, &recording.shared.capabilities)
+        let plan = plan(&shape, &wanted(recording), &recording.shared.capabilities)
             .map_err(loom_transcode::TranscodeError::from)?;
+        let captions = plan.audio.as_ref().is_some_and(|audio| audio.pcm);
         tracing::info!(recording = %recording.id, %plan, "the plan");
         let packager = Packager::new(PackagerConfig {
             // Key frames are asked for every `segment` and come a little later or earlier: each begins a segment.
@@ -127,7 +128,6 @@ impl Running {
             zero: got.zero,
             ..PackagerConfig::default()
         })?;
-        let captions = shape.audio.is_some() && recording.info().captions;
         let packaging = Packaging::start(recording.clone(), packager, renditions(&plan, captions))?;
         recording.update(|info| take_stock(info, &got.formats, &plan, captions));
         let backend = recording.shared.backend.clone();
@@ -215,6 +215,15 @@ impl Running {
             tracing::error!("the transcode graph did not end; what it had made is kept");
         }
         self.packaging
+    }
+}
+
+/// What is to be made of the recording's source: nothing is decoded for captions that there will not be.
+pub(crate) fn wanted(recording: &Inner) -> Wanted {
+    let ladder = &recording.shared.config.ladder;
+    Wanted {
+        captions_pcm: ladder.captions_pcm && recording.info().captions,
+        ..ladder.clone()
     }
 }
 

@@ -1,13 +1,15 @@
-//! The thread that owns one recording's packager: it writes what the packager makes to disk, then publishes it.
+//! The task that owns one recording's packager: it writes what the packager makes to disk, then publishes it. All recordings'
+//! packaging shares a few threads of its own, so that a disk that is slow holds up nothing else.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::sync::Arc;
-use std::thread;
+use std::time::{Duration, Instant};
 
 use loom_core::{CodecParameters, Cue, MediaTime, Packet, PcmFrame, Picture, RenditionId, Timescale};
 use loom_hls::{HlsOutput, Packager, PublishKind, RenditionInfo, RenditionKind};
 use loom_transcode::{PlannedRendition, RenditionShape};
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::EngineError;
@@ -16,6 +18,12 @@ use crate::recording::Inner;
 
 /// Items that wait to be packaged; then the transcode graph's outputs wait, and it drops by its own stated order.
 const WORK_QUEUE: usize = 512;
+
+/// Items that are packaged at one go.
+const BATCH: usize = 64;
+
+/// How often a recording's state is written down while it grows.
+const PERSIST_EVERY: Duration = Duration::from_secs(5);
 
 /// Hz of the speech spool.
 pub(crate) const SPOOL_RATE: u32 = 16_000;
@@ -45,7 +53,32 @@ pub(crate) enum Work {
     Captions(Vec<Cue>, oneshot::Sender<Result<(), EngineError>>),
 }
 
-/// The way to a recording's packager. The thread ends when the last of these is dropped.
+/// The threads on which recordings are packaged: here, and only here, tasks may wait for the disk.
+#[derive(Debug)]
+pub(crate) struct PackagingThreads(Option<Runtime>);
+
+impl PackagingThreads {
+    pub(crate) fn start() -> Result<Self, EngineError> {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let threads = Builder::new_multi_thread()
+            .worker_threads((cores / 2).clamp(2, 8))
+            .thread_name("loom-package")
+            .build()
+            .map_err(EngineError::io("start threads for", "packaging"))?;
+        Ok(Self(Some(threads)))
+    }
+}
+
+impl Drop for PackagingThreads {
+    fn drop(&mut self) {
+        // The last who lets go may be a task, which must not wait. What still runs there holds a handle, so nothing does.
+        if let Some(threads) = self.0.take() {
+            threads.shutdown_background();
+        }
+    }
+}
+
+/// The way to a recording's packager. The task ends when the last of these is dropped.
 #[derive(Debug, Clone)]
 pub(crate) struct Packaging {
     work: mpsc::Sender<Work>,
@@ -62,16 +95,15 @@ impl Packaging {
             packager.declare(rendition)?;
         }
         let (work, queue) = mpsc::channel(WORK_QUEUE);
-        let spool = recording.folder.path("speech.pcm");
+        let shared = recording.shared.clone();
+        let threads = shared.packaging.0.as_ref().ok_or(EngineError::ShuttingDown)?;
         let worker = Worker {
-            spool: Spool::create(&spool)?,
+            spool: Spool::at(recording.folder.path("speech.pcm")),
             recording,
             packager,
+            persisted: Instant::now(),
         };
-        thread::Builder::new()
-            .name("loom-package".to_owned())
-            .spawn(move || worker.run(queue))
-            .map_err(EngineError::io("start a thread for", "packaging"))?;
+        threads.spawn(worker.run(queue));
         Ok(Self { work })
     }
 
@@ -115,17 +147,22 @@ struct Worker {
     recording: Arc<Inner>,
     packager: Packager,
     spool: Spool,
+    /// When the recording's state was last written down.
+    persisted: Instant,
 }
 
 impl Worker {
     /// Ends when all senders are gone, or at the first error of the disk.
-    fn run(mut self, mut queue: mpsc::Receiver<Work>) {
-        while let Some(work) = queue.blocking_recv() {
-            if let Err(why) = self.handle(work) {
-                tracing::error!(recording = %self.recording.id, error = %why, "packaging ended");
-                self.recording.update(|info| info.reason = Some(why.to_string()));
-                self.recording.stop.send_replace(true);
-                return;
+    async fn run(mut self, mut queue: mpsc::Receiver<Work>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while queue.recv_many(&mut batch, BATCH).await > 0 {
+            for work in batch.drain(..) {
+                if let Err(why) = self.handle(work) {
+                    tracing::error!(recording = %self.recording.id, error = %why, "packaging ended");
+                    self.recording.update(|info| info.reason = Some(why.to_string()));
+                    self.recording.stop.send_replace(true);
+                    return;
+                }
             }
         }
     }
@@ -168,15 +205,11 @@ impl Worker {
         self.store()
     }
 
-    /// Keeps a playlist on disk as it is now, so that a killed process leaves something to finish from.
-    fn keep(&self, playlist: Option<String>) -> Result<(), EngineError> {
-        let Some(path) = playlist else { return Ok(()) };
-        match self.recording.playlist(&path) {
-            Some(text) => {
-                self.recording.persist();
-                self.recording.folder.put(&format!("hls/{path}"), &text)
-            }
-            None => Ok(()),
+    /// Writes down how long the recording is by now, for whoever finishes it after a crash.
+    fn persist(&mut self) {
+        if self.persisted.elapsed() >= PERSIST_EVERY {
+            self.persisted = Instant::now();
+            self.recording.persist();
         }
     }
 
@@ -205,16 +238,17 @@ impl Worker {
         while let Some(output) = self.packager.poll_output() {
             let folder = &self.recording.folder;
             match output {
+                HlsOutput::Store { key, data } if key.ends_with(".m4s") => {
+                    folder.begin(&format!("hls/{key}"), &data)?
+                }
                 HlsOutput::Store { key, data } => folder.put(&format!("hls/{key}"), &data)?,
                 HlsOutput::Append { key, data } => folder.append(&format!("hls/{key}"), &data)?,
                 HlsOutput::Publish(publish) => {
-                    let keep = match (publish.kind(), publish.rendition()) {
-                        (PublishKind::Multivariant, _) => Some("main.m3u8".to_owned()),
-                        (PublishKind::Segment, Some(rendition)) => Some(format!("{rendition}/index.m3u8")),
-                        _ => None,
-                    };
+                    let closed = publish.kind() == PublishKind::Segment;
                     self.recording.publish(publish);
-                    self.keep(keep)?;
+                    if closed {
+                        self.persist();
+                    }
                 }
                 _ => {}
             }
@@ -223,10 +257,11 @@ impl Worker {
     }
 }
 
-/// Mono 16-bit samples at [`SPOOL_RATE`] on disk; the n-th sample is what is heard at n / rate.
+/// Mono 16-bit samples at [`SPOOL_RATE`] on disk; the n-th sample is what is heard at n / rate. The file is made with the
+/// first sample.
 struct Spool {
     path: std::path::PathBuf,
-    file: BufWriter<File>,
+    file: Option<BufWriter<File>>,
     written: i64,
 }
 
@@ -234,13 +269,19 @@ struct Spool {
 const LONGEST_SILENCE: i64 = 3_600 * SPOOL_RATE as i64;
 
 impl Spool {
-    fn create(path: &std::path::Path) -> Result<Self, EngineError> {
-        let file = File::create(path).map_err(EngineError::io("create", path))?;
-        Ok(Self {
-            path: path.to_owned(),
-            file: BufWriter::new(file),
+    fn at(path: std::path::PathBuf) -> Self {
+        Self {
+            path,
+            file: None,
             written: 0,
-        })
+        }
+    }
+
+    fn file(&mut self) -> std::io::Result<&mut BufWriter<File>> {
+        match &mut self.file {
+            Some(file) => Ok(file),
+            none => Ok(none.insert(BufWriter::new(File::create(&self.path)?))),
+        }
     }
 
     fn write(&mut self, frame: &PcmFrame) -> Result<(), EngineError> {
@@ -255,12 +296,13 @@ impl Spool {
         let skip = if ahead < -jitter { (-ahead) as usize } else { 0 };
         let samples = frame.samples.get(skip..).unwrap_or_default();
         let mut write = || -> std::io::Result<()> {
+            let file = self.file()?;
             for _ in 0..silence {
-                self.file.write_all(&[0, 0])?;
+                file.write_all(&[0, 0])?;
             }
             for sample in samples {
                 let sample = (sample.clamp(-1.0, 1.0) * f32::from(i16::MAX)) as i16;
-                self.file.write_all(&sample.to_le_bytes())?;
+                file.write_all(&sample.to_le_bytes())?;
             }
             Ok(())
         };
@@ -270,9 +312,8 @@ impl Spool {
     }
 
     fn flush(&mut self) -> Result<(), EngineError> {
-        self.file
-            .flush()
-            .map_err(EngineError::io("append to", &self.path))
+        let flushed = self.file.as_mut().map_or(Ok(()), BufWriter::flush);
+        flushed.map_err(EngineError::io("append to", &self.path))
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use loom_ai::{Segment, Transcript};
 use loom_core::{Cue, CueId, MediaTime};
-use loom_hls::{Answer, Body, Origin, Publish, Response, stored_answer};
+use loom_hls::{Answer, Body, Origin, Publish, stored_answer};
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -323,6 +323,11 @@ impl Inner {
         self.state().info.clone()
     }
 
+    /// Where it is in its life.
+    pub(crate) fn state_now(&self) -> RecordingState {
+        self.state().info.state
+    }
+
     pub(crate) fn is_complete(&self) -> bool {
         self.state().complete
     }
@@ -407,17 +412,6 @@ impl Inner {
             origin.handle_publish(publish);
         }
         self.wake();
-    }
-
-    /// A playlist as viewers see it now.
-    pub(crate) fn playlist(&self, path: &str) -> Option<Bytes> {
-        match self.state().origin.as_ref()?.handle_request(path, None) {
-            Answer::Ready(Response {
-                body: Body::Bytes(text),
-                ..
-            }) => Some(text),
-            _ => None,
-        }
     }
 
     /// There is media up to here.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use loom_engine::{
     CaptionsConfig, Engine, EngineConfig, EngineError, Event, HlsAnswer, IngestConfig, Recording,
-    RecordingId, RecordingState,
+    RecordingId, RecordingState, Wanted,
 };
 
 fn config(data_dir: &Path) -> EngineConfig {
@@ -146,6 +146,48 @@ async fn a_file_becomes_a_recording_that_plays_and_can_be_downloaded() {
         Err(EngineError::NotFound(_))
     ));
     assert!(engine.recordings().expect("a list").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_source_alone_is_kept_bit_for_bit_where_nothing_else_is_wanted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(film) = film(folder.path()) else { return };
+    // What ffmpeg calls the hash of each stream's packets, before and after.
+    let hashes = |input: &Path, stream: &str| {
+        let done = Command::new("ffmpeg")
+            .args(["-v", "error", "-i"])
+            .arg(input)
+            .args(["-map", stream, "-c", "copy", "-f", "framehash", "-"])
+            .output()
+            .expect("ffmpeg runs");
+        let text = String::from_utf8_lossy(&done.stdout).into_owned();
+        let of_packets = text.lines().filter(|line| !line.starts_with('#'));
+        let hash = |line: &str| line.rsplit(',').next().unwrap_or_default().trim().to_owned();
+        of_packets.map(hash).collect::<Vec<_>>()
+    };
+    let (pictures, sound) = (hashes(&film, "0:v"), hashes(&film, "0:a"));
+    let engine = Engine::start(EngineConfig {
+        ladder: Wanted::source_only(),
+        ..config(&folder.path().join("data"))
+    })
+    .await
+    .expect("the engine starts");
+    let recording = engine.create(RecordingId::random()).expect("a recording");
+    recording.import(film).await.expect("the file is taken");
+    assert_eq!(ended(&recording).await, RecordingState::Ready);
+    let info = recording.info();
+    let ids: Vec<&str> = info.renditions.iter().map(|r| r.id.as_str()).collect();
+    assert_eq!(ids, ["source", "aac"], "{info:?}");
+    let root = folder
+        .path()
+        .join("data/recordings")
+        .join(recording.id().as_str());
+    let kept = hashes(&root.join("hls/source/index.m3u8"), "0:v");
+    assert!(pictures.len() == 150 && pictures == kept, "pictures");
+    // What primes the decoder lies before zero and is left out.
+    let kept = hashes(&root.join("hls/aac/index.m3u8"), "0:a");
+    assert!(kept.len() + 1 >= sound.len() && sound.ends_with(&kept), "sound");
+    assert!(!root.join("speech.pcm").exists() && recording.poster().is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]

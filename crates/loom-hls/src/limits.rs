@@ -18,6 +18,8 @@ pub const CUES: usize = 4_096;
 pub const CUE_BYTES: usize = 8 << 10;
 /// Recent parts' bytes that the origin keeps for each rendition; older ones are read from the store.
 pub const PART_MEMORY_BYTES: usize = 4 << 20;
+/// The same in time: live viewers ask for parts within this; it is above the hold-back of low-latency players.
+pub const PART_MEMORY: Duration = Duration::from_secs(3);
 /// The longest path and the longest query the origin reads.
 pub const REQUEST_BYTES: usize = 512;
 /// The largest `moov` or `moof` the progressive writer reads.

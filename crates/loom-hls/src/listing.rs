@@ -16,7 +16,8 @@ pub(crate) struct Listing {
     zero: Option<WallClock>,
     head: PlaylistHead,
     began: bool,
-    stored: bool,
+    /// What the stored playlist says of [`independent`](Self::independent), once there is one.
+    stored: Option<bool>,
     /// Whether every video segment starts with a key frame.
     pub(crate) independent: bool,
     body: String,
@@ -36,7 +37,7 @@ impl Listing {
                 discontinuity_sequence: 0,
             },
             began: false,
-            stored: false,
+            stored: None,
             independent: true,
             body: String::new(),
         }
@@ -65,21 +66,20 @@ impl Listing {
         playlist::write_opening(&mut self.body, &opening);
         playlist::write_segment(&mut self.body, &entry);
         let key = address::playlist(&self.id);
-        let added = &self.body[from..];
-        if self.stored {
+        if self.stored == Some(self.independent) {
             out.push_back(HlsOutput::Append {
                 key,
-                data: added.to_owned().into(),
+                data: self.body[from..].to_owned().into(),
             });
         } else {
             let mut text = String::new();
             playlist::write_head(&mut text, &self.head, PlaylistState::Ended, self.independent);
-            text.push_str(added);
+            text.push_str(&self.body);
             out.push_back(HlsOutput::Store {
                 key,
                 data: text.into(),
             });
-            self.stored = true;
+            self.stored = Some(self.independent);
         }
     }
 

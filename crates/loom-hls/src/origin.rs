@@ -1,5 +1,5 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use crate::publish::{Change, Publish};
 /// Answers viewers' requests for one recording, from what has been published.
 ///
 /// A value in, a value out: any HTTP server can serve it. It keeps the playlists and the most recent parts in memory (bounded
-/// by [`limits::PART_MEMORY_BYTES`] a rendition); everything else it answers with a place in the store.
+/// by [`limits::PART_MEMORY`] and [`limits::PART_MEMORY_BYTES`] a rendition); everything else it answers with a place in the store.
 #[derive(Debug, Default)]
 pub struct Origin {
     multivariant: Option<Bytes>,
@@ -82,10 +82,10 @@ struct Served {
     recent: VecDeque<Listed>,
     /// Where each segment's file keeps its parts.
     parts: BTreeMap<u64, Vec<PartPlace>>,
-    memory: usize,
     independent: bool,
     ended: bool,
-    text: Bytes,
+    /// The playlist as text, made when it is asked for.
+    text: OnceLock<Bytes>,
     last_closed: Option<u64>,
 }
 
@@ -134,7 +134,7 @@ impl Origin {
             ..Default::default()
         });
         served.take(change);
-        served.render();
+        served.text = OnceLock::new();
     }
 
     /// Answers a request for `path`, relative to the recording's base (`main.m3u8`, `720p/index.m3u8`, `720p/s12.p3.m4s`), with
@@ -224,7 +224,6 @@ impl Served {
                 data,
             } => {
                 self.open(segment, opening);
-                self.memory += data.len();
                 self.parts.entry(segment).or_default().push(PartPlace {
                     key,
                     offset,
@@ -287,37 +286,42 @@ impl Served {
             self.parts.remove(&oldest.number);
             all = rest;
             self.recent.pop_front();
-            self.memory = self
-                .parts
-                .values()
-                .flatten()
-                .filter_map(|p| p.data.as_ref())
-                .map(Bytes::len)
-                .sum();
         }
     }
 
-    /// Lets the oldest parts' bytes go until what is kept is within the limit.
+    /// Lets bytes go that few will ask for any more: of all but the last few seconds, and the oldest above the limit.
+    /// They are read from the store then.
     fn forget(&mut self) {
-        let newest = self
-            .parts
-            .last_key_value()
-            .map(|(segment, parts)| (*segment, parts.len() - 1));
-        for (segment, parts) in &mut self.parts {
-            for (at, part) in parts.iter_mut().enumerate() {
-                if self.memory <= limits::PART_MEMORY_BYTES || Some((*segment, at)) == newest {
-                    return;
+        let (mut bytes, mut seconds) = (0, Duration::ZERO);
+        for (segment, parts) in self.parts.iter_mut().rev() {
+            let listed = self.recent.iter().rev().find(|listed| listed.number == *segment);
+            for (at, part) in parts.iter_mut().enumerate().rev() {
+                let Some(data) = &part.data else {
+                    if part.gap {
+                        continue;
+                    }
+                    return; // what is older has gone before
+                };
+                let newest = bytes == 0;
+                bytes += data.len();
+                if !newest && (bytes > limits::PART_MEMORY_BYTES || seconds >= limits::PART_MEMORY) {
+                    part.data = None;
                 }
-                self.memory -= part.data.take().map_or(0, |data| data.len());
+                seconds += listed
+                    .and_then(|listed| listed.parts.get(at))
+                    .map_or(Duration::ZERO, |entry| entry.duration.duration());
             }
         }
     }
 
-    fn render(&mut self) {
-        let Some(head) = &self.head else { return };
-        if self.settled.is_empty() && self.recent.is_empty() {
-            return;
-        }
+    /// The playlist; `None` while it lists nothing.
+    fn text(&self) -> Option<&Bytes> {
+        let head = self.head.as_ref()?;
+        let listed = !self.settled.is_empty() || !self.recent.is_empty();
+        listed.then(|| self.text.get_or_init(|| self.render(head)))
+    }
+
+    fn render(&self, head: &PlaylistHead) -> Bytes {
         let state = if self.ended {
             PlaylistState::Ended
         } else {
@@ -342,7 +346,7 @@ impl Served {
         } else if let Some((segment, part)) = self.expected() {
             playlist::write_preload_hint(&mut text, &address::part(segment, part));
         }
-        self.text = text.into();
+        text.into()
     }
 
     /// The part that comes next, where parts are made.
@@ -364,7 +368,7 @@ impl Served {
             rendition: Some(id),
             limit: target,
         });
-        if self.text.is_empty() {
+        if self.head.is_none() || self.settled.is_empty() && self.recent.is_empty() {
             return if self.ended { Answer::NotFound } else { wait };
         }
         if let Some(block) = block.filter(|_| !self.ended) {
@@ -379,7 +383,10 @@ impl Served {
         if block.is_none() && self.last_closed.is_none() && !self.ended {
             return wait;
         }
-        Answer::Ready(playlist_response(self.text.clone(), self.ended))
+        match self.text() {
+            Some(text) => Answer::Ready(playlist_response(text.clone(), self.ended)),
+            None => wait,
+        }
     }
 
     /// Whether the playlist holds what the request waits for (RFC 8216bis §6.2.5.2).

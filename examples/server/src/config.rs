@@ -7,6 +7,7 @@ use std::str::FromStr;
 use clap::{Parser, ValueEnum};
 use http::Uri;
 use http::uri::{Authority, Scheme};
+use loom_engine::EngineConfig;
 
 /// Loom's reference server: record in a browser, watch it live with captions, keep it.
 #[derive(Debug, Clone, Parser)]
@@ -24,6 +25,13 @@ pub(crate) struct Config {
     /// Whether recordings get captions and a transcript.
     #[arg(long, env = "LOOM_CAPTIONS", default_value = "on")]
     pub(crate) captions: Switch,
+    /// What is made of a recording: `full`, the source and smaller qualities for thin lines; or `source`, the source alone as it
+    /// came, which costs neither a decoder nor an encoder. With `source` and captions off many more can record at once.
+    #[arg(long, env = "LOOM_LADDER", default_value = "full")]
+    pub(crate) ladder: Ladder,
+    /// How many recordings may be live at once.
+    #[arg(long, env = "LOOM_MAX_LIVE", default_value_t = EngineConfig::default().max_live)]
+    pub(crate) max_live: usize,
     /// The UDP port, or address and port, for WebRTC media.
     #[arg(long, env = "LOOM_UDP")]
     pub(crate) udp: Option<UdpListen>,
@@ -49,6 +57,13 @@ pub(crate) struct Config {
 pub(crate) enum Switch {
     On,
     Off,
+}
+
+/// What is made of a recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Ladder {
+    Full,
+    Source,
 }
 
 /// A UDP address; a port alone means every address of this machine.

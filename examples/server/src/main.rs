@@ -27,13 +27,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use loom_engine::{CaptionsConfig, CaptionsStatus, Engine, EngineConfig, IngestConfig, ModelConfig};
+use loom_engine::{CaptionsConfig, CaptionsStatus, Engine, EngineConfig, IngestConfig, ModelConfig, Wanted};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use crate::app::App;
-use crate::config::{Config, Switch};
+use crate::config::{Config, Ladder, Switch};
 use crate::store::Store;
 
 #[tokio::main]
@@ -104,8 +104,19 @@ fn engine_config(config: &Config) -> EngineConfig {
     if let Some(path) = &config.model {
         model.path = Some(path.clone());
     }
+    // Captions are made of PCM, for which sound is decoded; without them a ladder of the source alone decodes nothing.
+    let ladder = match config.ladder {
+        Ladder::Full => Wanted::default(),
+        Ladder::Source => Wanted {
+            captions_pcm: true,
+            ..Wanted::source_only()
+        },
+    };
+    ingest.max_sessions = ingest.max_sessions.max(config.max_live);
     EngineConfig {
         data_dir: config.data_dir.clone(),
+        ladder,
+        max_live: config.max_live,
         ingest,
         captions: CaptionsConfig {
             enabled: config.captions == Switch::On,

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use loom_core::RenditionId;
 
-use super::{Preset, RungPlan};
+use super::{Preset, RungPlan, usual_bitrate};
 
 /// One step of the ladder that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +71,20 @@ impl Default for Wanted {
     }
 }
 
+impl Wanted {
+    /// The source as it came and nothing else: no ladder, no `aac`, no captions, no poster. A live source of H.264 and Opus
+    /// then costs no decoder and no encoder. What cannot be kept becomes one H.264 rendition of its own size.
+    pub fn source_only() -> Self {
+        Self {
+            rungs: Vec::new(),
+            aac: false,
+            captions_pcm: false,
+            poster: false,
+            ..Self::default()
+        }
+    }
+}
+
 /// The size of a rung: `lines` on the shorter side of `shown`, the aspect kept, both sides even, never larger.
 fn fit(shown: (u32, u32), lines: u32) -> (u32, u32) {
     let (w, h) = shown;
@@ -98,7 +112,9 @@ pub(super) fn candidates(shown: (u32, u32), wanted: &Wanted, kept: bool, frame_r
             .rev()
             .find(|rung| rung.lines >= short)
             .or(ladder.first());
-        if let Some(top) = top {
+        // Without a ladder what cannot be kept still becomes something that plays.
+        let own = Rung::new(short, usual_bitrate(shown, 30.0)).filter(|_| top.is_none());
+        if let Some(top) = top.or(own.as_ref()) {
             rungs.push(rung_plan(top, shown, frame_rate));
             above = short.min(top.lines);
         }

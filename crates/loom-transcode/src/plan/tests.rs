@@ -99,6 +99,33 @@ fn a_source_that_cannot_be_kept_gets_a_top_rung_of_its_own_size() {
 }
 
 #[test]
+fn a_source_alone_needs_no_decoder_and_no_encoder() {
+    let made = plan(
+        &live(SourceVideoCodec::H264, 1280, 720),
+        &Wanted::source_only(),
+        &full(2),
+    )
+    .unwrap();
+    assert_eq!(ids(&made), ["source", "opus"]);
+    let (video, audio) = (made.video.unwrap(), made.audio.unwrap());
+    assert_eq!((video.decoder, video.encoder), (None, None));
+    assert_eq!((audio.decoder, audio.encoder, audio.pcm), (None, None, false));
+}
+
+#[test]
+fn without_a_ladder_what_cannot_be_kept_becomes_one_rendition_of_its_own_size() {
+    let made = plan(
+        &live(SourceVideoCodec::Vp8, 1280, 674),
+        &Wanted::source_only(),
+        &full(2),
+    )
+    .unwrap();
+    assert_eq!(ids(&made), ["674p", "opus"]);
+    let rung = &made.video.unwrap().rungs[0];
+    assert_eq!((rung.width, rung.height), (1280, 674));
+}
+
+#[test]
 fn nothing_is_upscaled_at_any_size() {
     for (w, h) in [
         (16, 16),
