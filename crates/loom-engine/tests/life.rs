@@ -184,9 +184,10 @@ async fn the_source_alone_is_kept_bit_for_bit_where_nothing_else_is_wanted() {
         .join(recording.id().as_str());
     let kept = hashes(&root.join("hls/source/index.m3u8"), "0:v");
     assert!(pictures.len() == 150 && pictures == kept, "pictures");
-    // What primes the decoder lies before zero and is left out.
+    // What primes the decoder lies before zero, what fills its last block behind the end: neither is heard.
     let kept = hashes(&root.join("hls/aac/index.m3u8"), "0:a");
-    assert!(kept.len() + 1 >= sound.len() && sound.ends_with(&kept), "sound");
+    assert!(kept.len() + 2 >= sound.len(), "{} of {}", kept.len(), sound.len());
+    assert!(sound.windows(kept.len()).any(|some| some == kept), "sound");
     assert!(!root.join("speech.pcm").exists() && recording.poster().is_none());
 }
 
