@@ -67,6 +67,18 @@ pub enum IngestError {
         /// The limit.
         limit: usize,
     },
+    /// As many sessions of one address as
+    /// [`IngestConfig::max_sessions_per_address`](crate::IngestConfig::max_sessions_per_address) are open.
+    #[error("{limit} publishers are connected from {address}, which is the limit for one address; try again later")]
+    FullForAddress {
+        /// Where the offers come from.
+        address: std::net::IpAddr,
+        /// The limit.
+        limit: usize,
+    },
+    /// The session is over.
+    #[error("the session is over")]
+    Closed,
     /// The WebRTC stack would not do it.
     #[error("webrtc: {what}: {why}")]
     Webrtc {

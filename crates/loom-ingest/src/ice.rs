@@ -1,7 +1,6 @@
 //! The STUN messages of an ICE-lite agent (RFC 8445 §2.5, §7.3). Pure.
 //!
-//! We answer connectivity checks ourselves, before the WebRTC stack sees them: its agent answers a nominating check only
-//! after a check of its own has succeeded, so that a publisher waits for its retransmission, 500 ms later.
+//! A lite agent answers connectivity checks and sends none.
 
 use std::net::SocketAddr;
 
@@ -87,21 +86,6 @@ pub(crate) fn username_fragment(request: &[u8]) -> Option<&str> {
         rest = tail.get(len.next_multiple_of(4)..)?;
     }
     None
-}
-
-/// Answers a check that the WebRTC stack sends, in the publisher's stead and with its password.
-pub(crate) fn answer_own_check(
-    request: &[u8],
-    seen: SocketAddr,
-    password: &str,
-    crypto: &dyn RTCCrypto,
-) -> Option<Vec<u8>> {
-    let mut message = Message {
-        raw: request.to_vec(),
-        ..Message::default()
-    };
-    message.decode().ok()?;
-    success(&message, seen, password, crypto)
 }
 
 fn success(request: &Message, seen: SocketAddr, password: &str, crypto: &dyn RTCCrypto) -> Option<Vec<u8>> {

@@ -1,21 +1,19 @@
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Instant;
 
 use loom_core::TrackId;
 use rtc::shared::ifaces::ifaces;
-use tokio::sync::mpsc;
 
 use crate::config::IngestConfig;
-use crate::demux::IceCredentials;
 use crate::error::IngestError;
-use crate::limits;
-use crate::media::{Publisher, PublisherConfig, ReordererConfig, RtpSection};
+use crate::media::{PublisherConfig, ReordererConfig, RtpSection};
 use crate::net::Port;
-use crate::peer::{Identity, Peer};
-use crate::sdp::{self, Offer};
-use crate::session::{self, Session, SessionHandle, SessionId, SessionParts};
+use crate::restart::{Restarts, new_credentials};
+use crate::sdp::{self, AnswerParts, Candidate, CandidateTransport, Offer};
+use crate::session::{Core, Session, SessionId};
 use crate::track::TrackInfo;
+use crate::transport::{Connection, ConnectionConfig, Identity};
 
 /// What answers an offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,23 +24,19 @@ pub struct Answer {
     pub etag: String,
 }
 
-/// Takes publishers in, all on one UDP port. Dropping it closes every session.
-#[derive(Debug)]
+/// Takes publishers in, all on one port. Dropping it closes every session.
+///
+/// A session costs memory only for what waits: at most [`limits::REORDER_PACKETS`](crate::limits::REORDER_PACKETS) packets
+/// a track of at most [`limits::DATAGRAM_BYTES`](crate::limits::DATAGRAM_BYTES), and what its host has not taken yet.
 pub struct Ingest {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
     config: Arc<IngestConfig>,
     identity: Identity,
-    port: Arc<Port>,
-    /// Our own account of who is here: the stack's close events do not always come.
-    sessions: Mutex<HashMap<SessionId, Option<SessionHandle>>>,
+    port: Port,
 }
 
-impl std::fmt::Debug for Shared {
+impl std::fmt::Debug for Ingest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared")
+        f.debug_struct("Ingest")
             .field("config", &self.config)
             .field("port", &self.port)
             .finish_non_exhaustive()
@@ -50,33 +44,29 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Ingest {
-    /// Binds the UDP port. Must be called within a Tokio runtime with timers and IO.
+    /// Binds the port. Must be called within a Tokio runtime with timers and IO.
     ///
     /// # Errors
-    /// [`IngestError::Config`] for a configuration that cannot work, [`IngestError::Socket`] where no port can be had.
+    /// [`IngestError::Config`] for a configuration that cannot work, [`IngestError::Socket`] where the port cannot be had.
     pub async fn bind(config: IngestConfig) -> Result<Self, IngestError> {
         config.check()?;
         let identity = Identity::generate()?;
-        let port = Arc::new(Port::bind(&config, Arc::clone(&identity.crypto))?);
-        let shared = Shared {
+        let port = Port::bind(&config, Arc::clone(&identity.crypto))?;
+        Ok(Self {
             config: Arc::new(config),
             identity,
             port,
-            sessions: Mutex::default(),
-        };
-        Ok(Self {
-            shared: Arc::new(shared),
         })
     }
 
-    /// The UDP address that all sessions share.
+    /// The address that all sessions share.
     pub fn local_addr(&self) -> SocketAddr {
-        self.shared.port.local_addr()
+        self.port.local_addr()
     }
 
     /// How many sessions are open.
     pub fn session_count(&self) -> usize {
-        self.shared.lock().len()
+        self.port.session_count()
     }
 
     /// Takes an offer and answers at once; the publisher connects, and its media comes, through the session.
@@ -85,54 +75,65 @@ impl Ingest {
     /// For an offer that cannot be used, one for which [`IngestError::is_bad_offer`] is true and whose text says what
     /// is wrong; [`IngestError::Full`] where too many are connected; [`IngestError::Webrtc`] where this machine fails.
     pub async fn accept(&self, offer: &str) -> Result<(Answer, Session), IngestError> {
+        self.accept_from(offer, None).await
+    }
+
+    /// As [`Ingest::accept`], for an offer that came from an address, whose sessions are counted.
+    ///
+    /// # Errors
+    /// As [`Ingest::accept`], and [`IngestError::FullForAddress`].
+    pub async fn accept_from(
+        &self,
+        offer: &str,
+        from: Option<IpAddr>,
+    ) -> Result<(Answer, Session), IngestError> {
         let offer = Offer::parse(offer)?;
-        let shared = &self.shared;
-        let id = SessionId::from(shared.identity.random_word(16)?.as_str());
-        let place = shared.reserve(&id)?;
-        // RFC 8445 §5.3: at least 24 bits of randomness in the fragment and 128 in the password
-        let credentials = IceCredentials {
-            fragment: shared.identity.random_word(8)?.into(),
-            password: shared.identity.random_word(16)?.into(),
-            remote_password: offer.ice_password.as_str().into(),
-        };
-        let lane = shared.port.open(&id, credentials.clone());
-        let (sender, inbox) = mpsc::channel(limits::INBOX_PACKETS);
-        let (peer, answer) = Peer::accept(&offer, &shared.identity, &lane, &credentials, sender).await?;
-        let sdp = sdp::finish(&offer, &answer, &self.candidates());
-        let etag = shared.identity.random_word(8)?;
-        let offered = offer.sections.iter().map(|section| section.kind).collect();
-        let tracks = tracks(&offer.sections);
-        let publisher = Publisher::new(PublisherConfig {
-            sections: offer.sections,
-            reorder: ReordererConfig {
-                wait: shared.config.reorder_wait,
-                ..ReordererConfig::default()
+        let id = SessionId::from(self.identity.random_word(16)?.as_str());
+        let credentials = new_credentials(&self.identity)?;
+        let etag = self.identity.random_word(8)?;
+        let candidates = self.candidates();
+        let sdp = sdp::answer(
+            &offer,
+            &AnswerParts {
+                fragment: &credentials.fragment,
+                password: &credentials.password,
+                fingerprint: &self.identity.fingerprint,
+                candidates: &candidates,
+                session: id.as_str(),
             },
-            key_frame_spacing: shared.config.key_frame_spacing,
-        });
-        let config = Arc::clone(&shared.config);
-        let parts = SessionParts {
-            id: id.clone(),
-            offered,
-            tracks,
-            config,
-            peer,
-            lane,
-            inbox,
-            publisher,
-        };
-        let session = session::start(parts, move || drop(place));
-        shared
-            .lock()
-            .entry(id)
-            .and_modify(|handle| *handle = Some(session.handle()));
-        Ok((Answer { sdp, etag }, session))
+        );
+        let tracks = tracks(&offer.sections);
+        let restarts = Restarts::new(self.identity.clone(), candidates, etag.clone());
+        let now = Instant::now();
+        let connection = Connection::new(
+            ConnectionConfig {
+                ingest: Arc::clone(&self.config),
+                identity: self.identity.clone(),
+                role: offer.role,
+                fingerprints: offer.fingerprints,
+                extensions: offer.extensions,
+                publisher: PublisherConfig {
+                    sections: offer.sections,
+                    reorder: ReordererConfig {
+                        wait: self.config.reorder_wait,
+                        ..ReordererConfig::default()
+                    },
+                    key_frame_spacing: self.config.key_frame_spacing,
+                },
+            },
+            now,
+        );
+        let core = self.port.open(&self.config, from, credentials, |port, key| {
+            Core::new(id, key, port, restarts, connection)
+        })?;
+        core.begin(now);
+        Ok((Answer { sdp, etag }, Session::new(core, tracks)))
     }
 
     /// The addresses that publishers are told, best first.
-    fn candidates(&self) -> Vec<SocketAddr> {
+    fn candidates(&self) -> Vec<Candidate> {
         let local = self.local_addr();
-        let mut addresses = self.shared.config.announce.clone();
+        let mut addresses = self.config.announce.clone();
         if addresses.is_empty() && !local.ip().is_unspecified() {
             addresses.push(local.ip());
         }
@@ -140,49 +141,14 @@ impl Ingest {
             addresses = machine_addresses();
         }
         addresses.retain(|ip| ip.is_ipv4() || local.is_ipv6());
-        addresses
-            .into_iter()
-            .map(|ip| SocketAddr::new(ip, local.port()))
-            .collect()
-    }
-}
-
-impl Drop for Ingest {
-    fn drop(&mut self) {
-        for handle in self.shared.lock().values().flatten() {
-            handle.close();
-        }
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Option<SessionHandle>>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn reserve(self: &Arc<Self>, id: &SessionId) -> Result<Place, IngestError> {
-        let limit = self.config.max_sessions;
-        let mut sessions = self.lock();
-        if sessions.len() >= limit {
-            return Err(IngestError::Full { limit });
-        }
-        sessions.insert(id.clone(), None);
-        Ok(Place {
-            shared: Arc::clone(self),
-            id: id.clone(),
-        })
-    }
-}
-
-/// A session's place in the account; given back when dropped.
-struct Place {
-    shared: Arc<Shared>,
-    id: SessionId,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.shared.lock().remove(&self.id);
+        let on = |transport| {
+            addresses.iter().map(move |ip| Candidate {
+                address: SocketAddr::new(*ip, local.port()),
+                transport,
+            })
+        };
+        let tcp = self.port.has_tcp().then(|| on(CandidateTransport::TcpPassive));
+        on(CandidateTransport::Udp).chain(tcp.into_iter().flatten()).collect()
     }
 }
 

@@ -16,14 +16,16 @@ mod ingest;
 pub mod limits;
 mod media;
 mod net;
-mod peer;
+mod restart;
 mod sdp;
 mod session;
 mod track;
+mod transport;
 pub mod whip;
 
 pub use config::IngestConfig;
 pub use error::IngestError;
 pub use ingest::{Answer, Ingest};
+pub use restart::IceRestart;
 pub use session::{CloseReason, Session, SessionEvent, SessionHandle, SessionId};
 pub use track::TrackInfo;

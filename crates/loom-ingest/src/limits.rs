@@ -31,8 +31,6 @@ pub const TOKEN_BYTES: usize = 4 * 1024;
 
 /// Bytes of one datagram; longer ones are cut by the receiver. Larger than any path's MTU that WebRTC uses.
 pub const DATAGRAM_BYTES: usize = 2_000;
-/// Datagrams that wait for one session's driver. When full the newest is dropped, as a full socket would.
-pub const MAILBOX_DATAGRAMS: usize = 2_048;
 /// Remote addresses that one session may be reached from at once; the oldest is forgotten.
 pub const SESSION_ADDRESSES: usize = 16;
 /// Attributes read in a STUN message before it is given up.
@@ -42,13 +40,22 @@ pub const SOCKET_RECEIVE_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes asked of the kernel for the send buffer.
 pub const SOCKET_SEND_BYTES: usize = 1024 * 1024;
 
-/// RTP packets that wait for one session's own task. When full the newest is dropped and ends as a gap.
-pub const INBOX_PACKETS: usize = 4_096;
-/// Events that wait for a host that does not call [`Session::recv`](crate::Session::recv). When full, the session's
-/// task waits, its inbox fills, and what then arrives ends as a gap.
+/// Events that wait for a host that does not call [`Session::recv`](crate::Session::recv). When so many wait, what then
+/// arrives is dropped and ends as a gap.
 pub const SESSION_EVENTS: usize = 1_024;
-/// Commands that wait for a session's task.
-pub const SESSION_COMMANDS: usize = 64;
+/// Synchronization sources of one session that are decrypted.
+pub const SESSION_SOURCES: usize = 64;
+/// Header extensions looked at in one packet (RFC 8285), padding included.
+pub const HEADER_EXTENSIONS: usize = 64;
+/// How many RTCP packets back one may lie and still be taken by SRTCP.
+pub const REPLAY_REPORTS: usize = 128;
+
+/// TCP streams (RFC 6544) at once.
+pub const STREAMS: usize = 1_024;
+/// Bytes read from a TCP stream at one go.
+pub const STREAM_BYTES: usize = 16 * 1024;
+/// Frames that wait to be written to one TCP stream. When full the newest is dropped.
+pub const STREAM_FRAMES: usize = 64;
 
 /// Tracks of one session.
 pub const SESSION_TRACKS: usize = 16;

@@ -1,19 +1,22 @@
-//! One publisher's session: its handle, its events, and the task that runs it.
+//! One publisher's session: its handle and its events.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use loom_core::{Media, MediaKind, TrackId};
-use tokio::sync::{mpsc, watch};
-use tracing::{debug, info};
+use loom_core::{Media, TrackId};
+use tokio::sync::Notify;
+use tracing::{error, info};
 
-use crate::config::IngestConfig;
+use crate::demux::{IceCredentials, Key};
+use crate::error::IngestError;
 use crate::limits;
-use crate::media::{Publisher, PublisherOutput};
-use crate::net::Lane;
-use crate::peer::{Inbound, Link, Peer};
+use crate::net::Shared;
+use crate::restart::{IceRestart, Restarts};
 use crate::track::TrackInfo;
+use crate::transport::{Connection, ConnectionOutput};
 
 /// Names one session of an [`Ingest`](crate::Ingest). Random, safe in a URL path, and as hard to guess as a password.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,6 +49,12 @@ pub enum SessionEvent {
     Connected,
     /// Media, in the order a consumer must take it.
     Media(Media),
+    /// A track that ran has sent nothing for a second: its source was muted, taken away or stands still.
+    Paused(TrackId),
+    /// A paused track runs again.
+    Resumed(TrackId),
+    /// The publisher restarted ICE: it comes from elsewhere from here on. Media goes on.
+    Restarted,
     /// The session is over. The last event.
     Closed(CloseReason),
 }
@@ -58,9 +67,12 @@ pub enum CloseReason {
     ByHost,
     /// The publisher said goodbye, by RTCP or by closing its DTLS session.
     ByPublisher,
-    /// The publisher did not connect within [`IngestConfig::connect_timeout`].
+    /// The publisher did not connect within [`IngestConfig::connect_timeout`](crate::IngestConfig::connect_timeout).
     ConnectTimeout,
-    /// The publisher sent no media for [`IngestConfig::idle_timeout`]: it vanished.
+    /// The publisher connected, but sent no media within
+    /// [`IngestConfig::idle_timeout`](crate::IngestConfig::idle_timeout).
+    NoMedia,
+    /// The publisher sent no more media for [`IngestConfig::idle_timeout`](crate::IngestConfig::idle_timeout): it vanished.
     MediaTimeout,
     /// The connection broke.
     Failed(String),
@@ -72,6 +84,7 @@ impl fmt::Display for CloseReason {
             Self::ByHost => f.write_str("closed here"),
             Self::ByPublisher => f.write_str("the publisher stopped"),
             Self::ConnectTimeout => f.write_str("the publisher never connected"),
+            Self::NoMedia => f.write_str("the publisher connected but sent no media"),
             Self::MediaTimeout => f.write_str("the publisher vanished: no media came any more"),
             Self::Failed(why) => write!(f, "the connection failed: {why}"),
         }
@@ -82,20 +95,21 @@ impl fmt::Display for CloseReason {
 #[derive(Debug)]
 pub struct Session {
     handle: SessionHandle,
-    offered: Vec<MediaKind>,
     tracks: Vec<TrackInfo>,
-    events: mpsc::Receiver<SessionEvent>,
 }
 
 impl Session {
-    /// Its name.
-    pub fn id(&self) -> &SessionId {
-        &self.handle.id
+    pub(crate) fn new(core: Arc<Core>, tracks: Vec<TrackInfo>) -> Self {
+        info!(session = %core.id, "a publisher offers");
+        Self {
+            handle: SessionHandle { core },
+            tracks,
+        }
     }
 
-    /// What its offer says it will send, a kind a track.
-    pub fn offered(&self) -> &[MediaKind] {
-        &self.offered
+    /// Its name.
+    pub fn id(&self) -> &SessionId {
+        self.handle.id()
     }
 
     /// The tracks of its offer; what it delivers names them by [`TrackInfo::id`].
@@ -110,12 +124,25 @@ impl Session {
 
     /// The next event; `None` after [`SessionEvent::Closed`]. May be cancelled without losing an event.
     pub async fn recv(&mut self) -> Option<SessionEvent> {
-        self.events.recv().await
+        let core = &self.handle.core;
+        loop {
+            {
+                let mut live = core.lock();
+                if let Some(event) = live.take_event() {
+                    return Some(event);
+                }
+                if live.connection.is_closed() {
+                    return None;
+                }
+            }
+            core.changed.notified().await;
+        }
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.handle.core.lock().is_heard = false;
         self.handle.close();
     }
 }
@@ -123,283 +150,208 @@ impl Drop for Session {
 /// Steers a [`Session`]. Cheap to clone; of no effect once the session is over.
 #[derive(Debug, Clone)]
 pub struct SessionHandle {
-    id: SessionId,
-    commands: mpsc::Sender<Command>,
-    closing: Arc<watch::Sender<bool>>,
+    core: Arc<Core>,
 }
 
 impl SessionHandle {
     /// The session's name.
     pub fn id(&self) -> &SessionId {
-        &self.id
+        &self.core.id
     }
 
     /// Asks the publisher for a key frame of a video track. Throttled to one in
-    /// [`IngestConfig::key_frame_spacing`]; a request that comes too early is sent when it may be.
+    /// [`IngestConfig::key_frame_spacing`](crate::IngestConfig::key_frame_spacing); a request that comes too early is sent
+    /// when it may be.
     pub fn request_key_frame(&self, track: TrackId) {
-        // full: 64 requests wait already, and any one of them will do
-        let _ = self.commands.try_send(Command::RequestKeyFrame(track));
+        let now = Instant::now();
+        self.core
+            .run(|connection| connection.request_key_frame(track, now), now);
     }
 
     /// Closes the session. What was received before is delivered first, then [`SessionEvent::Closed`].
     pub fn close(&self) {
-        self.closing.send_replace(true);
+        let now = Instant::now();
+        self.core.run(|connection| connection.close(now), now);
+    }
+
+    /// The entity tag of the session's ICE as it is now, without quotes (RFC 9725 §4.3.1).
+    pub fn etag(&self) -> String {
+        self.core.restarts.etag()
+    }
+
+    /// Restarts ICE as the publisher asks (RFC 9725 §4.3.3, RFC 8445 §9): media goes on, and the publisher's next
+    /// nomination under the new credentials moves it to where it is then. The publisher's own new fragment and password are
+    /// looked at only for their form, since a lite agent sends no checks (RFC 8445 §2.5).
+    ///
+    /// # Errors
+    /// [`IngestError::BadOffer`] for credentials that are none, [`IngestError::Closed`] where the session is over.
+    pub fn restart_ice(&self, fragment: &str, password: &str) -> Result<IceRestart, IngestError> {
+        if self.core.lock().connection.is_closed() {
+            return Err(IngestError::Closed);
+        }
+        let (restart, credentials) = self.core.restarts.restart(fragment, password)?;
+        self.core.port.restart(self.core.key, credentials);
+        let now = Instant::now();
+        self.core.run(|connection| connection.handle_restart(now), now);
+        Ok(restart)
     }
 }
 
-#[derive(Debug)]
-enum Command {
-    RequestKeyFrame(TrackId),
+/// A session as its port and its handles share it.
+pub(crate) struct Core {
+    id: SessionId,
+    key: Key,
+    port: Arc<Shared>,
+    restarts: Restarts,
+    live: Mutex<Live>,
+    changed: Notify,
 }
 
-/// What a session's task runs with.
-pub(crate) struct SessionParts {
-    pub(crate) id: SessionId,
-    pub(crate) offered: Vec<MediaKind>,
-    pub(crate) tracks: Vec<TrackInfo>,
-    pub(crate) config: Arc<IngestConfig>,
-    pub(crate) peer: Peer,
-    pub(crate) lane: Lane,
-    pub(crate) inbox: mpsc::Receiver<Inbound>,
-    pub(crate) publisher: Publisher,
+struct Live {
+    connection: Connection,
+    events: VecDeque<SessionEvent>,
+    /// The [`Session`] is there and takes events.
+    is_heard: bool,
+    is_congested: bool,
+    /// When the port will call [`Core::handle_timeout`].
+    scheduled: Option<Instant>,
 }
 
-/// Starts the session's task. `ended` is called when it is over, whatever way.
-pub(crate) fn start(parts: SessionParts, ended: impl FnOnce() + Send + 'static) -> Session {
-    let (events, receiver) = mpsc::channel(limits::SESSION_EVENTS);
-    let (command_sender, commands) = mpsc::channel(limits::SESSION_COMMANDS);
-    let (closing_sender, closing) = watch::channel(false);
-    let handle = SessionHandle {
-        id: parts.id.clone(),
-        commands: command_sender,
-        closing: Arc::new(closing_sender),
-    };
-    let offered = parts.offered.clone();
-    let tracks = parts.tracks.clone();
-    let task = SessionTask {
-        link: parts.peer.link(),
-        parts,
-        events,
-        commands,
-        closing,
-        connected: false,
-        since: Instant::now(),
-        probed: Instant::now(),
-    };
-    tokio::spawn(async move {
-        let _ended = OnDrop(Some(ended));
-        task.run().await;
-    });
-    Session {
-        handle,
-        offered,
-        tracks,
-        events: receiver,
+impl Live {
+    fn take_event(&mut self) -> Option<SessionEvent> {
+        let event = self.events.pop_front()?;
+        if self.is_congested && self.events.len() < limits::SESSION_EVENTS / 2 {
+            self.is_congested = false;
+            self.connection.set_congested(false);
+        }
+        Some(event)
     }
 }
 
-struct OnDrop<F: FnOnce()>(Option<F>);
-
-impl<F: FnOnce()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        if let Some(ended) = self.0.take() {
-            ended();
+impl Core {
+    pub(crate) fn new(
+        id: SessionId,
+        key: Key,
+        port: Arc<Shared>,
+        restarts: Restarts,
+        connection: Connection,
+    ) -> Self {
+        Self {
+            id,
+            key,
+            port,
+            restarts,
+            live: Mutex::new(Live {
+                connection,
+                events: VecDeque::new(),
+                is_heard: true,
+                is_congested: false,
+                scheduled: None,
+            }),
+            changed: Notify::new(),
         }
     }
-}
 
-struct SessionTask {
-    parts: SessionParts,
-    link: watch::Receiver<Link>,
-    events: mpsc::Sender<SessionEvent>,
-    commands: mpsc::Receiver<Command>,
-    closing: watch::Receiver<bool>,
-    connected: bool,
-    /// When the session began or the last media came.
-    since: Instant,
-    /// When the publisher's DTLS session was last looked at.
-    probed: Instant,
-}
-
-/// Why the task woke.
-enum Wake {
-    Close,
-    Gone,
-    Link,
-    Command(Command),
-    Inbox,
-    Due,
-}
-
-/// A publisher that is silent this long is asked whether it is still there.
-const PROBE: Duration = Duration::from_millis(300);
-/// Packets taken from the inbox at one go.
-const BATCH: usize = 64;
-
-impl SessionTask {
-    async fn run(mut self) {
-        info!(session = %self.parts.id, "a publisher offers");
-        let reason = self.live().await;
-        if matches!(reason, CloseReason::ByHost | CloseReason::ByPublisher) {
-            self.drain().await;
-        }
-        self.parts.publisher.finish(Instant::now());
-        self.deliver().await;
-        self.parts.peer.close().await;
-        info!(session = %self.parts.id, %reason, "a publisher's session is over");
-        let _ = self.events.send(SessionEvent::Closed(reason)).await;
+    /// Sets its first timer; once its port knows it.
+    pub(crate) fn begin(&self, now: Instant) {
+        self.run(|_| {}, now);
     }
 
-    async fn live(&mut self) -> CloseReason {
-        let mut batch = Vec::with_capacity(BATCH);
-        loop {
-            if !self.deliver().await {
-                return CloseReason::ByHost; // nobody listens any more
+    pub(crate) fn handle_path(&self, now: Instant) {
+        self.run(|connection| connection.handle_path(now), now);
+    }
+
+    pub(crate) fn handle_datagrams(&self, datagrams: &[&[u8]], now: Instant) {
+        let take = |connection: &mut Connection| {
+            for datagram in datagrams {
+                connection.handle_datagram(datagram, now);
             }
-            let due = self.next_wake();
-            let wake = tokio::select! {
-                biased;
-                _ = self.closing.wait_for(|closing| *closing) => Wake::Close,
-                () = self.events.closed() => Wake::Close,
-                changed = self.link.changed() => changed.map_or(Wake::Gone, |()| Wake::Link),
-                Some(command) = self.commands.recv() => Wake::Command(command),
-                count = self.parts.inbox.recv_many(&mut batch, BATCH) => if count > 0 { Wake::Inbox } else { Wake::Gone },
-                () = tokio::time::sleep_until(due.into()) => Wake::Due,
-            };
-            match wake {
-                Wake::Close => return CloseReason::ByHost,
-                Wake::Gone => return CloseReason::Failed("the WebRTC stack stopped".to_owned()),
-                Wake::Link => {
-                    if let Some(reason) = self.handle_link().await {
-                        return reason;
-                    }
-                }
-                Wake::Command(Command::RequestKeyFrame(track)) => {
-                    self.parts.publisher.request_key_frame(track, Instant::now());
-                }
-                Wake::Inbox => {
-                    if self.handle_inbound(&mut batch) {
-                        return CloseReason::ByPublisher;
-                    }
-                }
-                Wake::Due => {
-                    if let Some(reason) = self.handle_silence().await {
-                        return reason;
-                    }
-                    self.parts.publisher.handle_timeout(Instant::now());
-                }
-            }
-        }
+        };
+        self.run(take, now);
     }
 
-    async fn handle_link(&mut self) -> Option<CloseReason> {
-        let link = *self.link.borrow_and_update();
-        match link {
-            Link::Connected if !self.connected => {
-                self.connected = true;
-                self.since = Instant::now();
-                // fails where nobody listens, which the loop notices
-                let _ = self.events.send(SessionEvent::Connected).await;
+    /// Called once the instant that it was scheduled for has come, which is taken off the port's list by then.
+    pub(crate) fn handle_timeout(&self, now: Instant) {
+        self.lock().scheduled = None;
+        self.run(|connection| connection.handle_timeout(now), now);
+    }
+
+    /// Ends it at once, by the host's will.
+    pub(crate) fn end(&self) {
+        let now = Instant::now();
+        self.run(|connection| connection.end(CloseReason::ByHost, now), now);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something with the connection and sees to what follows of it. A panic ends this session and no other.
+    fn run(&self, step: impl FnOnce(&mut Connection), now: Instant) {
+        let mut live = self.lock();
+        if live.connection.is_closed() {
+            return;
+        }
+        let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            step(&mut live.connection);
+            self.settle(&mut live)
+        }));
+        let timeout = match outcome {
+            Ok(timeout) => timeout,
+            Err(_) => {
+                error!(session = %self.id, "a session panicked");
+                let why = CloseReason::Failed("an internal error".to_owned());
+                live.connection.abandon();
+                live.events.push_back(SessionEvent::Closed(why));
+                self.changed.notify_one();
                 None
             }
-            Link::Failed => Some(CloseReason::Failed("ICE or DTLS gave up".to_owned())),
-            Link::Connected | Link::Connecting => None,
-        }
-    }
-
-    /// Takes what the stack left; gives whether the publisher said goodbye.
-    fn handle_inbound(&mut self, batch: &mut Vec<Inbound>) -> bool {
-        let now = Instant::now();
-        let mut bye = false;
-        for inbound in batch.drain(..) {
-            match inbound {
-                Inbound::Packet(packet) => {
-                    self.since = now;
-                    self.parts.publisher.handle_packet(packet, now);
-                }
-                Inbound::Report {
-                    source,
-                    ntp,
-                    timestamp,
-                } => {
-                    self.parts.publisher.handle_report(source, ntp, timestamp);
-                }
-                Inbound::Bye(sources) => bye |= self.parts.publisher.handle_bye(&sources),
-            }
-        }
-        bye
-    }
-
-    /// Looks after a publisher that sends nothing.
-    async fn handle_silence(&mut self) -> Option<CloseReason> {
-        let now = Instant::now();
-        let silent = now.saturating_duration_since(self.since);
-        let config = &self.parts.config;
-        if !self.connected {
-            return (silent >= config.connect_timeout).then_some(CloseReason::ConnectTimeout);
-        }
-        if silent >= config.idle_timeout {
-            return Some(CloseReason::MediaTimeout);
-        }
-        if silent >= PROBE && now.saturating_duration_since(self.probed) >= PROBE {
-            self.probed = now;
-            if self.parts.peer.is_closed_by_publisher().await {
-                return Some(CloseReason::ByPublisher);
-            }
-        }
-        None
-    }
-
-    fn next_wake(&mut self) -> Instant {
-        let config = &self.parts.config;
-        let deadline = if self.connected {
-            let probe = self.since.max(self.probed) + PROBE;
-            probe.min(self.since + config.idle_timeout)
-        } else {
-            self.since + config.connect_timeout
         };
-        match self.parts.publisher.poll_output() {
-            Some(PublisherOutput::Timeout(at)) => at.min(deadline),
-            _ => deadline,
+        let before = live.scheduled;
+        // a later instant is left to the timer that comes before it
+        if timeout.is_none() || before.is_none_or(|before| timeout.is_some_and(|timeout| timeout < before)) {
+            live.scheduled = timeout;
+            self.port.timers.set(self.key, before, timeout);
+        }
+        if live.connection.is_closed() {
+            drop(live);
+            self.port.close(self.key);
         }
     }
 
-    /// Gives the host what the publisher has ready; waits for room. `false` once nobody listens.
-    async fn deliver(&mut self) -> bool {
-        loop {
-            match self.parts.publisher.poll_output() {
-                Some(PublisherOutput::Media(media)) => {
-                    if self.events.send(SessionEvent::Media(media)).await.is_err() {
-                        return false;
+    /// Sends what is to be sent, keeps what is to be told; gives when to look again.
+    fn settle(&self, live: &mut Live) -> Option<Instant> {
+        let mut is_news = false;
+        let timeout = loop {
+            match live.connection.poll_output() {
+                Some(ConnectionOutput::Transmit(datagram)) => self.port.send(self.key, &datagram),
+                Some(ConnectionOutput::Event(event)) => {
+                    if let SessionEvent::Closed(reason) = &event {
+                        info!(session = %self.id, %reason, "a publisher's session is over");
+                    }
+                    if live.is_heard {
+                        is_news = true;
+                        live.events.push_back(event);
                     }
                 }
-                Some(PublisherOutput::RequestKeyFrame { source }) => {
-                    debug!(session = %self.parts.id, source, "asking for a key frame");
-                    self.parts.peer.request_key_frame(source);
-                }
-                Some(PublisherOutput::Timeout(_)) | None => return true,
+                Some(ConnectionOutput::Timeout(at)) => break Some(at),
+                None => break None,
             }
+        };
+        if live.events.len() >= limits::SESSION_EVENTS && !live.is_congested {
+            tracing::warn!(session = %self.id, "the host does not keep up; what comes now is dropped");
+            live.is_congested = true;
+            live.connection.set_congested(true);
         }
+        if is_news {
+            self.changed.notify_one();
+        }
+        timeout
     }
+}
 
-    /// Takes what is still on its way through the stack, until nothing has come for a moment.
-    async fn drain(&mut self) {
-        let end = Instant::now() + limits::DRAIN;
-        let mut batch = Vec::with_capacity(BATCH);
-        while Instant::now() < end {
-            let quiet =
-                tokio::time::timeout(limits::DRAIN_QUIET, self.parts.inbox.recv_many(&mut batch, BATCH));
-            match quiet.await {
-                Ok(0) => return,
-                Ok(_) => {
-                    self.handle_inbound(&mut batch);
-                    if !self.deliver().await {
-                        return;
-                    }
-                }
-                Err(_) if self.parts.lane.is_drained() => return,
-                Err(_) => {}
-            }
-        }
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").field("id", &self.id).finish_non_exhaustive()
     }
 }
