@@ -53,7 +53,8 @@ impl Gathered {
 
     /// Waits until every offered track has begun, is late, or the session is over. `stop` closes the session.
     pub(crate) async fn from_session(session: &mut Session, stop: &mut watch::Receiver<bool>) -> Self {
-        let mut got = Self::new(session.offered());
+        let offered: Vec<MediaKind> = session.tracks().iter().map(|track| track.kind).collect();
+        let mut got = Self::new(&offered);
         while let Some(deadline) = got.waits() {
             let late = async {
                 match deadline {

@@ -1,16 +1,16 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use loom_core::TrackId;
 use rtc::shared::ifaces::ifaces;
 
 use crate::config::IngestConfig;
 use crate::error::IngestError;
-use crate::media::{PublisherConfig, ReordererConfig, RtpSection};
+use crate::media::{FeedbackConfig, PublisherConfig, ReordererConfig, RtpSection};
 use crate::net::Port;
 use crate::restart::{Restarts, new_credentials};
-use crate::sdp::{self, AnswerParts, Candidate, CandidateTransport, Offer};
+use crate::sdp::{self, AnswerParts, Candidate, CandidateTransport, Feedback as Agreed, Offer};
 use crate::session::{Core, Session, SessionId};
 use crate::track::TrackInfo;
 use crate::transport::{Connection, ConnectionConfig, Identity};
@@ -103,6 +103,7 @@ impl Ingest {
             },
         );
         let tracks = tracks(&offer.sections);
+        let feedback = feedback(&offer, self.config.reorder_wait);
         let restarts = Restarts::new(self.identity.clone(), candidates, etag.clone());
         let now = Instant::now();
         let connection = Connection::new(
@@ -112,6 +113,7 @@ impl Ingest {
                 role: offer.role,
                 fingerprints: offer.fingerprints,
                 extensions: offer.extensions,
+                feedback,
                 publisher: PublisherConfig {
                     sections: offer.sections,
                     reorder: ReordererConfig {
@@ -126,7 +128,7 @@ impl Ingest {
         let core = self.port.open(&self.config, from, credentials, |port, key| {
             Core::new(id, key, port, restarts, connection)
         })?;
-        core.begin(now);
+        core.begin();
         Ok((Answer { sdp, etag }, Session::new(core, tracks)))
     }
 
@@ -149,6 +151,24 @@ impl Ingest {
         };
         let tcp = self.port.has_tcp().then(|| on(CandidateTransport::TcpPassive));
         on(CandidateTransport::Udp).chain(tcp.into_iter().flatten()).collect()
+    }
+}
+
+/// What the publisher agreed to be told.
+fn feedback(offer: &Offer, reorder_wait: Duration) -> FeedbackConfig {
+    let formats = offer.sections.iter().flat_map(|section| &section.formats);
+    let numbers: Vec<u8> = formats.map(|format| format.payload_type).collect();
+    let agreed = |kind: Agreed| {
+        let numbers = numbers.iter().copied();
+        numbers.filter(move |number| offer.agrees(*number, kind))
+    };
+    let mut terms = offer.outline.iter().filter_map(|it| it.accepted.as_ref());
+    FeedbackConfig {
+        retransmitted: agreed(Agreed::Nack).collect(),
+        transport_cc: agreed(Agreed::TransportWide).next().is_some(),
+        reduced_size: terms.all(|terms| terms.reduced_size),
+        reorder_wait,
+        ..FeedbackConfig::default()
     }
 }
 

@@ -2,7 +2,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::demux::IceCredentials;
 use crate::error::IngestError;
-use crate::sdp::{self, Candidate};
+use crate::sdp::{self, Candidate, RemoteIce};
 use crate::transport::Identity;
 
 /// What a publisher that restarts ICE is told (RFC 9725 §4.3.3).
@@ -12,7 +12,7 @@ pub struct IceRestart {
     pub fragment: String,
     /// Our new `a=ice-pwd`.
     pub password: String,
-    /// The values of our `a=candidate` lines, the best first.
+    /// Our candidates as `candidate:…`, the best first.
     pub candidates: Vec<String>,
     /// The new entity tag, without quotes.
     pub etag: String,
@@ -44,7 +44,7 @@ impl Restarts {
         fragment: &str,
         password: &str,
     ) -> Result<(IceRestart, IceCredentials), IngestError> {
-        sdp::check_credentials(fragment, password)?;
+        RemoteIce::new(fragment, password)?;
         let credentials = new_credentials(&self.identity)?;
         let etag = self.identity.random_word(8)?;
         self.etag
@@ -54,7 +54,7 @@ impl Restarts {
         let restart = IceRestart {
             fragment: credentials.fragment.to_string(),
             password: credentials.password.to_string(),
-            candidates: sdp::candidate_values(&self.candidates),
+            candidates: sdp::candidates(&self.candidates),
             etag,
         };
         Ok((restart, credentials))

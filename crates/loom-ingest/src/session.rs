@@ -10,7 +10,7 @@ use loom_core::{Media, TrackId};
 use tokio::sync::Notify;
 use tracing::{error, info};
 
-use crate::demux::{IceCredentials, Key};
+use crate::demux::Key;
 use crate::error::IngestError;
 use crate::limits;
 use crate::net::Shared;
@@ -165,13 +165,13 @@ impl SessionHandle {
     pub fn request_key_frame(&self, track: TrackId) {
         let now = Instant::now();
         self.core
-            .run(|connection| connection.request_key_frame(track, now), now);
+            .run(|connection| connection.request_key_frame(track, now));
     }
 
     /// Closes the session. What was received before is delivered first, then [`SessionEvent::Closed`].
     pub fn close(&self) {
         let now = Instant::now();
-        self.core.run(|connection| connection.close(now), now);
+        self.core.run(|connection| connection.close(now));
     }
 
     /// The entity tag of the session's ICE as it is now, without quotes (RFC 9725 §4.3.1).
@@ -192,7 +192,7 @@ impl SessionHandle {
         let (restart, credentials) = self.core.restarts.restart(fragment, password)?;
         self.core.port.restart(self.core.key, credentials);
         let now = Instant::now();
-        self.core.run(|connection| connection.handle_restart(now), now);
+        self.core.run(|connection| connection.handle_restart(now));
         Ok(restart)
     }
 }
@@ -253,12 +253,12 @@ impl Core {
     }
 
     /// Sets its first timer; once its port knows it.
-    pub(crate) fn begin(&self, now: Instant) {
-        self.run(|_| {}, now);
+    pub(crate) fn begin(&self) {
+        self.run(|_| {});
     }
 
     pub(crate) fn handle_path(&self, now: Instant) {
-        self.run(|connection| connection.handle_path(now), now);
+        self.run(|connection| connection.handle_path(now));
     }
 
     pub(crate) fn handle_datagrams(&self, datagrams: &[&[u8]], now: Instant) {
@@ -267,19 +267,19 @@ impl Core {
                 connection.handle_datagram(datagram, now);
             }
         };
-        self.run(take, now);
+        self.run(take);
     }
 
     /// Called once the instant that it was scheduled for has come, which is taken off the port's list by then.
     pub(crate) fn handle_timeout(&self, now: Instant) {
         self.lock().scheduled = None;
-        self.run(|connection| connection.handle_timeout(now), now);
+        self.run(|connection| connection.handle_timeout(now));
     }
 
     /// Ends it at once, by the host's will.
     pub(crate) fn end(&self) {
         let now = Instant::now();
-        self.run(|connection| connection.end(CloseReason::ByHost, now), now);
+        self.run(|connection| connection.end(CloseReason::ByHost, now));
     }
 
     fn lock(&self) -> MutexGuard<'_, Live> {
@@ -287,7 +287,7 @@ impl Core {
     }
 
     /// Does something with the connection and sees to what follows of it. A panic ends this session and no other.
-    fn run(&self, step: impl FnOnce(&mut Connection), now: Instant) {
+    fn run(&self, step: impl FnOnce(&mut Connection)) {
         let mut live = self.lock();
         if live.connection.is_closed() {
             return;
@@ -314,7 +314,7 @@ impl Core {
             self.port.timers.set(self.key, before, timeout);
         }
         if live.connection.is_closed() {
-            drop(live);
+            // before anybody can hear of the end
             self.port.close(self.key);
         }
     }

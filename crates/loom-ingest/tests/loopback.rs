@@ -248,13 +248,16 @@ async fn a_publisher_connects_sends_and_is_drained_when_the_host_closes() {
     let ingest = ingest(|_| {}).await;
     let (mut publisher, offer) = Publisher::new(1_000).await;
     let (answer, mut session) = ingest.accept(&offer).await.unwrap();
-    assert_eq!(
-        answer
+    for (transport, kind) in [("udp", "host\r\n"), ("tcp", "host tcptype passive\r\n")] {
+        let port = ingest.local_addr().port();
+        let candidates = answer
             .sdp
-            .matches(&format!(" {} typ host", ingest.local_addr().port()))
-            .count(),
-        1
-    );
+            .lines()
+            .filter(|line| line.contains(&format!(" 1 {transport} ")));
+        let told: Vec<&str> = candidates.collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(format!("{}\r\n", told[0]).ends_with(&format!(" {port} typ {kind}")));
+    }
     publisher.connect(&answer.sdp).await;
     assert_eq!(next(&mut session).await, SessionEvent::Connected);
     let video = first_key_frame(&mut publisher, &mut session, (640, 360)).await;

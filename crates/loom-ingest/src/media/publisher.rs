@@ -31,6 +31,10 @@ pub(crate) enum PublisherOutput {
     RequestKeyFrame {
         source: u32,
     },
+    /// A track that ran has sent nothing for a second.
+    Paused(TrackId),
+    /// It runs again.
+    Resumed(TrackId),
     /// Nothing more before this instant, unless a packet comes.
     Timeout(Instant),
 }

@@ -1,24 +1,16 @@
 //! SDP (RFC 8866) as WHIP uses it: what a publisher offers, and what we answer. Pure text.
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "the answer is asked for once the transport is our own; goes with `reduced`"
-)]
 
 mod answer;
 mod extensions;
 mod formats;
 mod layers;
 mod offer;
-mod reduced;
 mod transport;
 
 pub(crate) use answer::{AnswerParts, Candidate, CandidateTransport, answer, candidates};
 pub(crate) use extensions::Extensions;
 pub(crate) use formats::Feedback;
-pub(crate) use layers::Simulcast;
 pub(crate) use offer::{Offer, OfferedSection, Terms};
-pub(crate) use reduced::finish;
 pub(crate) use transport::{DtlsRole, Fingerprint, RemoteIce};
 
 use crate::error::IngestError;

@@ -5,7 +5,6 @@ use loom_core::MediaKind;
 use super::extensions::{AgreedExtension, ExtensionReader, Extensions, Uses};
 use super::formats::{Feedback, feedback, formats, repair_sources, source_of};
 use super::layers::Simulcast;
-use super::reduced::reduce;
 use super::transport::{DtlsRole, Fingerprint, RemoteIce, Transport};
 use super::{MediaLines, attribute, bad, split};
 use crate::error::IngestError;
@@ -32,11 +31,6 @@ pub(crate) struct Offer {
     pub(crate) bundle: Vec<String>,
     /// Whether the session as a whole allows one-byte and two-byte header extensions side by side (RFC 8285 §6).
     pub(super) allows_mixed: bool,
-    /// The publisher's ICE password.
-    pub(crate) ice_password: String,
-    /// The offer as the WebRTC stack gets it: accepted sections only, of each only the codecs that we take, without
-    /// retransmission and repair streams, simulcast, and candidates.
-    pub(crate) reduced: String,
 }
 
 /// A section of an offer, as an answer must mirror it (RFC 9429 §5.3.1).
@@ -127,8 +121,6 @@ impl Offer {
             .collect();
         let transport = Transport::of(&session, &sections, &named)?;
         Ok(Self {
-            ice_password: transport.ice.password.clone(),
-            reduced: reduce(&session, &kept),
             role: transport.role,
             ice: transport.ice,
             fingerprints: transport.fingerprints,

@@ -26,6 +26,7 @@ pub(crate) struct ConnectionConfig {
     pub(crate) role: DtlsRole,
     pub(crate) fingerprints: Vec<Fingerprint>,
     pub(crate) extensions: Extensions,
+    pub(crate) feedback: FeedbackConfig,
     pub(crate) publisher: PublisherConfig,
 }
 
@@ -79,13 +80,7 @@ impl Connection {
         Self {
             dtls: Dtls::new(&config.identity, config.role, config.fingerprints.clone()),
             srtp: None,
-            feedback: Feedback::new(
-                FeedbackConfig {
-                    reorder_wait: config.ingest.reorder_wait,
-                    ..FeedbackConfig::default()
-                },
-                now,
-            ),
+            feedback: Feedback::new(config.feedback.clone(), now),
             publisher: Publisher::new(config.publisher.clone()),
             clocks: clocks.collect(),
             phase: Phase::New,
@@ -247,23 +242,19 @@ impl Connection {
                 rid = Some(packet.slice(range));
             }
         });
-        let scale = self
-            .clocks
-            .iter()
-            .find(|(payload_type, _)| *payload_type == header.payload_type)
-            .map(|(_, scale)| *scale);
-        self.feedback.handle_rtp(
-            &Arrival {
+        let mut clocks = self.clocks.iter();
+        if let Some((_, scale)) = clocks.find(|(number, _)| *number == header.payload_type) {
+            let arrival = Arrival {
                 source: header.source,
                 sequence: header.sequence,
                 timestamp: header.timestamp,
                 payload_type: header.payload_type,
-                scale,
-                bytes: datagram.len(),
+                scale: *scale,
                 transport_sequence,
-            },
-            now,
-        );
+                is_repair: false,
+            };
+            self.feedback.handle_rtp(&arrival, now);
+        }
         if end > header.len {
             self.publisher.handle_packet(
                 RtpPacket {

@@ -45,7 +45,8 @@ impl From<IngestError> for Refusal {
             IngestError::NoMedia { .. } => Self::new(422, "Nothing to publish", detail),
             IngestError::UnknownCodecs { .. } => Self::new(422, "No usable codec", detail),
             IngestError::BadOffer { .. } => Self::new(422, "Unusable offer", detail),
-            IngestError::Full { .. } => Self {
+            IngestError::Closed => Self::new(404, "No such session", detail),
+            IngestError::Full { .. } | IngestError::FullForAddress { .. } => Self {
                 retry_after: Some(RETRY_SECONDS),
                 ..Self::new(503, "Too many publishers", detail)
             },
