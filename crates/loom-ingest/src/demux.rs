@@ -265,7 +265,11 @@ mod tests {
         let mut demux = demux();
         demux.handle_check(path(1), ONE, &credentials("aaaa"), true);
         demux.restart(ONE, credentials("cccc"));
-        assert_eq!(demux.path(ONE), Some(path(1)), "the old path serves until there is a new one");
+        assert_eq!(
+            demux.path(ONE),
+            Some(path(1)),
+            "the old path serves until there is a new one"
+        );
         demux.handle_check(path(2), ONE, &credentials("aaaa"), true);
         assert_eq!(demux.path(ONE), Some(path(1)), "old credentials nominate no more");
         demux.handle_check(path(3), ONE, &credentials("cccc"), true);

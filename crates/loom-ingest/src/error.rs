@@ -69,7 +69,9 @@ pub enum IngestError {
     },
     /// As many sessions of one address as
     /// [`IngestConfig::max_sessions_per_address`](crate::IngestConfig::max_sessions_per_address) are open.
-    #[error("{limit} publishers are connected from {address}, which is the limit for one address; try again later")]
+    #[error(
+        "{limit} publishers are connected from {address}, which is the limit for one address; try again later"
+    )]
     FullForAddress {
         /// Where the offers come from.
         address: std::net::IpAddr,

@@ -10,7 +10,7 @@ use crate::error::IngestError;
 use crate::media::{FeedbackConfig, PublisherConfig, ReordererConfig, RtpSection};
 use crate::net::Port;
 use crate::restart::{Restarts, new_credentials};
-use crate::sdp::{self, AnswerParts, Candidate, CandidateTransport, Feedback as Agreed, Offer};
+use crate::sdp::{self, AnswerParts, Candidate, Feedback as Agreed, Offer};
 use crate::session::{Core, Session, SessionId};
 use crate::track::TrackInfo;
 use crate::transport::{Connection, ConnectionConfig, Identity};
@@ -143,14 +143,12 @@ impl Ingest {
             addresses = machine_addresses();
         }
         addresses.retain(|ip| ip.is_ipv4() || local.is_ipv6());
-        let on = |transport| {
-            addresses.iter().map(move |ip| Candidate {
-                address: SocketAddr::new(*ip, local.port()),
-                transport,
-            })
-        };
-        let tcp = self.port.has_tcp().then(|| on(CandidateTransport::TcpPassive));
-        on(CandidateTransport::Udp).chain(tcp.into_iter().flatten()).collect()
+        let addresses = addresses.iter().map(|ip| SocketAddr::new(*ip, local.port()));
+        let tcp = self.port.has_tcp().then(|| addresses.clone().map(Candidate::tcp));
+        addresses
+            .map(Candidate::udp)
+            .chain(tcp.into_iter().flatten())
+            .collect()
     }
 }
 

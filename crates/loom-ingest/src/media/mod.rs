@@ -1,7 +1,6 @@
 //! From RTP packets to [`loom_core::Media`]. Pure: time is an argument, nothing waits.
 
 mod depacketize;
-#[allow(dead_code, reason = "for the transport that decrypts the packets")]
 mod feedback;
 mod publisher;
 mod reorder;
@@ -12,7 +11,6 @@ use std::time::Instant;
 use bytes::Bytes;
 use loom_core::{MediaKind, Timescale};
 
-#[allow(unused_imports, reason = "for the transport that decrypts the packets")]
 pub(crate) use feedback::{Arrival, Feedback, FeedbackConfig, FeedbackOutput};
 pub(crate) use publisher::{Publisher, PublisherConfig, PublisherOutput};
 pub(crate) use reorder::ReordererConfig;

@@ -7,7 +7,7 @@ mod layers;
 mod offer;
 mod transport;
 
-pub(crate) use answer::{AnswerParts, Candidate, CandidateTransport, answer, candidates};
+pub(crate) use answer::{AnswerParts, Candidate, answer, candidates};
 pub(crate) use extensions::Extensions;
 pub(crate) use formats::Feedback;
 pub(crate) use offer::{Offer, OfferedSection, Terms};

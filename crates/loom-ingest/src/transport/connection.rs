@@ -69,13 +69,20 @@ enum Phase {
     Connecting,
     Connected,
     /// The end is known; what is still on its way is waited for.
-    Closing { reason: CloseReason, since: Instant },
+    Closing {
+        reason: CloseReason,
+        since: Instant,
+    },
     Closed,
 }
 
 impl Connection {
     pub(crate) fn new(config: ConnectionConfig, now: Instant) -> Self {
-        let formats = config.publisher.sections.iter().flat_map(|section| &section.formats);
+        let formats = config
+            .publisher
+            .sections
+            .iter()
+            .flat_map(|section| &section.formats);
         let clocks = formats.map(|format| (format.payload_type, format.codec.scale()));
         Self {
             dtls: Dtls::new(&config.identity, config.role, config.fingerprints.clone()),

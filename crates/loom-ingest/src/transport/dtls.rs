@@ -128,10 +128,7 @@ impl Dtls {
     }
 
     pub(crate) fn handle_datagram(&mut self, datagram: &[u8], now: Instant) -> Option<DtlsEvent> {
-        let events = match self
-            .endpoint
-            .read(now, PUBLISHER, None, BytesMut::from(datagram))
-        {
+        let events = match self.endpoint.read(now, PUBLISHER, None, BytesMut::from(datagram)) {
             Ok(events) => events,
             // after the handshake, what is broken costs only itself: anybody may send it
             Err(_) if self.is_established => return None,

@@ -138,7 +138,10 @@ mod tests {
             assert_eq!((header.source, header.sequence), (0xdead_beef, 7));
             assert_eq!((header.timestamp, header.payload_type), (90_000, 96));
             assert!(header.marker);
-            assert_eq!(&bytes[header.len..header.payload_end(&bytes).unwrap()], b"payload");
+            assert_eq!(
+                &bytes[header.len..header.payload_end(&bytes).unwrap()],
+                b"payload"
+            );
             let mut seen = Vec::new();
             header.extensions(&bytes, |id, range| seen.push((id, bytes[range].to_vec())));
             assert_eq!(seen, [(3, b"ab".to_vec()), (5, b"mid".to_vec())]);
@@ -151,7 +154,10 @@ mod tests {
         bytes[0] |= 0x20;
         bytes.extend([0, 0, 3]);
         let header = RtpHeader::read(&bytes).unwrap();
-        assert_eq!(&bytes[header.len..header.payload_end(&bytes).unwrap()], b"payload");
+        assert_eq!(
+            &bytes[header.len..header.payload_end(&bytes).unwrap()],
+            b"payload"
+        );
         for padding in [0, 200] {
             *bytes.last_mut().unwrap() = padding;
             assert_eq!(header.payload_end(&bytes), None);
@@ -160,7 +166,10 @@ mod tests {
 
     #[test]
     fn a_packet_cut_anywhere_is_refused_or_read_without_going_beyond_its_end() {
-        let whole = packet(EXTENSION_PROFILE_TWO_BYTE, &[(3, b"ab"), (200, b"a longer value")]);
+        let whole = packet(
+            EXTENSION_PROFILE_TWO_BYTE,
+            &[(3, b"ab"), (200, b"a longer value")],
+        );
         for end in 0..whole.len() {
             let cut = &whole[..end];
             if let Some(header) = RtpHeader::read(cut) {

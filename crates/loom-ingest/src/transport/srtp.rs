@@ -25,7 +25,11 @@ impl SrtpKeys {
         let profile = match state.srtp_protection_profile() {
             SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm => ProtectionProfile::AeadAes128Gcm,
             SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80 => ProtectionProfile::Aes128CmHmacSha1_80,
-            other => return Err(format!("the publisher offers no SRTP profile that is taken ({other:?})")),
+            other => {
+                return Err(format!(
+                    "the publisher offers no SRTP profile that is taken ({other:?})"
+                ));
+            }
         };
         let mut config = Config {
             profile,
@@ -74,7 +78,11 @@ impl Srtp {
     /// Opens an RTP packet; `None` where it is forged, broken, or was here before.
     pub(crate) fn open_rtp(&mut self, header: &RtpHeader, packet: &[u8]) -> Option<Bytes> {
         set_header(&mut self.header, header);
-        let Self { sources, header: place, .. } = self;
+        let Self {
+            sources,
+            header: place,
+            ..
+        } = self;
         if let Some((_, context)) = sources.iter_mut().find(|(source, _)| *source == header.source) {
             return context
                 .decrypt_rtp_with_header(packet, place)

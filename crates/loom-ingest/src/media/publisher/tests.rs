@@ -112,6 +112,7 @@ impl Bench {
                     assert_eq!(source, VIDEO);
                     self.requests += 1;
                 }
+                PublisherOutput::Paused(_) | PublisherOutput::Resumed(_) => {}
                 PublisherOutput::Timeout(at) => {
                     assert!(at > self.now, "a timeout that has passed would spin");
                     break;
