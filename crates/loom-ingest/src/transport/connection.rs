@@ -384,3 +384,6 @@ impl Connection {
             .push_back(ConnectionOutput::Event(SessionEvent::Closed(reason)));
     }
 }
+
+#[cfg(test)]
+mod tests;

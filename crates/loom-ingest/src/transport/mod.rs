@@ -1,6 +1,8 @@
 //! One publisher's connection above ICE: DTLS (RFC 5764), SRTP (RFC 3711, RFC 7714), RTP and RTCP. Pure: datagrams and time
 //! come in, datagrams and events go out.
 
+#[cfg(test)]
+mod client;
 mod connection;
 mod dtls;
 pub(crate) mod rtp;

@@ -1,0 +1,395 @@
+use std::time::Duration;
+
+use loom_core::Media;
+use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
+use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc::rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
+use rtc::rtp::Header;
+use rtc::rtp::header::{EXTENSION_PROFILE_ONE_BYTE, Extension};
+
+use super::*;
+use crate::media::ReordererConfig;
+use crate::sdp::Offer;
+use crate::transport::client::Client;
+
+const GCM: SrtpProtectionProfile = SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm;
+const CM: SrtpProtectionProfile = SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80;
+const AUDIO: u32 = 1_000;
+const VIDEO: u32 = 2_000;
+
+fn offer() -> String {
+    let section = |media: &str, mid, format: &str, source| {
+        format!(
+            "m={media} 9 UDP/TLS/RTP/SAVPF {}\r\na=mid:{mid}\r\na=sendonly\r\na=rtcp-mux\r\na=rtcp-rsize\r\n\
+             a=ice-ufrag:EsAw\r\na=ice-pwd:bP+XJMM09aR8AiX1jdukzR6Y\r\na=setup:actpass\r\n\
+             a=fingerprint:sha-256 {}\r\n\
+             a=extmap:5 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\n\
+             a=rtpmap:{format}\r\na=rtcp-fb:* transport-cc\r\na=ssrc:{source} cname:c\r\n",
+            format.split(' ').next().unwrap(),
+            ["AB"; 32].join(":")
+        )
+    };
+    let session = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n";
+    let audio = section("audio", 0, "111 opus/48000/2", AUDIO);
+    session.to_owned() + &audio + &section("video", 1, "96 VP8/90000", VIDEO)
+}
+
+/// A connection and its publisher on a virtual clock.
+struct Bench {
+    now: Instant,
+    connection: Connection,
+    client: Client,
+    events: Vec<SessionEvent>,
+    reports: Vec<Bytes>,
+    sequence: u16,
+}
+
+impl Bench {
+    fn new(profile: SrtpProtectionProfile) -> Self {
+        Self::with(profile, |_, _| {})
+    }
+
+    fn with(
+        profile: SrtpProtectionProfile,
+        adjust: impl FnOnce(&mut ConnectionConfig, &mut IngestConfig),
+    ) -> Self {
+        let client = Client::new(profile);
+        let offer = Offer::parse(&offer()).unwrap();
+        let mut ingest = IngestConfig::default();
+        let mut config = ConnectionConfig {
+            ingest: Arc::default(),
+            identity: Identity::generate().unwrap(),
+            role: DtlsRole::Passive,
+            fingerprints: vec![client.fingerprint.clone()],
+            extensions: offer.extensions,
+            feedback: FeedbackConfig {
+                retransmitted: vec![96],
+                transport_cc: true,
+                ..FeedbackConfig::default()
+            },
+            publisher: PublisherConfig {
+                sections: offer.sections,
+                reorder: ReordererConfig::default(),
+                key_frame_spacing: Duration::from_millis(300),
+            },
+        };
+        adjust(&mut config, &mut ingest);
+        config.ingest = Arc::new(ingest);
+        let now = Instant::now();
+        Self {
+            now,
+            connection: Connection::new(config, now),
+            client,
+            events: Vec::new(),
+            reports: Vec::new(),
+            sequence: 100,
+        }
+    }
+
+    /// Lets both sides say what they have to, until both are quiet.
+    fn exchange(&mut self) {
+        loop {
+            let mut is_quiet = true;
+            while let Some(datagram) = self.client.poll_dtls() {
+                is_quiet = false;
+                self.connection.handle_datagram(&datagram, self.now);
+            }
+            loop {
+                match self.connection.poll_output() {
+                    Some(ConnectionOutput::Transmit(datagram)) => {
+                        is_quiet = false;
+                        match DatagramKind::of(&datagram) {
+                            DatagramKind::Dtls => self.client.handle_dtls(&datagram, self.now),
+                            kind => {
+                                assert_eq!(kind, DatagramKind::Rtcp);
+                                self.reports.push(datagram);
+                            }
+                        }
+                    }
+                    Some(ConnectionOutput::Event(event)) => self.events.push(event),
+                    Some(ConnectionOutput::Timeout(at)) => {
+                        assert!(
+                            at > self.now || self.connection.is_closed(),
+                            "a timeout that has passed would spin"
+                        );
+                        break;
+                    }
+                    None => break,
+                }
+            }
+            if is_quiet {
+                return;
+            }
+        }
+    }
+
+    /// Lets time pass as the port does: from timeout to timeout.
+    fn pass(&mut self, span: Duration) {
+        let end = self.now + span;
+        loop {
+            self.exchange();
+            match self.connection.poll_output() {
+                Some(ConnectionOutput::Timeout(at)) if at <= end => {
+                    self.now = at;
+                    self.connection.handle_timeout(at);
+                }
+                _ => break,
+            }
+        }
+        self.now = end;
+    }
+
+    fn connect(&mut self) {
+        self.client.connect(self.now);
+        self.exchange();
+        assert!(self.client.is_connected());
+        assert_eq!(self.events, [SessionEvent::Connected]);
+        self.events.clear();
+    }
+
+    fn audio(&mut self) -> Bytes {
+        self.sequence += 1;
+        let header = Header {
+            ssrc: AUDIO,
+            payload_type: 111,
+            sequence_number: self.sequence,
+            timestamp: u32::from(self.sequence) * 960,
+            extension: true,
+            extension_profile: EXTENSION_PROFILE_ONE_BYTE,
+            extensions: vec![Extension {
+                id: 5,
+                payload: Bytes::copy_from_slice(&self.sequence.to_be_bytes()),
+            }],
+            ..Header::default()
+        };
+        self.client.rtp(header, &[0xf8, 0xff, 0xfe])
+    }
+
+    fn send(&mut self, datagram: &[u8]) {
+        self.connection.handle_datagram(datagram, self.now);
+        self.exchange();
+    }
+
+    fn packets(&self) -> usize {
+        let media = self.events.iter().filter_map(|event| match event {
+            SessionEvent::Media(media) => Some(media),
+            _ => None,
+        });
+        media.filter(|media| matches!(media, Media::Packet(_))).count()
+    }
+
+    fn closed(&self) -> Option<&CloseReason> {
+        match self.events.last() {
+            Some(SessionEvent::Closed(reason)) => Some(reason),
+            _ => None,
+        }
+    }
+
+    fn told<T: 'static>(&mut self) -> usize {
+        let reports = std::mem::take(&mut self.reports);
+        let packets = reports.iter().flat_map(|it| self.client.open_rtcp(it));
+        packets
+            .filter(|packet| packet.as_any().downcast_ref::<T>().is_some())
+            .count()
+    }
+}
+
+#[test]
+fn media_sealed_either_way_is_taken_and_arrival_times_go_back() {
+    for profile in [GCM, CM] {
+        let mut bench = Bench::new(profile);
+        bench.connect();
+        for _ in 0..50 {
+            let packet = bench.audio();
+            bench.send(&packet);
+            bench.pass(Duration::from_millis(20));
+        }
+        assert_eq!(bench.packets(), 50, "{profile:?}");
+        let told = bench.told::<TransportLayerCc>();
+        assert!(told >= 4, "{told}");
+    }
+}
+
+#[test]
+fn what_is_forged_broken_or_was_here_before_costs_only_itself() {
+    let mut bench = Bench::new(GCM);
+    bench.connect();
+    let packet = bench.audio();
+    bench.send(&packet);
+    bench.send(&packet);
+    for at in [13, 20, packet.len() - 1] {
+        let mut forged = packet.to_vec();
+        forged[3] ^= 0x40;
+        forged[at] ^= 1;
+        bench.send(&forged);
+    }
+    for end in 0..packet.len() {
+        bench.send(&packet[..end]);
+    }
+    for first in 0..=255 {
+        bench.send(&[first; 60]);
+    }
+    // sources that nobody proved to know the keys are not remembered
+    for source in 0..1_000u32 {
+        let mut forged = packet.to_vec();
+        forged[8..12].copy_from_slice(&source.to_be_bytes());
+        bench.send(&forged);
+    }
+    let packet = bench.audio();
+    bench.send(&packet);
+    assert_eq!((bench.packets(), bench.closed()), (2, None));
+}
+
+#[test]
+fn a_certificate_that_the_offer_does_not_name_ends_the_session() {
+    let mut bench = Bench::with(GCM, |config, _| config.fingerprints[0].bytes[0] ^= 1);
+    bench.client.connect(bench.now);
+    bench.exchange();
+    let Some(CloseReason::Failed(why)) = bench.closed() else {
+        panic!("{:?}", bench.events)
+    };
+    assert!(why.contains("RFC 8122"), "{why}");
+}
+
+#[test]
+fn a_handshake_whose_datagrams_are_lost_is_repeated() {
+    let mut bench = Bench::new(GCM);
+    bench.client.connect(bench.now);
+    // three of ten datagrams are lost, either way
+    let mut chance = 7_u64;
+    let mut is_lost = || {
+        chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (chance >> 33) % 10 < 3
+    };
+    for _ in 0..1_400 {
+        if bench.client.is_connected() {
+            break;
+        }
+        while let Some(datagram) = bench.client.poll_dtls() {
+            if !is_lost() {
+                bench.connection.handle_datagram(&datagram, bench.now);
+            }
+        }
+        while let Some(ConnectionOutput::Transmit(datagram)) = bench.connection.poll_output() {
+            if !is_lost() {
+                bench.client.handle_dtls(&datagram, bench.now);
+            }
+        }
+        bench.now += Duration::from_millis(10);
+        bench.client.handle_timeout(bench.now);
+        bench.connection.handle_timeout(bench.now);
+    }
+    assert!(bench.client.is_connected());
+    let packet = bench.audio();
+    bench.send(&packet);
+    assert_eq!(bench.packets(), 1);
+}
+
+#[test]
+fn a_publisher_that_never_connects_never_sends_or_vanishes_is_given_up_for_that_reason() {
+    let mut bench = Bench::new(GCM);
+    bench.pass(Duration::from_secs(14));
+    assert_eq!(bench.closed(), None);
+    bench.pass(Duration::from_secs(2));
+    assert_eq!(bench.closed(), Some(&CloseReason::ConnectTimeout));
+
+    let mut bench = Bench::new(GCM);
+    bench.connect();
+    bench.pass(Duration::from_secs(11));
+    assert_eq!(bench.closed(), Some(&CloseReason::NoMedia));
+
+    let mut bench = Bench::new(GCM);
+    bench.connect();
+    let packet = bench.audio();
+    bench.send(&packet);
+    bench.pass(Duration::from_secs(11));
+    assert_eq!(bench.closed(), Some(&CloseReason::MediaTimeout));
+    assert!(
+        bench.connection.poll_output().is_none(),
+        "nothing follows the end"
+    );
+}
+
+#[test]
+fn a_publisher_that_closes_is_heard_out() {
+    let mut bench = Bench::new(GCM);
+    bench.connect();
+    let (first, late, last) = (bench.audio(), bench.audio(), bench.audio());
+    bench.send(&first);
+    bench.send(&last);
+    bench.client.close(bench.now);
+    bench.exchange();
+    assert_eq!(bench.closed(), None, "what is still on its way is waited for");
+    bench.send(&late);
+    bench.pass(Duration::from_millis(100));
+    assert_eq!(bench.packets(), 3);
+    assert_eq!(bench.closed(), Some(&CloseReason::ByPublisher));
+}
+
+#[test]
+fn a_goodbye_of_all_sources_is_an_end() {
+    let mut bench = Bench::new(GCM);
+    bench.connect();
+    let packet = bench.audio();
+    bench.send(&packet);
+    let goodbye = bench.client.rtcp(&Goodbye {
+        sources: vec![AUDIO],
+        reason: bytes::Bytes::new(),
+    });
+    bench.send(&goodbye);
+    bench.pass(Duration::from_millis(100));
+    assert_eq!(bench.closed(), Some(&CloseReason::ByPublisher));
+}
+
+#[test]
+fn the_host_ends_it_and_the_publisher_hears_of_it() {
+    let mut bench = Bench::new(GCM);
+    bench.connect();
+    let packet = bench.audio();
+    bench.send(&packet);
+    bench.connection.close(bench.now);
+    bench.pass(Duration::from_millis(100));
+    assert_eq!(bench.packets(), 1);
+    assert_eq!(bench.closed(), Some(&CloseReason::ByHost));
+    assert!(bench.client.is_closed, "by a close_notify (RFC 5246 §7.2.1)");
+}
+
+#[test]
+fn what_comes_while_the_host_takes_nothing_is_a_gap_and_no_more() {
+    let mut bench = Bench::new(GCM);
+    bench.connect();
+    for round in 0..60 {
+        bench.connection.set_congested((20..40).contains(&round));
+        let packet = bench.audio();
+        bench.send(&packet);
+        bench.pass(Duration::from_millis(20));
+    }
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(bench.packets(), 40);
+    let gaps: Vec<_> = bench
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            SessionEvent::Media(Media::Gap(gap)) => Some(gap.to.since(gap.from)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(gaps, [Duration::from_millis(400)]);
+}
+
+#[test]
+fn video_that_begins_amid_its_pictures_is_asked_for_a_key_frame() {
+    let mut bench = Bench::new(GCM);
+    bench.connect();
+    let header = Header {
+        ssrc: VIDEO,
+        payload_type: 96,
+        sequence_number: 1,
+        marker: true,
+        ..Header::default()
+    };
+    let inter = bench.client.rtp(header, &[0x10, 0x01, 0, 0]);
+    bench.send(&inter);
+    bench.pass(Duration::from_millis(100));
+    assert_eq!(bench.told::<PictureLossIndication>(), 1);
+}
