@@ -263,3 +263,6 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

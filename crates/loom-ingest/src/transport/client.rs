@@ -10,6 +10,7 @@ use rtc::dtls::config::{ConfigBuilder, HandshakeConfig};
 use rtc::dtls::crypto::Certificate;
 use rtc::dtls::endpoint::{Endpoint, EndpointEvent};
 use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
+use rtc::rtp::header::{EXTENSION_PROFILE_ONE_BYTE, Extension};
 use rtc::rtp::{Header, Packet};
 use rtc::shared::TransportProtocol;
 use rtc::shared::marshal::Marshal;
@@ -28,7 +29,12 @@ pub(crate) struct Client {
     endpoint: Endpoint,
     keys: Option<(Context, Context)>,
     pub(crate) is_closed: bool,
+    sequence: u16,
 }
+
+/// The sources that its offer declares.
+pub(crate) const AUDIO: u32 = 1_000;
+pub(crate) const VIDEO: u32 = 2_000;
 
 const SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
 
@@ -56,7 +62,27 @@ impl Client {
             endpoint: Endpoint::new(SERVER, TransportProtocol::UDP, None),
             keys: None,
             is_closed: false,
+            sequence: 100,
         }
+    }
+
+    /// Opus and VP8, both with arrival times fed back.
+    pub(crate) fn offer(&self) -> String {
+        let hex = self.fingerprint.bytes.iter().map(|byte| format!("{byte:02X}"));
+        let fingerprint = hex.collect::<Vec<_>>().join(":");
+        let section = |media: &str, mid, format: &str, source| {
+            format!(
+                "m={media} 9 UDP/TLS/RTP/SAVPF {}\r\na=mid:{mid}\r\na=sendonly\r\na=rtcp-mux\r\na=rtcp-rsize\r\n\
+                 a=ice-ufrag:EsAw\r\na=ice-pwd:bP+XJMM09aR8AiX1jdukzR6Y\r\na=setup:actpass\r\n\
+                 a=fingerprint:sha-256 {fingerprint}\r\n\
+                 a=extmap:5 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\n\
+                 a=rtpmap:{format}\r\na=rtcp-fb:* transport-cc\r\na=ssrc:{source} cname:c\r\n",
+                format.split(' ').next().unwrap_or_default(),
+            )
+        };
+        let session = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n";
+        let audio = section("audio", 0, "111 opus/48000/2", AUDIO);
+        session.to_owned() + &audio + &section("video", 1, "96 VP8/90000", VIDEO)
     }
 
     pub(crate) fn connect(&mut self, now: Instant) {
@@ -98,6 +124,25 @@ impl Client {
         self.endpoint
             .poll_transmit()
             .map(|transmit| transmit.message.freeze())
+    }
+
+    /// The next 20 ms of silence.
+    pub(crate) fn audio(&mut self) -> Bytes {
+        self.sequence += 1;
+        let header = Header {
+            ssrc: AUDIO,
+            payload_type: 111,
+            sequence_number: self.sequence,
+            timestamp: u32::from(self.sequence) * 960,
+            extension: true,
+            extension_profile: EXTENSION_PROFILE_ONE_BYTE,
+            extensions: vec![Extension {
+                id: 5,
+                payload: Bytes::copy_from_slice(&self.sequence.to_be_bytes()),
+            }],
+            ..Header::default()
+        };
+        self.rtp(header, &[0xf8, 0xff, 0xfe])
     }
 
     /// A sealed RTP packet.

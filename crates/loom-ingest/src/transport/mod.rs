@@ -2,7 +2,7 @@
 //! come in, datagrams and events go out.
 
 #[cfg(test)]
-mod client;
+pub(crate) mod client;
 mod connection;
 mod dtls;
 pub(crate) mod rtp;

@@ -5,34 +5,14 @@ use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 use rtc::rtp::Header;
-use rtc::rtp::header::{EXTENSION_PROFILE_ONE_BYTE, Extension};
 
 use super::*;
 use crate::media::ReordererConfig;
 use crate::sdp::Offer;
-use crate::transport::client::Client;
+use crate::transport::client::{AUDIO, Client, VIDEO};
 
 const GCM: SrtpProtectionProfile = SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm;
 const CM: SrtpProtectionProfile = SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80;
-const AUDIO: u32 = 1_000;
-const VIDEO: u32 = 2_000;
-
-fn offer() -> String {
-    let section = |media: &str, mid, format: &str, source| {
-        format!(
-            "m={media} 9 UDP/TLS/RTP/SAVPF {}\r\na=mid:{mid}\r\na=sendonly\r\na=rtcp-mux\r\na=rtcp-rsize\r\n\
-             a=ice-ufrag:EsAw\r\na=ice-pwd:bP+XJMM09aR8AiX1jdukzR6Y\r\na=setup:actpass\r\n\
-             a=fingerprint:sha-256 {}\r\n\
-             a=extmap:5 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\n\
-             a=rtpmap:{format}\r\na=rtcp-fb:* transport-cc\r\na=ssrc:{source} cname:c\r\n",
-            format.split(' ').next().unwrap(),
-            ["AB"; 32].join(":")
-        )
-    };
-    let session = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n";
-    let audio = section("audio", 0, "111 opus/48000/2", AUDIO);
-    session.to_owned() + &audio + &section("video", 1, "96 VP8/90000", VIDEO)
-}
 
 /// A connection and its publisher on a virtual clock.
 struct Bench {
@@ -41,7 +21,6 @@ struct Bench {
     client: Client,
     events: Vec<SessionEvent>,
     reports: Vec<Bytes>,
-    sequence: u16,
 }
 
 impl Bench {
@@ -54,7 +33,7 @@ impl Bench {
         adjust: impl FnOnce(&mut ConnectionConfig, &mut IngestConfig),
     ) -> Self {
         let client = Client::new(profile);
-        let offer = Offer::parse(&offer()).unwrap();
+        let offer = Offer::parse(&client.offer()).unwrap();
         let mut ingest = IngestConfig::default();
         let mut config = ConnectionConfig {
             ingest: Arc::default(),
@@ -82,7 +61,6 @@ impl Bench {
             client,
             events: Vec::new(),
             reports: Vec::new(),
-            sequence: 100,
         }
     }
 
@@ -148,21 +126,7 @@ impl Bench {
     }
 
     fn audio(&mut self) -> Bytes {
-        self.sequence += 1;
-        let header = Header {
-            ssrc: AUDIO,
-            payload_type: 111,
-            sequence_number: self.sequence,
-            timestamp: u32::from(self.sequence) * 960,
-            extension: true,
-            extension_profile: EXTENSION_PROFILE_ONE_BYTE,
-            extensions: vec![Extension {
-                id: 5,
-                payload: Bytes::copy_from_slice(&self.sequence.to_be_bytes()),
-            }],
-            ..Header::default()
-        };
-        self.client.rtp(header, &[0xf8, 0xff, 0xfe])
+        self.client.audio()
     }
 
     fn send(&mut self, datagram: &[u8]) {

@@ -1,0 +1,229 @@
+//! Publishers over real sockets: by UDP, by TCP, by IPv6, and on the move.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use loom_core::Media;
+use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::timeout;
+
+use crate::ice::StunKind;
+use crate::ice::tests::check;
+use crate::transport::client::Client;
+use crate::{CloseReason, Ingest, IngestConfig, IngestError, Session, SessionEvent};
+
+/// How a publisher reaches the port.
+enum Wire {
+    Udp(UdpSocket),
+    Tcp(TcpStream),
+}
+
+impl Wire {
+    async fn udp(to: SocketAddr) -> Self {
+        let own = if to.is_ipv6() { "[::1]:0" } else { "127.0.0.1:0" };
+        let socket = UdpSocket::bind(own).await.unwrap();
+        socket.connect(to).await.unwrap();
+        Self::Udp(socket)
+    }
+
+    async fn tcp(to: SocketAddr) -> Self {
+        Self::Tcp(TcpStream::connect(to).await.unwrap())
+    }
+
+    async fn send(&mut self, datagram: &[u8]) {
+        match self {
+            Self::Udp(socket) => {
+                socket.send(datagram).await.unwrap();
+            }
+            // RFC 4571 §2
+            Self::Tcp(stream) => {
+                stream.write_u16(datagram.len() as u16).await.unwrap();
+                stream.write_all(datagram).await.unwrap();
+            }
+        }
+    }
+
+    async fn recv(&mut self) -> Vec<u8> {
+        let mut buffer = vec![0; 2_000];
+        let len = match self {
+            Self::Udp(socket) => socket.recv(&mut buffer).await.unwrap(),
+            Self::Tcp(stream) => {
+                let len = usize::from(stream.read_u16().await.unwrap());
+                stream.read_exact(&mut buffer[..len]).await.unwrap()
+            }
+        };
+        buffer.truncate(len);
+        buffer
+    }
+}
+
+struct Publisher {
+    client: Client,
+    wire: Wire,
+    session: Session,
+    credentials: (String, String),
+}
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn local(config: IngestConfig) -> IngestConfig {
+    IngestConfig {
+        udp: "127.0.0.1:0".parse().unwrap(),
+        ..config
+    }
+}
+
+fn value<'a>(sdp: &'a str, name: &str) -> &'a str {
+    let prefix = format!("a={name}:");
+    sdp.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap()
+}
+
+impl Publisher {
+    /// One that is connected.
+    async fn connect(ingest: &Ingest, wire: Wire) -> Self {
+        let client = Client::new(SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm);
+        let (answer, session) = ingest.accept(&client.offer()).await.unwrap();
+        let credential = |name| value(&answer.sdp, name).to_owned();
+        let mut publisher = Self {
+            client,
+            wire,
+            session,
+            credentials: (credential("ice-ufrag"), credential("ice-pwd")),
+        };
+        publisher.nominate().await;
+        publisher.client.connect(Instant::now());
+        while !publisher.client.is_connected() {
+            while let Some(datagram) = publisher.client.poll_dtls() {
+                publisher.wire.send(&datagram).await;
+            }
+            let datagram = timeout(PATIENCE, publisher.wire.recv()).await.unwrap();
+            publisher.client.handle_dtls(&datagram, Instant::now());
+        }
+        assert_eq!(publisher.next().await, SessionEvent::Connected);
+        publisher
+    }
+
+    async fn nominate(&mut self) {
+        let (fragment, password) = &self.credentials;
+        self.wire.send(&check(fragment, password)).await;
+        let datagram = timeout(PATIENCE, self.wire.recv()).await.unwrap();
+        assert_eq!(StunKind::of(&datagram), StunKind::Other, "a binding response");
+    }
+
+    async fn next(&mut self) -> SessionEvent {
+        timeout(PATIENCE, self.session.recv()).await.unwrap().unwrap()
+    }
+
+    /// Sends sound until some of it has come through.
+    async fn speak(&mut self) {
+        for _ in 0..3 {
+            let packet = self.client.audio();
+            self.wire.send(&packet).await;
+        }
+        loop {
+            if let SessionEvent::Media(Media::Packet(_)) = self.next().await {
+                return;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_publisher_without_udp_comes_by_tcp() {
+    let ingest = Ingest::bind(local(IngestConfig::default())).await.unwrap();
+    let wire = Wire::tcp(ingest.local_addr()).await;
+    let mut publisher = Publisher::connect(&ingest, wire).await;
+    publisher.speak().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_its_frames_costs_only_itself() {
+    let ingest = Ingest::bind(local(IngestConfig::default())).await.unwrap();
+    let mut publisher = Publisher::connect(&ingest, Wire::tcp(ingest.local_addr()).await).await;
+    let mut broken = TcpStream::connect(ingest.local_addr()).await.unwrap();
+    broken.write_all(&[0xff; 64]).await.unwrap();
+    let closed = timeout(PATIENCE, broken.read_u8()).await.unwrap();
+    assert!(
+        closed.is_err(),
+        "a frame longer than any datagram closes the stream"
+    );
+    publisher.speak().await;
+}
+
+#[tokio::test]
+async fn a_publisher_comes_by_ipv6() {
+    let udp = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
+    let Ok(ingest) = Ingest::bind(IngestConfig {
+        udp,
+        ..IngestConfig::default()
+    })
+    .await
+    else {
+        eprintln!("SKIPPED: this machine has no IPv6 loopback");
+        return;
+    };
+    let wire = Wire::udp(ingest.local_addr()).await;
+    let mut publisher = Publisher::connect(&ingest, wire).await;
+    publisher.speak().await;
+}
+
+#[tokio::test]
+async fn a_publisher_that_restarts_ice_goes_on_from_elsewhere() {
+    let ingest = Ingest::bind(local(IngestConfig::default())).await.unwrap();
+    let wire = Wire::udp(ingest.local_addr()).await;
+    let mut publisher = Publisher::connect(&ingest, wire).await;
+    publisher.speak().await;
+    let mut etag = publisher.session.handle().etag();
+    for round in 0..10 {
+        let handle = publisher.session.handle();
+        let restart = handle.restart_ice("next", "bP+XJMM09aR8AiX1jdukzR6Y").unwrap();
+        assert_ne!(restart.etag, etag);
+        assert_eq!(restart.etag, handle.etag());
+        etag = restart.etag;
+        assert_ne!(restart.fragment, publisher.credentials.0);
+        publisher.credentials = (restart.fragment, restart.password);
+        // from another port, and every other time by the other carrier
+        publisher.wire = match round % 2 {
+            0 => Wire::tcp(ingest.local_addr()).await,
+            _ => Wire::udp(ingest.local_addr()).await,
+        };
+        publisher.nominate().await;
+        while publisher.next().await != SessionEvent::Restarted {}
+        publisher.speak().await;
+    }
+    let refused = publisher.session.handle().restart_ice("x", "short");
+    assert!(matches!(refused, Err(IngestError::BadOffer { .. })));
+}
+
+#[tokio::test]
+async fn one_address_has_its_share_and_others_are_still_taken() {
+    let config = IngestConfig {
+        max_sessions_per_address: 2,
+        ..IngestConfig::default()
+    };
+    let ingest = Ingest::bind(local(config)).await.unwrap();
+    let offer = Client::new(SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm).offer();
+    let (here, there) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+    let first = ingest.accept_from(&offer, Some(here)).await.unwrap();
+    let _second = ingest.accept_from(&offer, Some(here)).await.unwrap();
+    let refused = ingest.accept_from(&offer, Some(here)).await;
+    assert!(matches!(
+        refused,
+        Err(IngestError::FullForAddress { limit: 2, .. })
+    ));
+    let _other = ingest.accept_from(&offer, Some(there)).await.unwrap();
+    drop(first);
+    ingest.accept_from(&offer, Some(here)).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_ingest_that_goes_tells_its_sessions() {
+    let ingest = Ingest::bind(local(IngestConfig::default())).await.unwrap();
+    let wire = Wire::udp(ingest.local_addr()).await;
+    let mut publisher = Publisher::connect(&ingest, wire).await;
+    drop(ingest);
+    assert_eq!(publisher.next().await, SessionEvent::Closed(CloseReason::ByHost));
+    assert_eq!(publisher.session.recv().await, None);
+}
