@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 
 use loom_core::MediaKind;
 
-use super::layers::Simulcast;
+use super::layers::{Layer, Simulcast};
 use super::{DtlsRole, Offer, OfferedSection, Terms};
 use crate::media::{RtpCodec, RtpSection};
 
@@ -195,7 +195,8 @@ fn put_layers(text: &mut Lines, simulcast: &Simulcast) {
         let line = format!("a=rid:{} recv {}", layer.name, rest.join(";"));
         text.put(line.trim_end());
     }
-    let names: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
+    let name = |layer: &Layer| format!("{}{}", if layer.paused { "~" } else { "" }, layer.name);
+    let names: Vec<String> = layers.iter().map(name).collect();
     text.put(format!("a=simulcast:recv {}", names.join(";")));
 }
 

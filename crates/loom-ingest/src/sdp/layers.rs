@@ -21,6 +21,8 @@ pub(crate) enum Simulcast {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Layer {
     pub(crate) name: String,
+    /// The publisher does not send it for now (`~`, RFC 8853 §5.1); it may later.
+    pub(super) paused: bool,
     /// What the offer says of it (RFC 8851 §5), without the payload types.
     pub(super) restrictions: String,
     /// The payload types it keeps to, of those that are taken; empty where it may use all.
@@ -70,7 +72,10 @@ impl Simulcast {
         for choice in list.split(';') {
             let mut taken = None;
             for name in choice.split(',') {
-                let name = name.strip_prefix('~').unwrap_or(name);
+                let (name, paused) = match name.strip_prefix('~') {
+                    Some(name) => (name, true),
+                    None => (name, false),
+                };
                 let spelled = name
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
@@ -87,7 +92,7 @@ impl Simulcast {
                 }
                 names.push(name);
                 if taken.is_none() {
-                    taken = layer(name, section, formats);
+                    taken = layer(name, paused, section, formats);
                 }
             }
             layers.extend(taken);
@@ -119,7 +124,7 @@ impl Simulcast {
 }
 
 /// The layer that `a=rid:<name> send …` describes; `None` without one, and where it keeps to codecs that are not taken.
-fn layer(name: &str, section: &MediaLines<'_>, formats: &[RtpFormat]) -> Option<Layer> {
+fn layer(name: &str, paused: bool, section: &MediaLines<'_>, formats: &[RtpFormat]) -> Option<Layer> {
     let mut rids = section.lines.iter().filter_map(|line| attribute(line, "rid"));
     let rest = rids.find_map(|rid| {
         let mut words = rid.splitn(3, ' ');
@@ -145,6 +150,7 @@ fn layer(name: &str, section: &MediaLines<'_>, formats: &[RtpFormat]) -> Option<
     }
     Some(Layer {
         name: name.to_owned(),
+        paused,
         restrictions: restrictions.join(";"),
         payload_types,
     })

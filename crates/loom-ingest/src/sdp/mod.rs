@@ -2,6 +2,8 @@
 
 mod answer;
 mod extensions;
+#[cfg(test)]
+mod fixtures;
 mod formats;
 mod layers;
 mod offer;

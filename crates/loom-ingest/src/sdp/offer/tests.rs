@@ -1,4 +1,5 @@
 use super::*;
+use crate::sdp::fixtures::{AIORTC, LAYERS, PLAIN, TWO_STREAMS};
 
 /// The shape of a browser's offer, with retransmission, repair, an mDNS candidate and a data channel.
 const BROWSER: &str = "v=0\r\n\
@@ -163,4 +164,168 @@ fn no_cut_of_an_offer_panics() {
     for len in 0..BROWSER.len() {
         let _ = Offer::parse(&BROWSER[..len]);
     }
+}
+
+#[test]
+fn credentials_and_fingerprints_are_as_their_rfcs_have_them() {
+    let with = |line: &str, other: &str| BROWSER.replace(line, other);
+    let ufrag = "a=ice-ufrag:EsAw";
+    assert!(
+        refused(&with(ufrag, "a=ice-ufrag:abc"))
+            .contains("\"a=ice-ufrag\" has 3 characters; it must have 4 to 256")
+    );
+    assert!(refused(&with(ufrag, &format!("a=ice-ufrag:{}", "a".repeat(257)))).contains("RFC 8839 §5.4"));
+    assert!(refused(&with(ufrag, "a=ice-ufrag:ab:cd")).contains("other characters"));
+    assert!(refused(&with("bP+XJMM09aR8AiX1jdukzR6Y", "short")).contains("\"a=ice-pwd\" has 5 characters"));
+    let sha = "a=fingerprint:sha-256 DA:7B:57";
+    assert!(
+        refused(&with(sha, "a=fingerprint:sha-256 7B:57")).contains("has 31 bytes, not 32 (RFC 8122 §5)")
+    );
+    assert!(refused(&with(sha, "a=fingerprint:sha-256 DA7B:57")).contains("hexadecimal"));
+    assert!(
+        refused(&with(sha, "a=fingerprint:md5 DA:7B:57")).contains("none of its fingerprints is sha-256")
+    );
+    assert!(refused(&with(sha, "a=fingerprint:DA:7B:57")).contains("no hash and value"));
+    let offer = Offer::parse(BROWSER).unwrap();
+    assert_eq!(offer.ice.fragment, "EsAw");
+    assert_eq!(offer.fingerprints[0].algorithm, "sha-256");
+    assert_eq!(offer.fingerprints[0].bytes[..3], [0xda, 0x7b, 0x57]);
+    assert_eq!(Offer::parse(AIORTC).unwrap().fingerprints.len(), 3);
+}
+
+#[test]
+fn several_sections_share_one_transport_and_rtcp_is_multiplexed() {
+    let group = "a=group:BUNDLE 0 1 2";
+    assert!(
+        refused(&BROWSER.replace(group, "a=x")).contains("not in one \"a=group:BUNDLE\" (RFC 9725 §4.4.1")
+    );
+    assert!(refused(&BROWSER.replace(group, "a=group:BUNDLE 0 2")).contains("a=group:BUNDLE"));
+    let alone = BROWSER.replace(group, "a=x").replace("opus/", "speex/");
+    assert_eq!(
+        Offer::parse(&alone).unwrap().bundle,
+        [""; 0],
+        "one section needs no group"
+    );
+    assert!(refused(&BROWSER.replace("a=rtcp-mux", "a=x")).contains("no \"a=rtcp-mux\" (RFC 9725 §4.4.1)"));
+    assert!(refused(&BROWSER.replace("a=setup:actpass", "a=setup:holdconn")).contains("RFC 8842 §5.2"));
+    assert_eq!(Offer::parse(TWO_STREAMS).unwrap().bundle, ["0", "1", "2", "3"]);
+}
+
+#[test]
+fn a_section_that_is_only_in_the_bundle_needs_no_transport_of_its_own() {
+    let (first, second) = PLAIN.split_once("m=video 9").unwrap();
+    let second: String = second
+        .lines()
+        .filter(|line| {
+            !["ice-", "fingerprint", "setup", "rtcp-mux"]
+                .iter()
+                .any(|it| line[2..].starts_with(it))
+        })
+        .map(|line| format!("{line}\r\n"))
+        .collect();
+    let only = format!("{first}m=video 0{second}a=bundle-only\r\n");
+    assert_eq!(Offer::parse(&only).unwrap().sections.len(), 2);
+    let off = format!("{first}m=video 0{second}");
+    let offer = Offer::parse(&off).unwrap();
+    assert_eq!(offer.sections.len(), 1, "without it, port 0 is off");
+    let refused_first = only.replace("opus/", "speex/");
+    let offer = Offer::parse(&refused_first).unwrap();
+    assert_eq!((offer.sections.len(), offer.bundle), (1, vec!["1".to_owned()]));
+}
+
+#[test]
+fn numbers_mean_one_thing() {
+    let extension = "a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid";
+    let twice = PLAIN.replacen(extension, "a=extmap:1 urn:ietf:params:rtp-hdrext:sdes:mid", 1);
+    assert!(refused(&twice).contains("the header extension id 1 twice (RFC 8285 §5)"));
+    let other = PLAIN.replacen(extension, "a=extmap:5 urn:ietf:params:rtp-hdrext:sdes:mid", 1);
+    assert!(refused(&other).contains("id 5 means two things in one BUNDLE group (RFC 9143 §12)"));
+    for wrong in ["0 urn:x", "4352 urn:x", "x urn:x", "7"] {
+        let wrong = PLAIN.replacen(extension, &format!("a=extmap:{wrong}"), 1);
+        assert!(refused(&wrong).contains("no id from 1 to 4351 and URI"));
+    }
+    let twice = BROWSER.replace("SAVPF 96 97 102", "SAVPF 96 97 96");
+    assert!(refused(&twice).contains("names payload type 96 twice"));
+    let both = BROWSER.replace(
+        "m=audio 61764 UDP/TLS/RTP/SAVPF 111",
+        "m=audio 61764 UDP/TLS/RTP/SAVPF 96",
+    );
+    let both = both.replace("a=rtpmap:111", "a=rtpmap:96");
+    assert!(
+        refused(&both)
+            .contains("payload type 96 is opus in one section and VP8 in another (RFC 9143 §9.1.1)")
+    );
+    assert!(
+        refused(&BROWSER.replace("SAVPF 111", "SAVPF 211"))
+            .contains("\"211\" in \"m=audio\" is no payload type")
+    );
+}
+
+#[test]
+fn extensions_that_we_cannot_use_are_not_agreed() {
+    let with = |value: &str| {
+        let line = "a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid";
+        let offer = PLAIN.replace(
+            line,
+            &format!("a=extmap:{value} urn:ietf:params:rtp-hdrext:sdes:mid"),
+        );
+        Offer::parse(&offer).unwrap().extensions.mid
+    };
+    assert_eq!(with("4"), Some(4));
+    assert_eq!(with("4/sendonly"), Some(4));
+    assert_eq!(with("4/recvonly"), None);
+    assert_eq!(with("15"), None, "RFC 8285 §4.2");
+    assert_eq!(with("200"), Some(200), "in the two-byte form");
+    assert_eq!(with("256"), None);
+    let expected = Extensions {
+        mid: Some(4),
+        rid: Some(10),
+        repaired_rid: Some(11),
+        transport_cc: Some(3),
+    };
+    assert_eq!(Offer::parse(LAYERS).unwrap().extensions, expected);
+    let silent = LAYERS.replace(" transport-cc\r", " x\r");
+    assert_eq!(Offer::parse(&silent).unwrap().extensions.transport_cc, None);
+}
+
+#[test]
+fn layers_and_tracks_are_bounded_and_named_as_the_rfc_has_it() {
+    let with = |list: &str| LAYERS.replace("send h;m;~l", &format!("send {list}"));
+    let many: Vec<String> = (0..=limits::SECTION_LAYERS).map(|n| format!("x{n}")).collect();
+    let rids: String = many.iter().map(|name| format!("a=rid:{name} send\r\n")).collect();
+    let offer = with(&many.join(";")).replace("a=rid:h send\r\n", &rids);
+    assert!(refused(&offer).contains("7 simulcast layers; at most 6"));
+    assert!(refused(&with("h;h")).contains("names \"h\" twice"));
+    assert!(refused(&with("h;")).contains("RFC 8851 §10"));
+    assert!(refused(&with("h;a:b")).contains("RFC 8851 §10"));
+    assert!(refused(&with(&"h".repeat(65))).contains("RFC 8851 §10"));
+    let (session, sections) = LAYERS.split_once("m=audio").unwrap();
+    let (_, video) = sections.split_once("m=video").unwrap();
+    let mut offer = session.replace("BUNDLE 0 1", "BUNDLE 1 2 3 4 5 6");
+    for mid in 1..=6 {
+        offer += &format!("m=video{video}").replace("a=mid:1", &format!("a=mid:{mid}"));
+    }
+    assert!(refused(&offer).contains("18 tracks, counting simulcast layers; at most 16"));
+}
+
+#[test]
+fn a_section_tells_its_stream() {
+    let streams = |text: &str| {
+        let offer = Offer::parse(text).unwrap();
+        offer.sections.into_iter().map(|it| it.stream).collect::<Vec<_>>()
+    };
+    let two = streams(TWO_STREAMS);
+    assert!(two[0].is_some() && two[0] == two[1] && two[2] == two[3] && two[1] != two[2]);
+    assert_eq!(streams(BROWSER), [None, None]);
+    let by_source = BROWSER.replace("a=ssrc:1001 cname:x", "a=ssrc:1001 msid:screen track");
+    assert_eq!(streams(&by_source)[0].as_deref(), Some("screen"));
+}
+
+#[test]
+fn names_are_tokens_and_lines_hold_no_line_ends() {
+    assert!(refused(&BROWSER.replace("a=mid:2", "a=mid:a b")).contains("is not a token"));
+    assert!(
+        refused(&BROWSER.replace("a=mid:1", &format!("a=mid:{}", "x".repeat(65)))).contains("RFC 5888 §4")
+    );
+    assert!(refused(&BROWSER.replace("a=mid:2", "a=mid:2\ra=x")).contains("no NUL and no CR"));
 }
