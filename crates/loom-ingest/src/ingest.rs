@@ -104,6 +104,7 @@ impl Ingest {
         );
         let tracks = tracks(&offer.sections);
         let feedback = feedback(&offer, self.config.reorder_wait);
+        let repairs = offer.repairs().cloned().collect();
         let restarts = Restarts::new(self.identity.clone(), candidates, etag.clone());
         let now = Instant::now();
         let connection = Connection::new(
@@ -114,6 +115,7 @@ impl Ingest {
                 fingerprints: offer.fingerprints,
                 extensions: offer.extensions,
                 feedback,
+                repairs,
                 publisher: PublisherConfig {
                     sections: offer.sections,
                     reorder: ReordererConfig {
@@ -171,7 +173,7 @@ fn feedback(offer: &Offer, reorder_wait: Duration) -> FeedbackConfig {
 }
 
 /// The tracks of an offer: a section after the other, of each its layers in the offer's order.
-fn tracks(sections: &[RtpSection]) -> Vec<TrackInfo> {
+pub(crate) fn tracks(sections: &[RtpSection]) -> Vec<TrackInfo> {
     let mut tracks = Vec::new();
     for section in sections {
         let layers = section.layers.iter().cloned().map(Some);

@@ -16,6 +16,8 @@ pub const SECTION_SOURCES: usize = 32;
 pub const SECTION_EXTENSIONS: usize = 64;
 /// Simulcast layers of one media section.
 pub const SECTION_LAYERS: usize = 6;
+/// Repair streams of one media section.
+pub const SECTION_REPAIRS: usize = 4;
 /// Fingerprints looked at.
 pub const FINGERPRINTS: usize = 8;
 /// Characters of an ICE user fragment and of an ICE password (RFC 8839 §5.4).
@@ -64,6 +66,10 @@ pub const REORDER_PACKETS: usize = 1_024;
 /// How many packets back a retransmission may lie and still be taken by SRTP (RFC 3711 §3.3.2). A key frame alone may be
 /// several hundred packets.
 pub const REPLAY_PACKETS: usize = 2_048;
+/// Media packets that a decoder of repair packets holds of one source: twice what one repair packet may cover, and more.
+pub const FEC_MEDIA_PACKETS: usize = 256;
+/// Repair packets that it holds. When full the oldest goes.
+pub const FEC_REPAIR_PACKETS: usize = 64;
 /// A leap in sequence numbers larger than this is taken as the start of a new stream (RFC 3550 §A.1).
 pub const SEQUENCE_LEAP: i64 = 3_000;
 /// Synchronization sources of one sender that feedback is kept for; the longest silent is forgotten.

@@ -1,6 +1,7 @@
 //! From RTP packets to [`loom_core::Media`]. Pure: time is an argument, nothing waits.
 
 mod depacketize;
+mod fec;
 mod feedback;
 mod publisher;
 mod reorder;
@@ -11,6 +12,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use loom_core::{MediaKind, Timescale};
 
+pub(crate) use fec::{FecConfig, FecDecoder};
 pub(crate) use feedback::{Arrival, Feedback, FeedbackConfig, FeedbackOutput};
 pub(crate) use publisher::{Publisher, PublisherConfig, PublisherOutput};
 pub(crate) use reorder::ReordererConfig;
@@ -79,9 +81,11 @@ pub(crate) struct RtpSection {
     pub(crate) mid: String,
     /// In our order of preference.
     pub(crate) formats: Vec<RtpFormat>,
-    /// The synchronization sources it declares, without those of retransmission and repair.
+    /// The synchronization sources it declares, without those of retransmission and repair; where it has layers, one for
+    /// each in their order, or none.
     pub(crate) sources: Vec<u32>,
-    /// The names of its simulcast layers (`a=simulcast:send`, RFC 8853); empty where it is not simulcast.
+    /// The names of its simulcast layers (`a=simulcast:send`, RFC 8853), or their numbers from 0 where they are told by their
+    /// sources alone; empty where it is not simulcast.
     pub(crate) layers: Vec<String>,
     /// Its media stream (`a=msid`, RFC 8830).
     pub(crate) stream: Option<String>,

@@ -1,5 +1,7 @@
 //! One publisher's RTP streams to media on one timeline.
 
+mod routes;
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -8,6 +10,7 @@ use loom_core::{
 };
 use tracing::debug;
 
+use self::routes::{Route, Routes};
 use super::depacketize::{CodedFrame, Depacketizer};
 use super::reorder::{ReorderOutput, Reorderer, ReordererConfig};
 use super::timeline::{ClockId, Timeline};
@@ -42,10 +45,13 @@ pub(crate) enum PublisherOutput {
 /// Turns RTP packets into timed media.
 ///
 /// Invariant: what comes out of a track decodes. It begins with a format and a key frame; after a loss there is a
-/// [`Media::Gap`] and, for video, nothing until the next key frame; decode times climb.
+/// [`Media::Gap`] and, for video, nothing until the next key frame; decode times climb. A track's [`TrackId`] is its place
+/// among all that the sections announce, one section after the other, of each its layers in their order; whichever source
+/// sends it.
 #[derive(Debug)]
 pub(crate) struct Publisher {
     config: PublisherConfig,
+    routes: Routes,
     timeline: Timeline,
     tracks: Vec<Track>,
     outputs: VecDeque<PublisherOutput>,
@@ -55,7 +61,10 @@ pub(crate) struct Publisher {
 struct Track {
     id: TrackId,
     section: usize,
-    source: u32,
+    /// Whose packets it is made of; `None` once that source sends another track.
+    source: Option<u32>,
+    /// The sources before it, the latest last: what still comes of them is late.
+    former: VecDeque<u32>,
     /// It said goodbye, and nothing came since.
     gone: bool,
     last_packet: Instant,
@@ -82,14 +91,17 @@ struct KeyFrameRequests {
 
 /// While a track waits for a key frame, how long after a request the next is sent.
 const KEY_FRAME_RETRY: Duration = Duration::from_millis(500);
-/// A section's source is replaced by another one only once it has been silent this long.
+/// A track's source is replaced by another one that does not name the track only once it has been silent this long.
 const SOURCE_SILENCE: Duration = Duration::from_millis(500);
+/// Sources that a track remembers to have had.
+const FORMER_SOURCES: usize = 4;
 /// Pictures this far behind the decode time are reordered ones; farther, the clock has stepped back.
 const REORDERED: i64 = 500_000_000;
 
 impl Publisher {
     pub(crate) fn new(config: PublisherConfig) -> Self {
         Self {
+            routes: Routes::new(&config.sections),
             config,
             timeline: Timeline::new(),
             tracks: Vec::new(),
@@ -110,7 +122,7 @@ impl Publisher {
 
     /// A sender report (RFC 3550 §6.4.1).
     pub(crate) fn handle_report(&mut self, source: u32, ntp: NtpTime, timestamp: u32) {
-        if let Some(track) = self.tracks.iter().find(|track| track.source == source) {
+        if let Some(track) = self.tracks.iter().find(|track| track.source == Some(source)) {
             self.timeline.handle_report(track.clock, ntp, timestamp);
         }
     }
@@ -120,7 +132,7 @@ impl Publisher {
         for track in self
             .tracks
             .iter_mut()
-            .filter(|track| sources.contains(&track.source))
+            .filter(|track| track.source.is_some_and(|source| sources.contains(&source)))
         {
             track.gone = true;
         }
@@ -178,52 +190,65 @@ impl Publisher {
         self.config.sections[self.tracks[at].section].kind
     }
 
-    /// The track of a packet: by its declared source, else by its payload type where only one section has it.
+    /// The track of a packet, which a source that sends it for the first time may take over or begin.
     fn track_of(&mut self, packet: &RtpPacket, now: Instant) -> Option<usize> {
-        let has_format = |section: &RtpSection| {
-            section
-                .formats
-                .iter()
-                .any(|format| format.payload_type == packet.payload_type)
-        };
-        if let Some(at) = self.tracks.iter().position(|track| track.source == packet.source) {
-            return has_format(&self.config.sections[self.tracks[at].section]).then_some(at);
+        let place = |track: &Track| track.source == Some(packet.source);
+        let of_source = self.tracks.iter().position(place);
+        let before = of_source.map(|at| Route {
+            section: self.tracks[at].section,
+            track: self.tracks[at].id,
+            named: false,
+        });
+        let route = self.routes.of(&self.config.sections, packet, before)?;
+        let at = self.tracks.iter().position(|track| track.id == route.track);
+        if at.is_some() && at == of_source {
+            return at;
         }
-        let sections = &self.config.sections;
-        let declared = sections
-            .iter()
-            .position(|section| section.sources.contains(&packet.source));
-        let section = declared.or_else(|| {
-            let mut fitting = (0..sections.len()).filter(|at| has_format(&sections[*at]));
-            fitting.next().filter(|_| fitting.next().is_none())
-        })?;
-        if !has_format(&sections[section]) {
-            return None;
-        }
-        let kind = sections[section].kind;
-        if let Some(at) = self.tracks.iter().position(|track| track.section == section) {
-            let track = &mut self.tracks[at];
-            if now.saturating_duration_since(track.last_packet) < SOURCE_SILENCE {
-                return None;
+        let at = match at {
+            Some(at) => {
+                self.take_over(at, packet.source, route, now)?;
+                at
             }
-            track.source = packet.source;
-            track.reorderer = Reorderer::new(self.config.reorder, now);
-            track.depacketizer = None;
-            track.handle_loss(kind);
-            self.timeline.handle_reset(track.clock);
-            return Some(at);
+            None if self.tracks.len() >= limits::SESSION_TRACKS => return None,
+            None => self.begin(packet.source, route, now),
+        };
+        if let Some(moved) = of_source {
+            self.tracks[moved].source = None;
         }
-        if self.tracks.len() >= limits::SESSION_TRACKS {
+        Some(at)
+    }
+
+    /// Goes on with a track from another source, which may begin anywhere in sequence and time (RFC 3550 §8.2); `None` while
+    /// that is not certain.
+    fn take_over(&mut self, at: usize, source: u32, route: Route, now: Instant) -> Option<()> {
+        let kind = self.kind(at);
+        let track = &mut self.tracks[at];
+        let silent = track.gone || now.saturating_duration_since(track.last_packet) >= SOURCE_SILENCE;
+        if !silent && (!route.named || track.former.contains(&source)) {
             return None;
         }
+        if track.former.len() == FORMER_SOURCES {
+            track.former.pop_front();
+        }
+        track.former.extend(track.source.replace(source));
+        track.reorderer = Reorderer::new(self.config.reorder, now);
+        track.depacketizer = None;
+        track.handle_loss(kind);
+        self.timeline.handle_reset(track.clock);
+        Some(())
+    }
+
+    fn begin(&mut self, source: u32, route: Route, now: Instant) -> usize {
+        let kind = self.config.sections[route.section].kind;
         let scale = match kind {
             MediaKind::Video => Timescale::VIDEO,
             MediaKind::Audio => Timescale::OPUS,
         };
         self.tracks.push(Track {
-            id: TrackId(self.tracks.len() as u32),
-            section,
-            source: packet.source,
+            id: route.track,
+            section: route.section,
+            source: Some(source),
+            former: VecDeque::new(),
             gone: false,
             last_packet: now,
             clock: self.timeline.add_clock(kind, scale),
@@ -236,7 +261,7 @@ impl Publisher {
             end: MediaTime::ZERO,
             key_frames: KeyFrameRequests::default(),
         });
-        Some(self.tracks.len() - 1)
+        self.tracks.len() - 1
     }
 
     /// Moves what the track's reorderer lets go of through to the outputs.
@@ -299,8 +324,10 @@ impl Publisher {
         {
             track.key_frames.last = Some(now);
             track.key_frames.wanted = false;
-            self.outputs
-                .push_back(PublisherOutput::RequestKeyFrame { source: track.source });
+            let request = track
+                .source
+                .map(|source| PublisherOutput::RequestKeyFrame { source });
+            self.outputs.extend(request);
         }
     }
 }

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use loom_core::MediaKind;
 
 use super::layers::{Layer, Simulcast};
-use super::{DtlsRole, Offer, OfferedSection, Terms};
+use super::{DtlsRole, Feedback, Offer, OfferedSection, Terms};
 use crate::media::{RtpCodec, RtpSection};
 
 /// What a Chromium sender should start at, kbit/s: without it, it starts at 300 and is blurred for seconds.
@@ -131,7 +131,8 @@ fn put_accepted(
     ours: &AnswerParts<'_>,
 ) {
     let numbers = section.formats.iter().map(|format| format.payload_type);
-    let numbers = join(numbers, " ");
+    let repair = terms.repairs.first();
+    let numbers = join(numbers.chain(repair.map(|repair| repair.payload_type)), " ");
     // port 9 and no address: the candidates tell (RFC 9429 §5.3.1)
     text.put(format!("m={} 9 {} {numbers}", offered.media, offered.protocol));
     text.put("c=IN IP4 0.0.0.0");
@@ -173,6 +174,16 @@ fn put_accepted(
         ));
         for feedback in terms.feedback_of(number) {
             text.put(format!("a=rtcp-fb:{number} {}", feedback.text()));
+        }
+    }
+    if let Some(repair) = repair {
+        let number = repair.payload_type;
+        text.put(format!("a=rtpmap:{number} flexfec-03/90000"));
+        if !repair.parameters.is_empty() {
+            text.put(format!("a=fmtp:{number} {}", repair.parameters));
+        }
+        if repair.transport_wide {
+            text.put(format!("a=rtcp-fb:{number} {}", Feedback::TransportWide.text()));
         }
     }
     put_layers(text, &terms.simulcast);

@@ -103,6 +103,59 @@ fn about<'a>(section: &MediaLines<'a>, name: &str, payload_type: u8) -> Option<&
     })
 }
 
+/// A stream of repair packets (draft-ietf-payload-flexible-fec-scheme-03) and the one that it protects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RepairStream {
+    pub(crate) payload_type: u8,
+    /// Its synchronization source.
+    pub(crate) source: u32,
+    /// The source of the media.
+    pub(crate) protects: u32,
+    /// Its `a=fmtp`: how far back its packets reach.
+    pub(super) parameters: String,
+    /// Whether its packets count in transport-wide feedback.
+    pub(super) transport_wide: bool,
+}
+
+/// The repair streams of a section whose format is `flexfec-03` and that say which source they protect
+/// (`a=ssrc-group:FEC-FR`, RFC 5956 §4.3).
+pub(super) fn repairs(section: &MediaLines<'_>) -> Vec<RepairStream> {
+    let format = section
+        .formats
+        .iter()
+        .take(limits::SECTION_CODECS)
+        .find_map(|format| {
+            let payload_type = format.parse::<u8>().ok().filter(|number| *number < 128)?;
+            let map = about(section, "rtpmap", payload_type)?;
+            map.eq_ignore_ascii_case("flexfec-03/90000")
+                .then_some(payload_type)
+        });
+    let Some(payload_type) = format else {
+        return Vec::new();
+    };
+    let groups = section
+        .lines
+        .iter()
+        .filter_map(|line| attribute(line, "ssrc-group")?.strip_prefix("FEC-FR "));
+    let streams = groups.filter_map(|group| {
+        let mut sources = group.split_ascii_whitespace().map(str::parse);
+        let (Some(Ok(protects)), Some(Ok(source)), None) = (sources.next(), sources.next(), sources.next())
+        else {
+            return None;
+        };
+        Some(RepairStream {
+            payload_type,
+            source,
+            protects,
+            parameters: about(section, "fmtp", payload_type)
+                .unwrap_or_default()
+                .to_owned(),
+            transport_wide: feedback(section, payload_type).contains(&Feedback::TransportWide),
+        })
+    });
+    streams.take(limits::SECTION_REPAIRS).collect()
+}
+
 /// H.264 in 4:2:0 with 8 bits, VP9 likewise: what every player decodes.
 fn is_usable(codec: RtpCodec, parameters: &str) -> bool {
     match codec {

@@ -11,7 +11,7 @@ mod transport;
 
 pub(crate) use answer::{AnswerParts, Candidate, answer, candidates};
 pub(crate) use extensions::Extensions;
-pub(crate) use formats::Feedback;
+pub(crate) use formats::{Feedback, RepairStream};
 pub(crate) use offer::{Offer, OfferedSection, Terms};
 pub(crate) use transport::{DtlsRole, Fingerprint, RemoteIce};
 

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use loom_core::MediaKind;
 
 use super::extensions::{AgreedExtension, ExtensionReader, Extensions, Uses};
-use super::formats::{Feedback, feedback, formats, repair_sources, source_of};
+use super::formats::{Feedback, RepairStream, feedback, formats, repair_sources, repairs, source_of};
 use super::layers::Simulcast;
 use super::transport::{DtlsRole, Fingerprint, RemoteIce, Transport};
 use super::{MediaLines, attribute, bad, split};
@@ -55,6 +55,8 @@ pub(crate) struct Terms {
     /// RTCP packets may be no compound ones (RFC 5506 §5).
     pub(crate) reduced_size: bool,
     pub(crate) simulcast: Simulcast,
+    /// Streams that repair others of the section, all of one payload type.
+    pub(crate) repairs: Vec<RepairStream>,
     pub(super) extensions: Vec<AgreedExtension>,
     pub(super) allows_mixed: bool,
 }
@@ -134,6 +136,12 @@ impl Offer {
         })
     }
 
+    /// The repair streams that the answer agrees to.
+    pub(crate) fn repairs(&self) -> impl Iterator<Item = &RepairStream> {
+        let terms = self.outline.iter().filter_map(|it| it.accepted.as_ref());
+        terms.flat_map(|terms| &terms.repairs)
+    }
+
     /// Whether the answer agrees to feedback of a kind for a payload type. Payload types mean the same in all sections.
     pub(crate) fn agrees(&self, payload_type: u8, kind: Feedback) -> bool {
         let mut terms = self.outline.iter().filter_map(|it| it.accepted.as_ref());
@@ -158,6 +166,20 @@ fn check_lines(text: &str) -> Result<(), IngestError> {
             return Err(not_sdp(number, "the first line must be \"v=0\""));
         }
         let is_field = matches!(line.as_bytes(), [kind, b'=', ..] if kind.is_ascii_lowercase());
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let is_media = match fields.as_slice() {
+            [media, port, _, _, ..] => {
+                let number = port.split('/').next().unwrap_or_default();
+                is_token(media.trim_start_matches("m=")) && number.parse::<u16>().is_ok()
+            }
+            _ => false,
+        };
+        if line.starts_with("m=") && !is_media {
+            return Err(not_sdp(
+                number,
+                "\"m=\" has a kind of media, a port, a protocol and formats",
+            ));
+        }
         if !line.is_empty() && !is_field {
             return Err(not_sdp(number, "a line is a letter, \"=\" and a value"));
         }
@@ -168,15 +190,17 @@ fn check_lines(text: &str) -> Result<(), IngestError> {
     Ok(())
 }
 
+/// RFC 8866 §9: `token`.
+fn is_token(text: &str) -> bool {
+    let is_token_char = |byte: u8| byte.is_ascii_graphic() && !b"\"(),/:;<=>?@[\\]".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_token_char)
+}
+
 /// Names stand in the answer, so those of refused sections count too.
 fn check_names(sections: &[MediaLines<'_>]) -> Result<(), IngestError> {
     let mids: Vec<&str> = sections.iter().filter_map(|it| it.attribute("mid")).collect();
     for (at, mid) in mids.iter().enumerate() {
-        // RFC 8866 §9: token
-        let is_token = mid
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && !b"\"(),/:;<=>?@[\\]".contains(&byte));
-        if mid.is_empty() || mid.len() > limits::NAME_BYTES || !is_token {
+        if mid.len() > limits::NAME_BYTES || !is_token(mid) {
             return Err(bad(format!(
                 "the mid {mid:?} is not a token of 1 to {} characters (RFC 5888 §4)",
                 limits::NAME_BYTES
@@ -235,6 +259,10 @@ fn accept<'a>(
         MediaKind::Video => Simulcast::of(section, &formats)?,
         MediaKind::Audio => Simulcast::Off,
     };
+    let repairs = match kind {
+        MediaKind::Video => repairs(section),
+        MediaKind::Audio => Vec::new(),
+    };
     let feedback: Vec<_> = formats
         .iter()
         .map(|format| (format.payload_type, feedback(section, format.payload_type)))
@@ -245,6 +273,19 @@ fn accept<'a>(
             .iter()
             .any(|(_, kinds)| kinds.contains(&Feedback::TransportWide)),
     };
+    let (layers, sources) = match &simulcast {
+        Simulcast::Off => (Vec::new(), sources(section)),
+        // the packets carry the names; a declared source does not tell which of several layers it is
+        Simulcast::ByName(layers) => {
+            let names: Vec<String> = layers.iter().map(|layer| layer.name.clone()).collect();
+            let alone = names.len() == 1;
+            (names, if alone { sources(section) } else { Vec::new() })
+        }
+        Simulcast::BySource(sources) => (
+            (0..sources.len()).map(|at| at.to_string()).collect(),
+            sources.clone(),
+        ),
+    };
     let terms = Terms {
         section: 0,
         reduced_size: section.attribute("rtcp-rsize").is_some(),
@@ -252,13 +293,14 @@ fn accept<'a>(
         extensions: extensions.handle_section(session, section, uses)?,
         feedback,
         simulcast,
+        repairs,
     };
     let taken = RtpSection {
         kind,
         mid: mid.to_owned(),
         formats,
-        sources: sources(section),
-        layers: Vec::new(),
+        sources,
+        layers,
         stream: stream(section),
     };
     Ok(Some((taken, terms)))
@@ -334,7 +376,6 @@ fn refusal(sections: &[MediaLines<'_>], unknown: Vec<String>) -> IngestError {
         Some(section) if !section.protocol.ends_with("TLS/RTP/SAVPF") => {
             "its media does not go over DTLS-SRTP"
         }
-        Some(section) if section.formats.is_empty() => "its media sections name no codec",
         Some(section) if section.port == "0" && section.attribute("bundle-only").is_none() => {
             "its media sections are off (port 0)"
         }

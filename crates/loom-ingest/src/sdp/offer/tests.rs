@@ -1,5 +1,5 @@
 use super::*;
-use crate::sdp::fixtures::{AIORTC, LAYERS, PLAIN, TWO_STREAMS};
+use crate::sdp::fixtures::{AIORTC, LAYERS, PLAIN, SOURCES, TWO_STREAMS};
 
 /// The shape of a browser's offer, with retransmission, repair, an mDNS candidate and a data channel.
 const BROWSER: &str = "v=0\r\n\
@@ -328,4 +328,15 @@ fn names_are_tokens_and_lines_hold_no_line_ends() {
         refused(&BROWSER.replace("a=mid:1", &format!("a=mid:{}", "x".repeat(65)))).contains("RFC 5888 §4")
     );
     assert!(refused(&BROWSER.replace("a=mid:2", "a=mid:2\ra=x")).contains("no NUL and no CR"));
+}
+
+#[test]
+fn layers_are_named_by_the_offer_or_numbered_in_the_order_of_their_sources() {
+    let offer = Offer::parse(LAYERS).unwrap();
+    assert_eq!(offer.sections[1].layers, ["h", "m", "l"]);
+    assert_eq!(offer.sections[1].sources, [0; 0], "the packets tell");
+    let offer = Offer::parse(SOURCES).unwrap();
+    assert_eq!(offer.sections[1].layers, ["0", "1", "2"]);
+    assert_eq!(offer.sections[1].sources[1..], [3_333_331, 3_333_332]);
+    assert_eq!(Offer::parse(PLAIN).unwrap().sections[1].layers, [""; 0]);
 }
