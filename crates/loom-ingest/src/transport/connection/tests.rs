@@ -41,6 +41,7 @@ impl Bench {
             role: DtlsRole::Passive,
             fingerprints: vec![client.fingerprint.clone()],
             extensions: offer.extensions,
+            repairs: Vec::new(),
             feedback: FeedbackConfig {
                 retransmitted: vec![96],
                 transport_cc: true,
