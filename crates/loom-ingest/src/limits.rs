@@ -63,6 +63,8 @@ pub const STREAM_FRAMES: usize = 64;
 pub const SESSION_TRACKS: usize = 16;
 /// Packets that one track's reorder buffer holds.
 pub const REORDER_PACKETS: usize = 1_024;
+/// Holes in one track's packets that are remembered after they were given up, to learn what comes too late.
+pub const GIVEN_UP_HOLES: usize = 32;
 /// How many packets back a retransmission may lie and still be taken by SRTP (RFC 3711 §3.3.2). A key frame alone may be
 /// several hundred packets.
 pub const REPLAY_PACKETS: usize = 2_048;

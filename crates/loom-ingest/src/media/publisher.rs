@@ -414,3 +414,6 @@ impl KeyFrameRequests {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod road_tests;

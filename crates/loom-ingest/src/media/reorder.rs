@@ -1,6 +1,7 @@
 //! Puts RTP packets back in order and drops duplicates, and says what was lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use loom_core::SequenceUnwrapper;
@@ -10,8 +11,10 @@ use crate::limits;
 /// How long and how much a [`Reorderer`] waits for a missing packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReordererConfig {
-    /// How long the packets behind a missing one are held back.
+    /// How long the packets behind a missing one are held back at most.
     pub(crate) wait: Duration,
+    /// How long they are held back where missing packets come soon, or never.
+    pub(crate) least_wait: Duration,
     /// How many of them at most.
     pub(crate) capacity: usize,
 }
@@ -19,7 +22,8 @@ pub(crate) struct ReordererConfig {
 impl Default for ReordererConfig {
     fn default() -> Self {
         Self {
-            wait: Duration::from_millis(400),
+            wait: Duration::from_millis(600),
+            least_wait: Duration::from_millis(150),
             capacity: limits::REORDER_PACKETS,
         }
     }
@@ -39,12 +43,16 @@ pub(crate) enum ReorderOutput<T> {
 /// Orders one RTP stream by its 16-bit sequence numbers.
 ///
 /// Invariant: the packets that come out have strictly climbing sequence numbers, and wherever one is missing between
-/// two of them, a [`ReorderOutput::Lost`] stands there.
+/// two of them, a [`ReorderOutput::Lost`] stands there. A packet in order passes at once.
 #[derive(Debug)]
 pub(crate) struct Reorderer<T> {
     config: ReordererConfig,
+    patience: Patience,
     sequence: SequenceUnwrapper,
     next: Option<i64>,
+    /// A packet in order, that nothing is held before.
+    ready: Option<T>,
+    /// Each with the instant at which it or one behind it came first: since then those before it are missing.
     held: BTreeMap<i64, (Instant, T)>,
     /// A packet that lies far from the others: the start of a new stream if its neighbour follows.
     stray: Option<(u16, Instant, T)>,
@@ -52,12 +60,69 @@ pub(crate) struct Reorderer<T> {
     now: Instant,
 }
 
+/// Adapts the wait to how long missing packets take to come, late or sent again.
+///
+/// It begins with the longest wait. Where they come, it is as long as several of the slowest; where they never do, it
+/// falls to the least.
+#[derive(Debug)]
+struct Patience {
+    wait: Duration,
+    /// How long the slowest take, forgotten slowly.
+    slowest: Option<Duration>,
+    /// Packets that were given up, and since when they were missing.
+    given_up: VecDeque<(Range<i64>, Instant)>,
+}
+
+/// A request and its answer may each be lost, and once more: the wait is this many times what the slowest take.
+const ATTEMPTS: u32 = 3;
+/// The share of the slowest that each quicker one lets be forgotten.
+const FORGET: u32 = 256;
+
+impl Patience {
+    fn handle_filled(&mut self, took: Duration, config: &ReordererConfig) {
+        let slowest = match self.slowest {
+            Some(slowest) if slowest > took => slowest - (slowest - took) / FORGET,
+            _ => took,
+        };
+        self.slowest = Some(slowest);
+        self.wait = (slowest * ATTEMPTS).max(config.least_wait).min(config.wait);
+    }
+
+    fn handle_given_up(&mut self, places: Range<i64>, since: Instant, config: &ReordererConfig) {
+        if self.slowest.is_none() {
+            self.wait = (self.wait * 3 / 4).max(config.least_wait).min(config.wait);
+        }
+        if self.given_up.len() == limits::GIVEN_UP_HOLES {
+            self.given_up.pop_front();
+        }
+        self.given_up.push_back((places, since));
+    }
+
+    /// A packet that is not waited for came.
+    fn handle_late(&mut self, at: i64, now: Instant, config: &ReordererConfig) {
+        let hole = self
+            .given_up
+            .iter()
+            .rev()
+            .find(|(places, _)| places.contains(&at));
+        if let Some((_, since)) = hole {
+            self.handle_filled(now.saturating_duration_since(*since), config);
+        }
+    }
+}
+
 impl<T> Reorderer<T> {
     pub(crate) fn new(config: ReordererConfig, now: Instant) -> Self {
         Self {
             config,
+            patience: Patience {
+                wait: config.wait,
+                slowest: None,
+                given_up: VecDeque::new(),
+            },
             sequence: SequenceUnwrapper::new(),
             next: None,
+            ready: None,
             held: BTreeMap::new(),
             stray: None,
             lost: false,
@@ -76,8 +141,30 @@ impl<T> Reorderer<T> {
         }
         self.sequence = unwrapper;
         self.stray = None;
-        if at >= next {
-            self.held.entry(at).or_insert((now, packet));
+        if at < next {
+            self.patience.handle_late(at, now, &self.config);
+            return;
+        }
+        if at == next && self.held.is_empty() && self.ready.is_none() {
+            self.next = Some(next + 1);
+            self.ready = Some(packet);
+            return;
+        }
+        let behind = self
+            .held
+            .range(at..)
+            .next()
+            .map(|(place, (seen, _))| (*place, *seen));
+        match behind {
+            Some((place, _)) if place == at => {}
+            Some((_, seen)) => {
+                let took = now.saturating_duration_since(seen);
+                self.patience.handle_filled(took, &self.config);
+                self.held.insert(at, (seen, packet));
+            }
+            None => {
+                self.held.insert(at, (now, packet));
+            }
         }
     }
 
@@ -87,6 +174,7 @@ impl<T> Reorderer<T> {
 
     /// Gives up waiting for anything: what is held comes out now.
     pub(crate) fn flush(&mut self) {
+        self.patience.wait = Duration::ZERO;
         self.config.wait = Duration::ZERO;
     }
 
@@ -94,12 +182,16 @@ impl<T> Reorderer<T> {
         if std::mem::take(&mut self.lost) {
             return Some(ReorderOutput::Lost);
         }
-        let (&first, (arrived, _)) = self.held.first_key_value()?;
-        let due = *arrived + self.config.wait;
-        if self.next != Some(first) {
+        if let Some(packet) = self.ready.take() {
+            return Some(ReorderOutput::Packet(packet));
+        }
+        let (&first, &(seen, _)) = self.held.first_key_value()?;
+        if let Some(next) = self.next.filter(|next| *next != first) {
+            let due = seen + self.patience.wait;
             if self.now < due && self.held.len() <= self.config.capacity {
                 return Some(ReorderOutput::Timeout(due));
             }
+            self.patience.handle_given_up(next..first, seen, &self.config);
             self.next = Some(first);
             return Some(ReorderOutput::Lost);
         }
@@ -113,6 +205,8 @@ impl<T> Reorderer<T> {
         match self.stray.take() {
             Some((before, arrived, first)) if before.wrapping_add(1) == sequence => {
                 self.held.clear();
+                self.ready = None;
+                self.patience.given_up.clear();
                 self.lost = true;
                 self.sequence = SequenceUnwrapper::new();
                 let at = self.sequence.unwrap(before);
@@ -139,7 +233,14 @@ mod tests {
             let now = Instant::now();
             let wait = Duration::from_millis(400);
             Self {
-                reorderer: Reorderer::new(ReordererConfig { wait, capacity }, now),
+                reorderer: Reorderer::new(
+                    ReordererConfig {
+                        wait,
+                        least_wait: Duration::from_millis(100),
+                        capacity,
+                    },
+                    now,
+                ),
                 now,
             }
         }
@@ -249,6 +350,52 @@ mod tests {
         assert_eq!(bench.receive(&[1, 3, 5]), [Packet(1)]);
         bench.reorderer.flush();
         assert_eq!(bench.drain(), [Lost, Packet(3), Lost, Packet(5)]);
+    }
+
+    #[test]
+    fn the_wait_follows_how_long_missing_packets_take() {
+        let mut bench = Bench::new(100);
+        bench.receive(&[0]);
+        let mut sequence = 0;
+        let mut lose = |bench: &mut Bench, millis: u64| {
+            sequence += 2;
+            bench.receive(&[sequence]);
+            bench.advance(millis);
+            bench.receive(&[sequence - 1]);
+        };
+        for _ in 0..20 {
+            lose(&mut bench, 50);
+        }
+        assert_eq!(bench.reorderer.patience.wait, Duration::from_millis(150));
+        lose(&mut bench, 130);
+        assert_eq!(bench.reorderer.patience.wait, Duration::from_millis(390));
+        for _ in 0..2_000 {
+            lose(&mut bench, 10);
+        }
+        assert!(bench.reorderer.patience.wait <= Duration::from_millis(101));
+        // comes after it was given up, and is not waited for in vain again
+        lose(&mut bench, 300);
+        assert_eq!(bench.reorderer.patience.wait, Duration::from_millis(400));
+    }
+
+    #[test]
+    fn the_wait_falls_where_missing_packets_never_come() {
+        let mut bench = Bench::new(100);
+        for sequence in 0..20 {
+            bench.receive(&[sequence * 2]);
+            bench.advance(500);
+        }
+        assert_eq!(bench.reorderer.patience.wait, Duration::from_millis(100));
+    }
+
+    #[test]
+    fn each_hole_is_waited_for_since_it_was_seen() {
+        let mut bench = Bench::new(100);
+        assert_eq!(bench.receive(&[1, 5]), [Packet(1)]);
+        bench.advance(300);
+        assert_eq!(bench.receive(&[3]), []);
+        assert_eq!(bench.advance(99), []);
+        assert_eq!(bench.advance(1), [Lost, Packet(3), Lost, Packet(5)]);
     }
 
     #[test]

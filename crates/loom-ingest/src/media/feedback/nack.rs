@@ -126,11 +126,9 @@ impl Requests {
     pub(super) fn ask(&mut self, numbers: &mut Vec<u16>, now: Instant) {
         let hold = self.lateness.hold(now);
         let mut lost = 0;
-        self.missing.retain(|sequence, it| {
-            let Some(due) = due(it, hold, &self.round_trip, self.wait) else {
-                return false;
-            };
-            if due <= now && numbers.len() < limits::REQUESTS_AT_ONCE {
+        for (sequence, it) in &mut self.missing {
+            let due = due(it, hold, &self.round_trip, self.wait);
+            if due.is_some_and(|due| due <= now) && numbers.len() < limits::REQUESTS_AT_ONCE {
                 numbers.push(*sequence as u16);
                 if it.asked == 0 {
                     it.first = now;
@@ -139,8 +137,7 @@ impl Requests {
                 it.last = now;
                 it.asked += 1;
             }
-            true
-        });
+        }
         self.lateness.handle_lost(lost);
         if !numbers.is_empty() {
             self.asked_at = Some(now);
@@ -165,9 +162,17 @@ impl Requests {
         true
     }
 
-    /// Believes the answers that no second copy has put in doubt for long enough.
+    /// Forgets what is long missing, and believes the answers that no second copy has put in doubt for long enough.
     fn retire(&mut self, now: Instant) {
-        let doubt = self.round_trip.repeat() * 2;
+        // an answer that comes too late still says how long answers take
+        let memory = self.wait * 2;
+        while let Some(first) = self.missing.first_entry() {
+            if now.saturating_duration_since(first.get().since) <= memory {
+                break;
+            }
+            first.remove();
+        }
+        let doubt = self.round_trip.repeat(1) * 2;
         while let Some(it) = self
             .answered
             .front()
@@ -185,15 +190,14 @@ impl Requests {
         }
     }
 
-    /// Forgets what is asked for no more, and finds out when the next request is due.
+    /// Finds out when the next request is due.
     fn plan(&mut self, now: Instant) {
         let hold = self.lateness.hold(now);
-        let mut next: Option<Instant> = None;
-        self.missing.retain(|_, it| {
-            let due = due(it, hold, &self.round_trip, self.wait);
-            next = [next, due].into_iter().flatten().min();
-            due.is_some()
-        });
+        let next = self
+            .missing
+            .values()
+            .filter_map(|it| due(it, hold, &self.round_trip, self.wait))
+            .min();
         self.due = next.map(|next| next.max(self.asked_at.map_or(next, |at| at + SPACING)));
     }
 }
@@ -207,7 +211,7 @@ fn due(missing: &Missing, hold: Duration, round_trip: &RoundTrip, wait: Duration
     let due = if missing.asked == 0 {
         missing.since + hold
     } else {
-        missing.last + round_trip.repeat()
+        missing.last + round_trip.repeat(missing.asked)
     };
     (due < end).then_some(due)
 }

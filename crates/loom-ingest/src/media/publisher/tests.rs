@@ -51,7 +51,10 @@ impl Bench {
                 ),
                 section(MediaKind::Audio, &[(111, RtpCodec::Opus)], AUDIO),
             ],
-            reorder: ReordererConfig::default(),
+            reorder: ReordererConfig {
+                wait: Duration::from_millis(400),
+                ..ReordererConfig::default()
+            },
             key_frame_spacing: Duration::from_millis(300),
         };
         let (publisher, now) = (Publisher::new(config), Instant::now());

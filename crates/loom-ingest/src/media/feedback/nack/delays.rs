@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 /// How late the packets are that come late, by which the first request is put off.
 ///
-/// The wait is the shortest at which no more than a tenth of the packets asked for would have come by themselves.
+/// The wait is the shortest at which no more than a twentieth of the packets asked for would have come by themselves.
 #[derive(Debug)]
 pub(super) struct Lateness {
     /// Late packets, by lateness in steps; they fade with time.
@@ -21,7 +21,7 @@ const STEP: Duration = Duration::from_millis(5);
 const FIRST_HOLD: Duration = Duration::from_millis(20);
 const SHORTEST_HOLD: Duration = Duration::from_millis(5);
 /// The share of needless requests to those for lost packets that is aimed at.
-const NEEDLESS: f32 = 0.1;
+const NEEDLESS: f32 = 0.05;
 const FADE: f32 = 0.93;
 
 impl Lateness {
@@ -95,6 +95,8 @@ pub(super) struct RoundTrip {
 
 /// Until an answer has come.
 const FIRST_REPEAT: Duration = Duration::from_millis(120);
+/// An answer that takes no longer than the others is not to be run ahead of.
+const MARGIN: Duration = Duration::from_millis(10);
 const SHORTEST_REPEAT: Duration = Duration::from_millis(10);
 const LONGEST_REPEAT: Duration = Duration::from_secs(1);
 /// So many doubtful answers in a row say that requests are repeated before an answer can have come.
@@ -122,9 +124,17 @@ impl RoundTrip {
         }
     }
 
-    /// How long after a request the next one for the same packet goes out.
-    pub(super) fn repeat(&self) -> Duration {
+    /// How long after the last of so many requests the next one for the same packet goes out.
+    ///
+    /// Nearly all answers to the first are waited for. The few packets that take more than two requests are asked for
+    /// sooner again, because their time runs out.
+    pub(super) fn repeat(&self, asked: u8) -> Duration {
         let (mean, deviation) = self.measured.unwrap_or((FIRST_REPEAT, Duration::ZERO));
-        (mean + deviation * 2).clamp(SHORTEST_REPEAT, LONGEST_REPEAT)
+        let span = if asked <= 1 {
+            mean + (deviation * 5 / 2).max(MARGIN)
+        } else {
+            mean * 3 / 5
+        };
+        span.clamp(SHORTEST_REPEAT, LONGEST_REPEAT)
     }
 }
