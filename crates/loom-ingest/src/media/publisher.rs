@@ -68,6 +68,8 @@ struct Track {
     /// It said goodbye, and nothing came since.
     gone: bool,
     last_packet: Instant,
+    /// It ran, and has sent nothing for [`PAUSE`].
+    paused: bool,
     clock: ClockId,
     reorderer: Reorderer<RtpPacket>,
     depacketizer: Option<(u8, Depacketizer)>,
@@ -95,6 +97,8 @@ const KEY_FRAME_RETRY: Duration = Duration::from_millis(500);
 const SOURCE_SILENCE: Duration = Duration::from_millis(500);
 /// Sources that a track remembers to have had.
 const FORMER_SOURCES: usize = 4;
+/// A track that ran and sends nothing for this long is paused.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Pictures this far behind the decode time are reordered ones; farther, the clock has stepped back.
 const REORDERED: i64 = 500_000_000;
 
@@ -116,6 +120,9 @@ impl Publisher {
         let track = &mut self.tracks[at];
         track.last_packet = now;
         track.gone = false;
+        if std::mem::take(&mut track.paused) {
+            self.outputs.push_back(PublisherOutput::Resumed(track.id));
+        }
         track.reorderer.handle_packet(packet.sequence, packet, now);
         self.advance(at, now);
     }
@@ -143,6 +150,11 @@ impl Publisher {
         for at in 0..self.tracks.len() {
             self.tracks[at].reorderer.handle_timeout(now);
             self.advance(at, now);
+            let track = &mut self.tracks[at];
+            if track.pause().is_some_and(|due| due <= now) {
+                track.paused = true;
+                self.outputs.push_back(PublisherOutput::Paused(track.id));
+            }
         }
     }
 
@@ -181,7 +193,10 @@ impl Publisher {
                 track
                     .key_frames
                     .due(self.config.key_frame_spacing, track.awaits_key, track.last_packet);
-            timeout = [timeout, held, request].into_iter().flatten().min();
+            timeout = [timeout, held, request, track.pause()]
+                .into_iter()
+                .flatten()
+                .min();
         }
         timeout.map(PublisherOutput::Timeout)
     }
@@ -251,6 +266,7 @@ impl Publisher {
             former: VecDeque::new(),
             gone: false,
             last_packet: now,
+            paused: false,
             clock: self.timeline.add_clock(kind, scale),
             reorderer: Reorderer::new(self.config.reorder, now),
             depacketizer: None,
@@ -333,6 +349,12 @@ impl Publisher {
 }
 
 impl Track {
+    /// When the track counts as paused, if it runs.
+    fn pause(&self) -> Option<Instant> {
+        let runs = self.format.is_some() && !self.gone && !self.paused;
+        runs.then(|| self.last_packet + PAUSE)
+    }
+
     fn handle_loss(&mut self, kind: MediaKind) {
         self.lost = true;
         if kind == MediaKind::Video {

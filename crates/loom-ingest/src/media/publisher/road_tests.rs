@@ -613,6 +613,7 @@ impl Journey {
                 Some(PublisherOutput::RequestKeyFrame { source }) => {
                     self.feedback.request_key_frame(source, self.now);
                 }
+                Some(PublisherOutput::Paused(_) | PublisherOutput::Resumed(_)) => {}
                 Some(PublisherOutput::Timeout(at)) => break Some(at.max(self.now)),
                 None => break None,
             }

@@ -13,6 +13,8 @@ struct Bench {
     now: Instant,
     sequence: [u16; 2],
     requests: usize,
+    /// Tracks that paused, and that resumed.
+    pauses: Vec<(TrackId, bool)>,
 }
 
 fn section(kind: MediaKind, formats: &[(u8, RtpCodec)], source: u32) -> RtpSection {
@@ -63,6 +65,7 @@ impl Bench {
             now,
             sequence: [100, 200],
             requests: 0,
+            pauses: Vec::new(),
         }
     }
 
@@ -115,7 +118,8 @@ impl Bench {
                     assert_eq!(source, VIDEO);
                     self.requests += 1;
                 }
-                PublisherOutput::Paused(_) | PublisherOutput::Resumed(_) => {}
+                PublisherOutput::Paused(track) => self.pauses.push((track, true)),
+                PublisherOutput::Resumed(track) => self.pauses.push((track, false)),
                 PublisherOutput::Timeout(at) => {
                     assert!(at > self.now, "a timeout that has passed would spin");
                     break;
@@ -177,6 +181,24 @@ fn a_loss_is_a_gap_and_video_waits_for_a_key_frame() {
         "gap 33-500, key 500"
     );
     assert_eq!(shape(&bench.video(533, VP8_INTER)), "packet 533");
+}
+
+#[test]
+fn a_track_that_falls_silent_is_paused_until_it_sends_again() {
+    let mut bench = Bench::new();
+    bench.audio(0);
+    bench.video(0, &vp8_key(640, 360));
+    for millis in (20..2_000).step_by(20) {
+        bench.advance(20);
+        bench.audio(millis);
+    }
+    assert_eq!(bench.pauses, [(TrackId(1), true)], "the sound runs on");
+    bench.advance(20);
+    assert_eq!(shape(&bench.video(2_000, VP8_INTER)), "packet 2000");
+    assert_eq!(bench.pauses, [(TrackId(1), true), (TrackId(1), false)]);
+    bench.publisher.handle_bye(&[AUDIO, VIDEO]);
+    bench.advance(5_000);
+    assert_eq!(bench.pauses.len(), 2, "who said goodbye does not pause");
 }
 
 #[test]
