@@ -21,7 +21,8 @@ pub struct IngestConfig {
     pub connect_timeout: Duration,
     /// How long a connected publisher may send no media at all.
     pub idle_timeout: Duration,
-    /// How long a missing packet is waited for before it counts as lost.
+    /// How long a missing packet is waited for at most before it counts as lost. Where missing packets come sooner, or
+    /// never, the wait is shorter.
     pub reorder_wait: Duration,
     /// The least time between two key-frame requests to one track.
     pub key_frame_spacing: Duration,
@@ -37,7 +38,7 @@ impl Default for IngestConfig {
             max_sessions_per_address: 512,
             connect_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(10),
-            reorder_wait: Duration::from_millis(400),
+            reorder_wait: Duration::from_millis(600),
             key_frame_spacing: Duration::from_millis(300),
         }
     }
