@@ -192,10 +192,10 @@ fn a_track_that_falls_silent_is_paused_until_it_sends_again() {
         bench.advance(20);
         bench.audio(millis);
     }
-    assert_eq!(bench.pauses, [(TrackId(1), true)], "the sound runs on");
+    assert_eq!(bench.pauses, [(TrackId(0), true)], "the sound runs on");
     bench.advance(20);
     assert_eq!(shape(&bench.video(2_000, VP8_INTER)), "packet 2000");
-    assert_eq!(bench.pauses, [(TrackId(1), true), (TrackId(1), false)]);
+    assert_eq!(bench.pauses, [(TrackId(0), true), (TrackId(0), false)]);
     bench.publisher.handle_bye(&[AUDIO, VIDEO]);
     bench.advance(5_000);
     assert_eq!(bench.pauses.len(), 2, "who said goodbye does not pause");
