@@ -1,3 +1,4 @@
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -26,6 +27,66 @@ pub struct IngestConfig {
     pub reorder_wait: Duration,
     /// The least time between two key-frame requests to one track.
     pub key_frame_spacing: Duration,
+    /// The STUN and TURN servers that publishers are told of (RFC 9725 §4.6).
+    pub ice_servers: Vec<IceServer>,
+}
+
+/// A STUN or TURN server for publishers, as W3C WebRTC's `RTCIceServer` describes one.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct IceServer {
+    /// Its URLs: `stun:`, `stuns:` (RFC 7064), `turn:` or `turns:` (RFC 7065).
+    pub urls: Vec<String>,
+    /// The user name for a TURN server.
+    pub username: Option<String>,
+    /// The password for a TURN server (RFC 8489 §9.2). Never logged; publishers are told it.
+    pub credential: Option<String>,
+}
+
+impl IceServer {
+    /// A server that asks for no credentials.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            urls: vec![url.into()],
+            ..Self::default()
+        }
+    }
+
+    /// What is wrong with it.
+    fn fault(&self) -> Option<&'static str> {
+        let told = self.urls.iter().chain(&self.username).chain(&self.credential);
+        let scheme = |url: &String| url.split_once(':').map(|(scheme, _)| scheme.to_owned());
+        let schemes: Vec<_> = self.urls.iter().map(scheme).collect();
+        let is_turn = |scheme: &Option<String>| matches!(scheme.as_deref(), Some("turn" | "turns"));
+        if self.urls.is_empty() {
+            Some("an ICE server has no URL")
+        } else if !schemes
+            .iter()
+            .all(|it| is_turn(it) || matches!(it.as_deref(), Some("stun" | "stuns")))
+        {
+            Some("an ICE server's URL begins with none of stun:, stuns:, turn: and turns:")
+        } else if schemes.iter().any(is_turn) && (self.username.is_none() || self.credential.is_none()) {
+            Some("a TURN server needs a username and a credential")
+        } else if !told
+            .flat_map(|text| text.bytes())
+            .all(|b| b == b' ' || b.is_ascii_graphic())
+            || self.urls.iter().any(|url| url.contains([' ', '<', '>', '"']))
+        {
+            Some("an ICE server has characters that a Link header cannot carry")
+        } else {
+            None
+        }
+    }
+}
+
+impl fmt::Debug for IceServer {
+    /// Tells no credential.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IceServer")
+            .field("urls", &self.urls)
+            .field("username", &self.username)
+            .field("credential", &self.credential.as_ref().map(|_| "…"))
+            .finish()
+    }
 }
 
 impl Default for IngestConfig {
@@ -40,6 +101,7 @@ impl Default for IngestConfig {
             idle_timeout: Duration::from_secs(10),
             reorder_wait: Duration::from_millis(600),
             key_frame_spacing: Duration::from_millis(300),
+            ice_servers: Vec::new(),
         }
     }
 }
@@ -52,9 +114,52 @@ impl IngestConfig {
             "a timeout is zero, so that every session would end at once"
         } else if self.reorder_wait > Duration::from_secs(5) {
             "reorder_wait is longer than 5 s, the most that a live recording may be held up"
+        } else if let Some(fault) = self.ice_servers.iter().find_map(IceServer::fault) {
+            fault
         } else {
             return Ok(());
         };
         Err(IngestError::Config { why })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ice_server_is_checked_before_anybody_is_told_of_it() {
+        let turn = |url: &str, username: Option<&str>| IceServer {
+            username: username.map(str::to_owned),
+            credential: Some("pass word\"".to_owned()),
+            ..IceServer::new(url)
+        };
+        let check = |server: IceServer| {
+            let ice_servers = vec![server];
+            IngestConfig {
+                ice_servers,
+                ..IngestConfig::default()
+            }
+            .check()
+            .is_ok()
+        };
+        for good in [
+            IceServer::new("stun:stun.example:3478"),
+            turn("turns:turn.example?transport=tcp", Some("me")),
+        ] {
+            assert!(check(good.clone()), "{good:?}");
+        }
+        for bad in [
+            IceServer::default(),
+            IceServer::new("https://stun.example"),
+            IceServer::new("stun.example"),
+            IceServer::new("turn:turn.example"),
+            IceServer::new("stun:a>; rel=\"b"),
+            turn("turn:turn.example", None),
+            turn("turn:turn.example", Some("\r\nset-cookie: x")),
+        ] {
+            assert!(!check(bad.clone()), "{bad:?}");
+        }
+        assert!(!format!("{:?}", turn("turn:a", None)).contains("pass"));
     }
 }

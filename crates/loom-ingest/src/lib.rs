@@ -23,7 +23,7 @@ mod track;
 mod transport;
 pub mod whip;
 
-pub use config::IngestConfig;
+pub use config::{IceServer, IngestConfig};
 pub use error::IngestError;
 pub use ingest::{Answer, Ingest};
 pub use restart::IceRestart;

@@ -31,6 +31,13 @@ pub const PATH_PART_BYTES: usize = 256;
 /// Bytes of a bearer token.
 pub const TOKEN_BYTES: usize = 4 * 1024;
 
+/// How long a WHIP request's body may take to arrive.
+pub const BODY_WAIT: Duration = Duration::from_secs(10);
+/// WHIP requests that one address may make at once. A proxy in front makes all its clients one address.
+pub const REQUEST_BURST: f64 = 1_000.0;
+/// WHIP requests a second that one address may make for longer.
+pub const REQUESTS_A_SECOND: f64 = 200.0;
+
 /// Bytes of one datagram; longer ones are cut by the receiver. Larger than any path's MTU that WebRTC uses.
 pub const DATAGRAM_BYTES: usize = 2_000;
 /// Remote addresses that one session may be reached from at once; the oldest is forgotten.

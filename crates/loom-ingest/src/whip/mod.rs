@@ -3,14 +3,21 @@
 //!
 //! Trickled candidates (RFC 9725 §4.3.2) are checked and then not needed: the server is an ICE-lite agent, which never
 //! sends checks of its own (RFC 8445 §2.5), so a publisher's `PATCH` gets its 204 and the connection comes about by the
-//! publisher's checks. ICE restarts are answered with 422, as §4.3.1 wants of a server that supports only one of the two.
+//! publisher's checks. An ICE restart (§4.3.3) gets new credentials and a new entity tag for the same media session.
 
 mod fragment;
+mod host;
+mod links;
+mod pace;
+mod patch;
 mod problem;
 mod request;
 mod router;
+#[cfg(test)]
+mod tests;
 
 pub use fragment::Fragment;
+pub use host::{Client, Extension, Published, Redirect, RedirectKind, WhipHost};
+pub use patch::{IceRestart, IfMatch, Patch, PatchKind, RemoteIce};
 pub use problem::Refusal;
-pub use request::IfMatch;
-pub use router::{Published, WhipHost, router};
+pub use router::router;

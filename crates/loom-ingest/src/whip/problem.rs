@@ -24,6 +24,29 @@ impl Refusal {
         }
     }
 
+    /// 401: the request needs a token, or a better one.
+    pub fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(401, "Unauthorized", detail)
+    }
+
+    /// 403: the token is good, but not for this.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(403, "Forbidden", detail)
+    }
+
+    /// 404: there is no such endpoint or session.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(404, "Not found", detail)
+    }
+
+    /// 503: there is no room; try again after so many seconds.
+    pub fn busy(detail: impl Into<String>, retry_after: u32) -> Self {
+        Self {
+            retry_after: Some(retry_after),
+            ..Self::new(503, "Busy", detail)
+        }
+    }
+
     /// The problem document.
     pub fn to_json(&self) -> String {
         serde_json::json!({

@@ -1,11 +1,11 @@
 use http::Method;
 
-use super::{Fragment, Refusal};
+use super::{Fragment, IfMatch, Patch, Refusal};
 use crate::limits;
 
 /// The media type of offers and answers.
 pub(super) const SDP: &str = "application/sdp";
-/// The media type of trickled candidates.
+/// The media type of trickled candidates and ICE restarts.
 pub(super) const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 
 /// A request's head, as far as WHIP looks at it.
@@ -14,9 +14,9 @@ pub(super) struct Head<'a> {
     pub(super) method: &'a Method,
     pub(super) resource: Resource,
     pub(super) content_type: Option<&'a str>,
+    pub(super) content_encoding: Option<&'a str>,
     pub(super) accept: Option<&'a str>,
     pub(super) authorization: Option<&'a str>,
-    pub(super) if_match: Option<&'a str>,
 }
 
 /// What a request is to.
@@ -29,88 +29,33 @@ pub(super) enum Resource {
 }
 
 /// What a request asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Call<'a> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Call {
+    /// `OPTIONS`.
     Options,
-    Publish {
-        token: Option<&'a str>,
-    },
-    Trickle {
-        token: Option<&'a str>,
-        if_match: IfMatch,
-    },
-    End {
-        token: Option<&'a str>,
-    },
-}
-
-/// The `If-Match` of a `PATCH` (RFC 9110 §13.1.1).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IfMatch(Option<String>);
-
-impl IfMatch {
-    /// From the header's value, where there is one.
-    pub fn new(value: Option<&str>) -> Self {
-        Self(value.map(str::to_owned))
-    }
-
-    /// Checks it against the session's entity tag, given without quotes.
-    ///
-    /// # Errors
-    /// 428 where the header is missing, 412 where it names another tag (RFC 9725 §4.3.1).
-    pub fn check(&self, etag: &str) -> Result<(), Refusal> {
-        let Some(value) = &self.0 else {
-            let detail = "send the ETag of the 201 response as If-Match";
-            return Err(Refusal::new(428, "If-Match is missing", detail));
-        };
-        let quoted = format!("\"{etag}\"");
-        if value.split(',').any(|tag| tag.trim() == quoted) {
-            return Ok(());
-        }
-        Err(Refusal::new(
-            412,
-            "If-Match does not match",
-            "the session's ICE has another ETag than the one sent",
-        ))
-    }
-
-    /// Whether it is the `*` of an ICE restart (RFC 9725 §4.3.3).
-    pub(super) fn is_restart(&self) -> bool {
-        self.0.as_deref().map(str::trim) == Some("*")
-    }
+    /// `GET` and `HEAD`.
+    Look,
+    /// `POST` to an endpoint.
+    Publish,
+    /// `PATCH` of a session.
+    Patch,
+    /// `DELETE` of a session.
+    End,
 }
 
 impl<'a> Head<'a> {
     /// What is asked for.
     ///
     /// # Errors
-    /// 405, 406, 415 or 401 as RFC 9725 and RFC 9110 have it.
-    pub(super) fn call(&self) -> Result<Call<'a>, Refusal> {
-        if self.method == Method::OPTIONS {
-            return Ok(Call::Options);
-        }
+    /// 405 for a method that the resource does not have (RFC 9110 §15.5.6).
+    pub(super) fn call(&self) -> Result<Call, Refusal> {
         match (self.resource, self.method) {
-            (Resource::Endpoint, &Method::POST) => {
-                let token = self.token()?;
-                self.check_content_type(SDP)?;
-                if self.accept.is_some_and(|accept| !accepts(accept, SDP)) {
-                    return Err(Refusal::new(
-                        406,
-                        "Not acceptable",
-                        format!("the answer is {SDP}; accept that"),
-                    ));
-                }
-                Ok(Call::Publish { token })
-            }
-            (Resource::Session, &Method::PATCH) => {
-                let token = self.token()?;
-                self.check_content_type(FRAGMENT)?;
-                Ok(Call::Trickle {
-                    token,
-                    if_match: IfMatch::new(self.if_match),
-                })
-            }
-            (Resource::Session, &Method::DELETE) => Ok(Call::End { token: self.token()? }),
+            (_, &Method::OPTIONS) => Ok(Call::Options),
+            // RFC 9725 §4.1
+            (_, &Method::GET | &Method::HEAD) => Ok(Call::Look),
+            (Resource::Endpoint, &Method::POST) => Ok(Call::Publish),
+            (Resource::Session, &Method::PATCH) => Ok(Call::Patch),
+            (Resource::Session, &Method::DELETE) => Ok(Call::End),
             (resource, method) => Err(Refusal::new(
                 405,
                 "Method not allowed",
@@ -120,7 +65,10 @@ impl<'a> Head<'a> {
     }
 
     /// The bearer token (RFC 6750 §2.1).
-    fn token(&self) -> Result<Option<&'a str>, Refusal> {
+    ///
+    /// # Errors
+    /// 401 for an `Authorization` that is none.
+    pub(super) fn token(&self) -> Result<Option<&'a str>, Refusal> {
         let Some(value) = self.authorization else {
             return Ok(None);
         };
@@ -129,27 +77,44 @@ impl<'a> Head<'a> {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         match token.map(|(_, token)| token.trim()) {
             Some(token) if !token.is_empty() && token.len() <= limits::TOKEN_BYTES => Ok(Some(token)),
-            _ => Err(Refusal::new(
-                401,
-                "Unauthorized",
+            _ => Err(Refusal::unauthorized(
                 "send \"Authorization: Bearer\" and the token",
             )),
         }
     }
 
-    fn check_content_type(&self, wanted: &str) -> Result<(), Refusal> {
+    /// Checks that the body is what the method takes, and its answer what the client takes.
+    ///
+    /// # Errors
+    /// 415 for another type or a compressed body, 406 for a client that does not take SDP.
+    pub(super) fn check_types(&self, wanted: &str) -> Result<(), Refusal> {
         let given = self
             .content_type
             .map(|value| value.split(';').next().unwrap_or_default().trim());
-        if given.is_some_and(|given| given.eq_ignore_ascii_case(wanted)) {
-            return Ok(());
+        if !given.is_some_and(|given| given.eq_ignore_ascii_case(wanted)) {
+            let given = given.unwrap_or("nothing");
+            return Err(Refusal::new(
+                415,
+                "Unsupported media type",
+                format!("the body must be {wanted}, not {given}"),
+            ));
         }
-        let given = given.unwrap_or("nothing");
-        Err(Refusal::new(
-            415,
-            "Unsupported media type",
-            format!("the body must be {wanted}, not {given}"),
-        ))
+        // RFC 9110 §8.4
+        if let Some(coding) = self
+            .content_encoding
+            .filter(|coding| !coding.trim().eq_ignore_ascii_case("identity"))
+        {
+            return Err(Refusal::new(
+                415,
+                "Unsupported content coding",
+                format!("the body must come as it is, not as {coding}"),
+            ));
+        }
+        if wanted == SDP && self.accept.is_some_and(|accept| !accepts(accept, SDP)) {
+            let detail = format!("the answer is {SDP}; accept that");
+            return Err(Refusal::new(406, "Not acceptable", detail));
+        }
+        Ok(())
     }
 }
 
@@ -157,39 +122,45 @@ impl Resource {
     /// The methods it has, as `Allow` lists them (RFC 9110 §10.2.1).
     pub(super) fn methods(self) -> &'static str {
         match self {
-            Self::Endpoint => "POST, OPTIONS",
-            Self::Session => "PATCH, DELETE, OPTIONS",
+            Self::Endpoint => "GET, HEAD, POST, OPTIONS",
+            Self::Session => "GET, HEAD, PATCH, DELETE, OPTIONS",
         }
     }
 }
 
-/// What a `PATCH` body asks for.
+/// What a `PATCH` carries.
 ///
 /// # Errors
-/// 400 and 413 for what is no fragment, 422 for an ICE restart.
-pub(super) fn trickle(if_match: &IfMatch, body: &str) -> Result<Fragment, Refusal> {
-    let fragment = Fragment::parse(body)?;
-    if if_match.is_restart() {
-        let detail = "ICE restarts are not supported; end the session and publish again";
-        return Err(Refusal::new(422, "No ICE restart", detail));
-    }
-    Ok(fragment)
+/// 400 and 413 for what is no fragment.
+pub(super) fn patch(if_match: Option<&str>, body: &str) -> Result<Patch, Refusal> {
+    Ok(Patch {
+        if_match: IfMatch::new(if_match),
+        fragment: Fragment::parse(body)?,
+    })
 }
 
-/// Whether an `Accept` value (RFC 9110 §12.5.1) takes `media_type`.
+/// Whether an `Accept` value (RFC 9110 §12.5.1) takes `media_type`: the most specific range that fits decides.
 fn accepts(accept: &str, media_type: &str) -> bool {
     let main = media_type.split('/').next().unwrap_or_default();
-    accept.split(',').any(|range| {
+    let fits = accept.split(',').filter_map(|range| {
         let mut parts = range.split(';').map(str::trim);
         let range = parts.next().unwrap_or_default();
         let refused = parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
-        let fits = range == "*/*"
-            || range.eq_ignore_ascii_case(media_type)
-            || range
-                .strip_suffix("/*")
-                .is_some_and(|it| it.eq_ignore_ascii_case(main));
-        fits && !refused
-    })
+        let precision = if range.eq_ignore_ascii_case(media_type) {
+            3
+        } else if range
+            .strip_suffix("/*")
+            .is_some_and(|it| it.eq_ignore_ascii_case(main))
+        {
+            2
+        } else if range == "*/*" {
+            1
+        } else {
+            return None;
+        };
+        Some((precision, !refused))
+    });
+    fits.max().is_some_and(|(_, taken)| taken)
 }
 
 #[cfg(test)]
@@ -201,130 +172,97 @@ mod tests {
             method,
             resource,
             content_type,
+            content_encoding: None,
             accept: None,
             authorization: None,
-            if_match: None,
         }
-    }
-
-    fn status(head: Head<'_>) -> u16 {
-        head.call().map_or_else(|refusal| refusal.status, |_| 200)
     }
 
     #[test]
     fn each_resource_has_its_methods_and_no_other() {
-        for method in [
-            Method::GET,
-            Method::HEAD,
-            Method::PUT,
-            Method::PATCH,
-            Method::DELETE,
+        for (method, endpoint, session) in [
+            (Method::GET, Some(Call::Look), Some(Call::Look)),
+            (Method::HEAD, Some(Call::Look), Some(Call::Look)),
+            (Method::OPTIONS, Some(Call::Options), Some(Call::Options)),
+            (Method::POST, Some(Call::Publish), None),
+            (Method::PATCH, None, Some(Call::Patch)),
+            (Method::DELETE, None, Some(Call::End)),
+            (Method::PUT, None, None),
+            (Method::TRACE, None, None),
         ] {
-            assert_eq!(
-                status(head(&method, Resource::Endpoint, Some(SDP))),
-                405,
-                "{method} at the endpoint"
-            );
+            for (resource, expected) in [(Resource::Endpoint, endpoint), (Resource::Session, session)] {
+                let call = head(&method, resource, None)
+                    .call()
+                    .map_err(|refusal| refusal.status);
+                assert_eq!(call, expected.ok_or(405), "{method} at {resource:?}");
+                let listed = resource.methods().split(", ").any(|it| it == method.as_str());
+                assert_eq!(listed, expected.is_some(), "{method} at {resource:?}");
+            }
         }
-        for method in [Method::GET, Method::HEAD, Method::PUT, Method::POST] {
-            assert_eq!(
-                status(head(&method, Resource::Session, Some(SDP))),
-                405,
-                "{method} at a session"
-            );
-        }
-        assert_eq!(status(head(&Method::POST, Resource::Endpoint, Some(SDP))), 200);
-        assert_eq!(
-            status(head(&Method::PATCH, Resource::Session, Some(FRAGMENT))),
-            200
-        );
-        assert_eq!(status(head(&Method::DELETE, Resource::Session, None)), 200);
-        assert_eq!(status(head(&Method::OPTIONS, Resource::Session, None)), 200);
     }
 
     #[test]
     fn a_body_of_another_type_is_415() {
+        let status = |content_type, wanted| {
+            head(&Method::POST, Resource::Endpoint, content_type)
+                .check_types(wanted)
+                .map_or_else(|refusal| refusal.status, |()| 200)
+        };
         for content_type in [None, Some("text/plain"), Some("application/json"), Some(FRAGMENT)] {
-            assert_eq!(
-                status(head(&Method::POST, Resource::Endpoint, content_type)),
-                415,
-                "{content_type:?}"
-            );
+            assert_eq!(status(content_type, SDP), 415, "{content_type:?}");
         }
-        assert_eq!(status(head(&Method::PATCH, Resource::Session, Some(SDP))), 415);
-        assert_eq!(
-            status(head(
-                &Method::POST,
-                Resource::Endpoint,
-                Some("Application/SDP; charset=utf-8")
-            )),
-            200
-        );
+        assert_eq!(status(Some(SDP), FRAGMENT), 415);
+        assert_eq!(status(Some("Application/SDP; charset=utf-8"), SDP), 200);
+    }
+
+    #[test]
+    fn a_compressed_body_is_415() {
+        for (coding, expected) in [("gzip", Err(415)), ("br", Err(415)), ("identity", Ok(()))] {
+            let post = Head {
+                content_encoding: Some(coding),
+                ..head(&Method::POST, Resource::Endpoint, Some(SDP))
+            };
+            let checked = post.check_types(SDP).map_err(|refusal| refusal.status);
+            assert_eq!(checked, expected, "{coding}");
+        }
     }
 
     #[test]
     fn a_publisher_that_does_not_take_sdp_gets_406() {
         for (accept, expected) in [
-            ("application/sdp", 200),
-            ("*/*", 200),
-            ("application/*;q=0.5, text/html", 200),
-            ("application/json", 406),
-            ("application/sdp;q=0", 406),
+            ("application/sdp", Ok(())),
+            ("*/*", Ok(())),
+            ("application/*;q=0.5, text/html", Ok(())),
+            ("application/json", Err(406)),
+            ("application/sdp;q=0", Err(406)),
+            ("*/*, application/sdp;q=0", Err(406)),
+            ("application/sdp, */*;q=0", Ok(())),
         ] {
             let post = Head {
                 accept: Some(accept),
                 ..head(&Method::POST, Resource::Endpoint, Some(SDP))
             };
-            assert_eq!(status(post), expected, "{accept}");
+            let checked = post.check_types(SDP).map_err(|refusal| refusal.status);
+            assert_eq!(checked, expected, "{accept}");
         }
     }
 
     #[test]
     fn a_token_is_a_bearer_token() {
         let post = head(&Method::POST, Resource::Endpoint, Some(SDP));
-        let with = |authorization| {
+        let token = |authorization| {
             Head {
-                authorization: Some(authorization),
+                authorization,
                 ..post
             }
-            .call()
+            .token()
+            .map_err(|refusal| refusal.status)
         };
-        assert_eq!(
-            with("Bearer s3cret"),
-            Ok(Call::Publish {
-                token: Some("s3cret")
-            })
-        );
-        assert_eq!(
-            with("bearer  s3cret "),
-            Ok(Call::Publish {
-                token: Some("s3cret")
-            })
-        );
+        assert_eq!(token(None), Ok(None));
+        assert_eq!(token(Some("Bearer s3cret")), Ok(Some("s3cret")));
+        assert_eq!(token(Some("bearer  s3cret ")), Ok(Some("s3cret")));
         for bad in ["Basic Zm9v", "Bearer", "Bearer ", "s3cret"] {
-            assert_eq!(with(bad).unwrap_err().status, 401, "{bad:?}");
+            assert_eq!(token(Some(bad)), Err(401), "{bad:?}");
         }
-    }
-
-    #[test]
-    fn if_match_is_needed_and_compared_strongly() {
-        let check = |value| {
-            IfMatch::new(value)
-                .check("xyzzy")
-                .map_err(|refusal| refusal.status)
-        };
-        assert_eq!(check(None), Err(428));
-        assert_eq!(check(Some("\"xyzzy\"")), Ok(()));
-        assert_eq!(check(Some("\"other\", \"xyzzy\"")), Ok(()));
-        for bad in ["xyzzy", "W/\"xyzzy\"", "\"other\"", "*"] {
-            assert_eq!(check(Some(bad)), Err(412), "{bad}");
-        }
-    }
-
-    #[test]
-    fn an_ice_restart_is_422() {
-        let body = "a=ice-ufrag:new\r\na=ice-pwd:newpasswordnewpasswordnew\r\n";
-        assert_eq!(trickle(&IfMatch::new(Some("*")), body).unwrap_err().status, 422);
-        assert!(trickle(&IfMatch::new(Some("\"xyzzy\"")), body).is_ok());
     }
 }
