@@ -112,6 +112,12 @@ impl Engine {
         &self.owner.shared.config
     }
 
+    /// Whether as many recordings are live as [`EngineConfig::max_live`](crate::EngineConfig::max_live) allows, so that
+    /// another publisher would be refused.
+    pub fn is_full(&self) -> bool {
+        self.owner.shared.live_count() >= self.owner.shared.config.max_live
+    }
+
     /// The UDP address that publishers send to.
     pub fn udp_addr(&self) -> std::net::SocketAddr {
         self.owner.shared.ingest.local_addr()

@@ -9,13 +9,16 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use loom_core::codec::h264::{parameter_sets, sample_nals};
 use loom_core::{CodecParameters, Media, Packet, TrackFormat, TrackId, VideoCodec, VideoParameters};
-use loom_ingest::whip::{Fragment, IfMatch, Published, Refusal, WhipHost, router};
+use loom_ingest::whip::{
+    Client, IceRestart, Patch, PatchKind, Published, Refusal, RemoteIce, WhipHost, router,
+};
 use loom_ingest::{Ingest, IngestConfig, Session, SessionEvent, SessionHandle};
 
 #[tokio::main]
@@ -47,34 +50,46 @@ async fn main() -> Result<(), Box<dyn Error>> {
         folder,
         sessions: Mutex::default(),
     };
-    axum::serve(listener, router(Arc::new(host))).await?;
+    let routes = router(Arc::new(host)).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, routes).await?;
     Ok(())
 }
 
 struct Dump {
     ingest: Ingest,
     folder: PathBuf,
-    sessions: Mutex<HashMap<String, (String, SessionHandle)>>,
+    sessions: Mutex<HashMap<String, Known>>,
+}
+
+#[derive(Clone)]
+struct Known {
+    etag: String,
+    offer: String,
+    handle: SessionHandle,
 }
 
 impl Dump {
-    fn session(&self, session: &str) -> Result<(String, SessionHandle), Refusal> {
+    fn session(&self, session: &str) -> Result<Known, Refusal> {
         let sessions = self
             .sessions
             .lock()
             .map_err(|_| Refusal::new(500, "Broken", "a session's task panicked"))?;
         let known = sessions.get(session).cloned();
-        known.ok_or_else(|| Refusal::new(404, "No such session", "it has ended, or never was"))
+        known.ok_or_else(|| Refusal::not_found("the session has ended, or never was"))
     }
 }
 
 impl WhipHost for Dump {
-    async fn publish(
+    async fn authorize(
         &self,
-        endpoint: &str,
-        _token: Option<&str>,
-        offer: String,
-    ) -> Result<Published, Refusal> {
+        _endpoint: &str,
+        session: Option<&str>,
+        _client: Client<'_>,
+    ) -> Result<(), Refusal> {
+        session.map_or(Ok(()), |session| self.session(session).map(drop))
+    }
+
+    async fn publish(&self, endpoint: &str, client: Client<'_>, offer: String) -> Result<Published, Refusal> {
         let began = Instant::now();
         if std::env::var_os("WHIP_DUMP_SDP").is_some() {
             println!("{offer}");
@@ -84,12 +99,17 @@ impl WhipHost for Dump {
             println!("{}", answer.sdp);
         }
         println!(
-            "{endpoint}: session {} answered in {:?}",
+            "{endpoint}: session {} of {:?} answered in {:?}",
             session.id(),
+            client.address,
             began.elapsed()
         );
         let id = session.id().clone();
-        let known = (answer.etag.clone(), session.handle());
+        let known = Known {
+            etag: answer.etag.clone(),
+            offer,
+            handle: session.handle(),
+        };
         if let Ok(mut sessions) = self.sessions.lock() {
             sessions.insert(id.to_string(), known);
         }
@@ -99,23 +119,33 @@ impl WhipHost for Dump {
                 eprintln!("{}: {why}", folder.display());
             }
         });
-        Ok(Published { session: id, answer })
+        Ok(Published {
+            session: id,
+            answer,
+            extensions: Vec::new(),
+        })
     }
 
-    async fn trickle(
+    async fn patch(
         &self,
         _endpoint: &str,
         session: &str,
-        _token: Option<&str>,
-        if_match: &IfMatch,
-        fragment: &Fragment,
-    ) -> Result<(), Refusal> {
-        println!("{} candidates trickled", fragment.candidates.len());
-        if_match.check(&self.session(session)?.0)
+        patch: &Patch,
+    ) -> Result<Option<IceRestart>, Refusal> {
+        println!("{} candidates trickled", patch.fragment.candidates.len());
+        let known = self.session(session)?;
+        let current = RemoteIce::in_offer(&known.offer).ok_or_else(|| Refusal::not_found("no ICE"))?;
+        match patch.kind(&known.etag, current)? {
+            PatchKind::Trickle => Ok(None),
+            PatchKind::Restart(_) => Err(Refusal::new(422, "No ICE restart", "publish again instead")),
+        }
     }
 
-    async fn end(&self, _endpoint: &str, session: &str, _token: Option<&str>) -> Result<(), Refusal> {
-        self.session(session)?.1.close();
+    async fn end(&self, _endpoint: &str, session: &str) -> Result<(), Refusal> {
+        self.session(session)?.handle.close();
+        if let Ok(mut sessions) = self.sessions.lock() {
+            sessions.remove(session);
+        }
         Ok(())
     }
 }

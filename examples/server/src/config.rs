@@ -7,7 +7,8 @@ use std::str::FromStr;
 use clap::{Parser, ValueEnum};
 use http::Uri;
 use http::uri::{Authority, Scheme};
-use loom_engine::EngineConfig;
+use loom_engine::{EngineConfig, IceServer};
+use serde::Deserialize;
 
 /// Loom's reference server: record in a browser, watch it live with captions, keep it.
 #[derive(Debug, Clone, Parser)]
@@ -32,12 +33,20 @@ pub(crate) struct Config {
     /// How many recordings may be live at once.
     #[arg(long, env = "LOOM_MAX_LIVE", default_value_t = EngineConfig::default().max_live)]
     pub(crate) max_live: usize,
-    /// The UDP port, or address and port, for WebRTC media.
+    /// The UDP port, or address and port, for WebRTC media. Otherwise 8189, or any free one where that is taken.
     #[arg(long, env = "LOOM_UDP")]
     pub(crate) udp: Option<UdpListen>,
     /// Addresses to tell publishers, where this machine is reached by others than its own (behind NAT). Comma separated.
     #[arg(long, env = "LOOM_ANNOUNCE", value_delimiter = ',')]
     pub(crate) announce: Vec<IpAddr>,
+    /// STUN and TURN servers to tell publishers: URLs with commas between them, or, where they have credentials, a JSON
+    /// array like a browser's `iceServers`: [{"urls": ["turn:…"], "username": "…", "credential": "…"}].
+    #[arg(long, env = "LOOM_ICE_SERVERS", hide_env_values = true)]
+    pub(crate) ice_servers: Option<IceServers>,
+    /// The WHIP URL that publishers are sent to (307) while that many are live; {id} in it is the recording. Otherwise
+    /// they are asked to come back (503).
+    #[arg(long, env = "LOOM_REDIRECT_TO")]
+    pub(crate) redirect_to: Option<RedirectTo>,
     /// How the server is reached from outside, e.g. `https://loom.example`. Otherwise taken from each request's Host.
     #[arg(long, env = "LOOM_PUBLIC_URL")]
     pub(crate) public_url: Option<PublicUrl>,
@@ -69,6 +78,14 @@ pub(crate) enum Ladder {
 /// A UDP address; a port alone means every address of this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct UdpListen(pub(crate) SocketAddr);
+
+/// STUN and TURN servers, as people write them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct IceServers(pub(crate) Vec<IceServer>);
+
+/// An absolute `http` or `https` URL, where `{id}` stands for a recording.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RedirectTo(String);
 
 /// `http` or `https`, a host, and nothing after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +119,63 @@ impl FromStr for UdpListen {
                 .map(|port| Self(any(port)))
                 .map_err(|_| format!("{text:?} is neither a port nor ADDRESS:PORT"))
         })
+    }
+}
+
+impl RedirectTo {
+    /// The URL for one recording.
+    pub(crate) fn url(&self, recording: &str) -> String {
+        self.0.replace("{id}", recording)
+    }
+}
+
+impl FromStr for RedirectTo {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let uri: Uri = text
+            .replace("{id}", "id")
+            .parse()
+            .map_err(|why| format!("{text:?} is no URL: {why}"))?;
+        match uri.scheme_str() {
+            Some("http" | "https") => Ok(Self(text.to_owned())),
+            _ => Err(format!("{text:?} is no http or https URL")),
+        }
+    }
+}
+
+impl FromStr for IceServers {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Urls {
+            One(String),
+            Many(Vec<String>),
+        }
+        #[derive(Deserialize)]
+        struct Server {
+            urls: Urls,
+            username: Option<String>,
+            credential: Option<String>,
+        }
+        if !text.trim_start().starts_with('[') {
+            let urls = text.split(',').map(str::trim).filter(|url| !url.is_empty());
+            return Ok(Self(urls.map(IceServer::new).collect()));
+        }
+        // The text holds passwords: it is not repeated.
+        let servers: Vec<Server> = serde_json::from_str(text).map_err(|why| {
+            let (line, column) = (why.line(), why.column());
+            format!("no JSON array of ICE servers (line {line}, column {column})")
+        })?;
+        let servers = servers.into_iter().map(|server| IceServer {
+            urls: match server.urls {
+                Urls::One(url) => vec![url],
+                Urls::Many(urls) => urls,
+            },
+            username: server.username,
+            credential: server.credential,
+        });
+        Ok(Self(servers.collect()))
     }
 }
 
@@ -225,6 +299,37 @@ mod tests {
         assert_eq!("8189".parse(), Ok(UdpListen("0.0.0.0:8189".parse().unwrap())));
         assert_eq!("[::1]:9".parse(), Ok(UdpListen("[::1]:9".parse().unwrap())));
         assert!("udp".parse::<UdpListen>().is_err());
+    }
+
+    #[test]
+    fn ice_servers_are_urls_or_what_a_browser_takes() {
+        let IceServers(plain) = "stun:a.example, stun:b.example:3478".parse().unwrap();
+        assert_eq!(
+            plain,
+            [
+                IceServer::new("stun:a.example"),
+                IceServer::new("stun:b.example:3478")
+            ]
+        );
+        let IceServers(full) = r#"[{"urls": "stun:a.example"},
+            {"urls": ["turn:b.example", "turns:b.example"], "username": "me", "credential": "s3cret"}]"#
+            .parse()
+            .unwrap();
+        assert_eq!(full[0], IceServer::new("stun:a.example"));
+        assert_eq!(full[1].urls, ["turn:b.example", "turns:b.example"]);
+        assert_eq!(full[1].credential.as_deref(), Some("s3cret"));
+        let told = r#"[{"urls": 3, "credential": "s3cret"}]"#.parse::<IceServers>().unwrap_err();
+        assert!(!told.contains("s3cret"), "{told}");
+        assert!(!format!("{full:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn a_publisher_is_sent_to_a_whole_url_only() {
+        let to: RedirectTo = "https://b.example/v1/recordings/{id}/whip".parse().unwrap();
+        assert_eq!(to.url("abc"), "https://b.example/v1/recordings/abc/whip");
+        for text in ["", "/elsewhere", "b.example", "ftp://b.example/{id}"] {
+            assert!(text.parse::<RedirectTo>().is_err(), "{text:?}");
+        }
     }
 
     #[test]

@@ -85,7 +85,8 @@ async fn main() -> Result<()> {
         stopping.shutdown().await;
         let _ = over.send(());
     };
-    let serve = axum::serve(listener, api::router(app)).with_graceful_shutdown(stop);
+    let routes = api::router(app).into_make_service_with_connect_info::<SocketAddr>();
+    let serve = axum::serve(listener, routes).with_graceful_shutdown(stop);
     tokio::select! {
         served = async { serve.await } => served.context("the HTTP server failed")?,
         // An open download does not hold the process for ever.
@@ -100,6 +101,9 @@ fn engine_config(config: &Config) -> EngineConfig {
         ingest.udp = udp.0;
     }
     ingest.announce.clone_from(&config.announce);
+    if let Some(servers) = &config.ice_servers {
+        ingest.ice_servers.clone_from(&servers.0);
+    }
     let mut model = ModelConfig::from_env();
     if let Some(path) = &config.model {
         model.path = Some(path.clone());

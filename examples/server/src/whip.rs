@@ -5,10 +5,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
-use http::StatusCode;
-use loom_engine::Answer;
-use loom_engine::whip::{self, Fragment, IfMatch, Published, Refusal, WhipHost};
-use loom_engine::{EngineError, Recording, RecordingId};
+use loom_engine::whip::{
+    self, Client, IceRestart, Patch, PatchKind, Published, Redirect, RedirectKind, Refusal, RemoteIce,
+    WhipHost,
+};
+use loom_engine::{Answer, EngineError, IceServer, Recording, RecordingId};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -58,10 +59,11 @@ struct Publishers {
 struct OpenSession {
     id: String,
     etag: String,
+    offer: String,
 }
 
-/// `POST /v1/recordings/{id}/whip`, `PATCH` and `DELETE /v1/recordings/{id}/whip/{session}` (RFC 9725). The adapter
-/// answers for itself to pages of other origins.
+/// `/v1/recordings/{id}/whip` and `/v1/recordings/{id}/whip/{session}` (RFC 9725). The adapter answers for itself to
+/// pages of other origins.
 pub(crate) fn routes(app: &App) -> Router<App> {
     let publishers = Publishers {
         app: app.clone(),
@@ -74,29 +76,6 @@ pub(crate) fn routes(app: &App) -> Router<App> {
 }
 
 impl Publishers {
-    /// The recording, where `token` is its own.
-    async fn admit(&self, endpoint: &str, token: Option<&str>) -> Result<Recording, Refusal> {
-        let recording = self.app.recording(endpoint).await?;
-        let kept = self
-            .app
-            .store
-            .token_hash(recording.id().clone())
-            .await
-            .map_err(Problem::from)?;
-        let refuse =
-            |detail: &str| Refusal::from(Problem::new(StatusCode::UNAUTHORIZED, "bad-token", detail));
-        let token = token.ok_or_else(|| {
-            refuse("to publish, send the recording's whip_token as Authorization: Bearer TOKEN")
-        })?;
-        let shown = hash(token);
-        match kept {
-            Some(kept) if bool::from(kept.ct_eq(&shown)) => Ok(recording),
-            _ => Err(refuse(
-                "the token is not this recording's; it was told once, when the recording was made",
-            )),
-        }
-    }
-
     /// A session is known until its recording is over.
     fn forget_when_over(&self, recording: Recording) {
         let sessions = Arc::clone(&self.sessions);
@@ -113,16 +92,62 @@ impl Publishers {
     fn sessions(&self) -> MutexGuard<'_, HashMap<RecordingId, OpenSession>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn session(&self, recording: &Recording, session: &str) -> Result<OpenSession, Refusal> {
+        let known = self
+            .sessions()
+            .get(recording.id())
+            .filter(|open| open.id == session)
+            .cloned();
+        let gone = || Problem::not_found("unknown-session", "this recording has no such WHIP session");
+        known.ok_or_else(|| gone().into())
+    }
 }
 
 impl WhipHost for Publishers {
+    /// Whoever shows a recording's token may do anything with it.
+    async fn authorize(
+        &self,
+        endpoint: &str,
+        session: Option<&str>,
+        client: Client<'_>,
+    ) -> Result<(), Refusal> {
+        let recording = self.app.recording(endpoint).await?;
+        let kept = self.app.store.token_hash(recording.id().clone()).await;
+        let kept = kept.map_err(Problem::from)?;
+        let token = client.token.ok_or_else(|| {
+            Refusal::unauthorized(
+                "to publish, send the recording's whip_token as Authorization: Bearer TOKEN",
+            )
+        })?;
+        let shown = hash(token);
+        if !kept.is_some_and(|kept| bool::from(kept.ct_eq(&shown))) {
+            return Err(Refusal::unauthorized(
+                "the token is not this recording's; it was told once, when the recording was made",
+            ));
+        }
+        session.map_or(Ok(()), |session| self.session(&recording, session).map(drop))
+    }
+
+    async fn redirect(&self, endpoint: &str, _client: Client<'_>) -> Option<Redirect> {
+        let to = self.app.config.redirect_to.as_ref()?;
+        self.app.engine.is_full().then(|| Redirect {
+            to: to.url(endpoint),
+            kind: RedirectKind::Temporary,
+        })
+    }
+
+    async fn ice_servers(&self, _endpoint: &str, _client: Client<'_>) -> Vec<IceServer> {
+        self.app.engine.config().ingest.ice_servers.clone()
+    }
+
     async fn publish(
         &self,
         endpoint: &str,
-        token: Option<&str>,
+        _client: Client<'_>,
         offer: String,
     ) -> Result<Published, Refusal> {
-        let recording = self.admit(endpoint, token).await?;
+        let recording = self.app.recording(endpoint).await?;
         let answer = match recording.publish(&offer).await {
             Ok(answer) => answer,
             // The adapter knows which of an offer's faults has which status.
@@ -132,6 +157,7 @@ impl WhipHost for Publishers {
         let session = OpenSession {
             id: answer.session.clone(),
             etag: answer.etag.clone(),
+            offer,
         };
         self.sessions().insert(recording.id().clone(), session);
         self.forget_when_over(recording);
@@ -141,29 +167,29 @@ impl WhipHost for Publishers {
                 sdp: answer.sdp,
                 etag: answer.etag,
             },
+            // none is registered (RFC 9725 §6.4)
+            extensions: Vec::new(),
         })
     }
 
-    async fn trickle(
+    async fn patch(
         &self,
         endpoint: &str,
         session: &str,
-        token: Option<&str>,
-        if_match: &IfMatch,
-        _fragment: &Fragment,
-    ) -> Result<(), Refusal> {
-        let recording = self.admit(endpoint, token).await?;
-        let known = self
-            .sessions()
-            .get(recording.id())
-            .filter(|open| open.id == session)
-            .cloned();
-        let gone = || Problem::not_found("unknown-session", "this recording has no such WHIP session");
-        if_match.check(&known.ok_or_else(gone)?.etag)
+        patch: &Patch,
+    ) -> Result<Option<IceRestart>, Refusal> {
+        let recording = self.app.recording(endpoint).await?;
+        let open = self.session(&recording, session)?;
+        let current = RemoteIce::in_offer(&open.offer).ok_or_else(|| Refusal::not_found("no ICE"))?;
+        match patch.kind(&open.etag, current)? {
+            PatchKind::Trickle => Ok(None),
+            PatchKind::Restart(_) => Err(Refusal::new(422, "No ICE restart", "publish again instead")),
+        }
     }
 
-    async fn end(&self, endpoint: &str, session: &str, token: Option<&str>) -> Result<(), Refusal> {
-        let recording = self.admit(endpoint, token).await?;
+    async fn end(&self, endpoint: &str, session: &str) -> Result<(), Refusal> {
+        let recording = self.app.recording(endpoint).await?;
+        self.session(&recording, session)?;
         recording.hang_up(session).map_err(Problem::from)?;
         self.sessions().remove(recording.id());
         Ok(())

@@ -57,7 +57,7 @@ impl Fragment {
     }
 
     /// The body of the answer to an ICE restart (RFC 9725 §4.3.3), about the media section that this fragment is about.
-    /// It says `ice-lite` and no `ice-options`, as [`Ingest`](crate::Ingest)'s answers do.
+    /// Its `ice-lite` and `ice-options` are those of the SDP answer, as they must be.
     pub(super) fn answer(&self, restart: &IceRestart) -> String {
         let mut text = String::new();
         let mut put = |line: &str| {
@@ -65,6 +65,7 @@ impl Fragment {
             text.push_str("\r\n");
         };
         put("a=ice-lite");
+        put(ICE_OPTIONS);
         if let Some(group) = &self.group {
             put(&format!("a=group:{group}"));
         }
@@ -119,6 +120,9 @@ impl std::fmt::Debug for Fragment {
             .finish_non_exhaustive()
     }
 }
+
+/// As [`sdp::answer`](crate::sdp::answer) has it.
+const ICE_OPTIONS: &str = "a=ice-options:ice2 trickle";
 
 /// Keeps the first of several equal credentials, of which sections may each have a copy.
 fn set(place: &mut Option<String>, at: usize, value: &str, least: usize) -> Result<(), Refusal> {
@@ -228,7 +232,7 @@ mod tests {
         );
         assert_eq!(
             asked.unwrap().answer(&restart),
-            "a=ice-lite\r\na=group:BUNDLE v a\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:v\r\n\
+            "a=ice-lite\r\na=ice-options:ice2 trickle\r\na=group:BUNDLE v a\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:v\r\n\
              a=ice-ufrag:289b31b754eaa438\r\na=ice-pwd:0b66f472495ef0ccac7bda653ab6be49\r\n\
              a=candidate:1 1 udp 2130706431 198.51.100.1 39132 typ host\r\na=end-of-candidates\r\n"
         );

@@ -81,6 +81,22 @@ impl Patch {
     }
 }
 
+impl<'a> RemoteIce<'a> {
+    /// The credentials of an offer's first section, on which its bundle connects (RFC 9143 §7.1.3).
+    pub fn in_offer(offer: &'a str) -> Option<Self> {
+        let first = |name: &str| {
+            offer
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .map(str::trim)
+        };
+        Some(Self {
+            fragment: first("a=ice-ufrag:")?,
+            password: first("a=ice-pwd:")?,
+        })
+    }
+}
+
 impl IfMatch {
     /// From the header's value, where there is one; several headers are joined with commas (RFC 9110 §5.3).
     pub fn new(value: Option<&str>) -> Self {

@@ -344,6 +344,7 @@ async fn an_ice_restart_is_200_with_our_new_credentials_and_tag() {
     let body = text(response).await;
     for line in [
         "a=ice-lite",
+        "a=ice-options:ice2 trickle",
         "a=mid:0",
         "a=ice-ufrag:ours",
         "a=ice-pwd:ourpasswordourpasswordour",
