@@ -27,7 +27,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use loom_engine::{CaptionsConfig, CaptionsStatus, Engine, EngineConfig, IngestConfig, ModelConfig, Wanted};
+use loom_engine::{
+    CaptionsConfig, CaptionsStatus, Engine, EngineConfig, EngineError, IngestConfig, IngestError,
+    ModelConfig, Wanted,
+};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -58,9 +61,7 @@ async fn main() -> Result<()> {
     })?;
     let store = Store::open(&data.join("loom.sqlite"))
         .with_context(|| format!("the database in {} cannot be opened", data.display()))?;
-    let engine = Engine::start(engine_config(&config))
-        .await
-        .context("the engine cannot start")?;
+    let engine = start(&config).await.context("the engine cannot start")?;
 
     let (end, ending) = watch::channel(false);
     let app = App::new(engine.clone(), store, config.clone(), metrics.clone(), ending);
@@ -93,6 +94,19 @@ async fn main() -> Result<()> {
         () = async { let _ = all_over.await; tokio::time::sleep(LAST_ANSWERS).await } => {}
     }
     Ok(())
+}
+
+/// Where the port for media was left to us and the usual one is taken, any free one will do.
+async fn start(config: &Config) -> Result<Engine, EngineError> {
+    match Engine::start(engine_config(config)).await {
+        Err(EngineError::Ingest(why @ IngestError::Socket { .. })) if config.udp.is_none() => {
+            let mut settings = engine_config(config);
+            settings.ingest.udp.set_port(0);
+            tracing::warn!(%why, "the usual port for media cannot be had; taking any free one");
+            Engine::start(settings).await
+        }
+        started => started,
+    }
 }
 
 fn engine_config(config: &Config) -> EngineConfig {
