@@ -8,7 +8,7 @@ import urllib.parse
 
 import aioice
 import httpx
-from aiortc import RTCBundlePolicy, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import AudioStreamTrack, VideoStreamTrack
 from aiortc.sdp import SessionDescription
 
@@ -85,8 +85,8 @@ offer = functools.cache(plain_offer)
 
 
 def new_peer():
-    # RFC 9725 §4.4.1 wants the max-bundle policy
-    return RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
+    # Not MAX_BUNDLE: with it aiortc takes the last section's candidates only, and an answer has them in the first.
+    return RTCPeerConnection(RTCConfiguration(iceServers=[]))
 
 
 def attributes(sdp, name):
