@@ -69,9 +69,9 @@ def full(start_server):
     return node, elsewhere
 
 
-@pytest.fixture
-def busy(start_server):
-    return start_server(LOOM_MAX_LIVE="1")
+@pytest.fixture(params=["LOOM_MAX_LIVE", "LOOM_MAX_PER_ADDRESS"])
+def busy(start_server, request):
+    return start_server(**{request.param: "1"})
 
 
 def taken(node, http):
@@ -82,7 +82,8 @@ def taken(node, http):
 
 
 def test_a_full_node_says_503_and_when_to_come_back(ours, busy, whip):
-    """§4.5: in case of high load, 503 Service Unavailable; Retry-After says how long to wait (RFC 9110 §10.2.3)."""
+    """§4.5: in case of high load, 503 Service Unavailable; Retry-After says how long to wait (RFC 9110 §10.2.3); §5: who has
+    a token is limited too."""
     holder, endpoint = taken(busy, whip.http)
     answer = endpoint.post(offer())
     assert answer.status_code == 503, answer.text

@@ -119,12 +119,17 @@ def test_the_same_offer_twice_makes_independent_sessions(whip):
     assert second.delete().status_code == 200, "the end of one is not the end of the other"
 
 
-def test_a_second_publisher_of_a_recording_is_refused_and_the_first_stays(ours, endpoint):
-    """§4.1: what an endpoint does not take is refused with a status of its class."""
+def test_a_second_publisher_is_refused_or_has_a_session_of_its_own(endpoint):
+    """§4.2: a 201 is about a newly created session; §4.1: what is not taken is refused with a status of its class."""
     first = endpoint.publish(offer())
     answer = endpoint.post(offer())
-    assert answer.status_code == 409, answer.text
-    assert first.delete().status_code == 200
+    if answer.status_code == 201:
+        second = endpoint.sessions[-1]
+        assert second.url != first.url and second.etag != first.etag
+        assert second.delete().status_code == 200
+    else:
+        assert is_client_error(answer), answer.status_code
+        assert first.delete().status_code == 200, "the first has come to harm"
 
 
 @pytest.mark.parametrize("content, content_type", [("hello", SDP), (offer, "text/plain")], ids=["bad", "type"])

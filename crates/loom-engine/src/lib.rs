@@ -43,6 +43,6 @@ pub use event::{Event, Events, RecordingInfo, RecordingState, RenditionDescripti
 pub use id::RecordingId;
 pub use loom_ai::{ModelConfig, Transcript};
 pub use loom_core::{Cue, CueId, CueState, MediaTime, RenditionId, Word};
-pub use loom_ingest::{Answer, IceServer, IngestConfig, IngestError, whip};
+pub use loom_ingest::{Answer, IceRestart, IceServer, IngestConfig, IngestError, SessionHandle, whip};
 pub use loom_transcode::Wanted;
 pub use recording::{HlsAnswer, PublishAnswer, Recording};

@@ -1,5 +1,6 @@
 //! One live recording: a publisher's session through the transcode graph to the packager, until it ends.
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,11 @@ use crate::recording::{Inner, PublishAnswer};
 /// How long the graph may take to flush at the end.
 const FLUSH_LIMIT: Duration = Duration::from_secs(10);
 
-pub(crate) async fn publish(recording: &Arc<Inner>, offer: &str) -> Result<PublishAnswer, EngineError> {
+pub(crate) async fn publish(
+    recording: &Arc<Inner>,
+    offer: &str,
+    from: Option<IpAddr>,
+) -> Result<PublishAnswer, EngineError> {
     let began = Instant::now();
     let limit = recording.shared.config.max_live;
     if recording.shared.live_count() >= limit {
@@ -37,10 +42,10 @@ pub(crate) async fn publish(recording: &Arc<Inner>, offer: &str) -> Result<Publi
     let (answer, session) = recording
         .shared
         .ingest
-        .accept(offer)
+        .accept_from(offer, from)
         .await
         .map_err(EngineError::BadOffer)?;
-    let id = session.id().to_string();
+    let (id, handle) = (session.id().to_string(), session.handle());
     recording.begin(RecordingState::Live, Some(id.clone()))?;
     metrics::counter!("loom_recordings_started_total").increment(1);
     tokio::spawn(run(recording.clone(), session, began));
@@ -48,6 +53,7 @@ pub(crate) async fn publish(recording: &Arc<Inner>, offer: &str) -> Result<Publi
         sdp: answer.sdp,
         session: id,
         etag: answer.etag,
+        handle,
     })
 }
 

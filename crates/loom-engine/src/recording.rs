@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use bytes::Bytes;
 use loom_ai::{Segment, Transcript};
 use loom_core::{Cue, CueId, MediaTime};
 use loom_hls::{Answer, Body, Origin, Publish, stored_answer};
+use loom_ingest::SessionHandle;
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -22,7 +24,7 @@ use crate::{finish, import, live};
 pub struct Recording(pub(crate) Arc<Inner>);
 
 /// What a WHIP client gets back (RFC 9725 §4.2).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct PublishAnswer {
     /// The SDP answer.
     pub sdp: String,
@@ -30,6 +32,8 @@ pub struct PublishAnswer {
     pub session: String,
     /// The entity tag of the ICE session, without quotes.
     pub etag: String,
+    /// What a WHIP client's `PATCH` is for (RFC 9725 §4.3).
+    pub handle: SessionHandle,
 }
 
 /// What the recording's HLS origin says to a request.
@@ -119,7 +123,20 @@ impl Recording {
     /// [`EngineError::BadOffer`] where the offer cannot be answered (the recording stays as it was),
     /// [`EngineError::AlreadyPublished`] for a second publisher, [`EngineError::Full`] at the limit of live recordings.
     pub async fn publish(&self, offer: &str) -> Result<PublishAnswer, EngineError> {
-        live::publish(&self.0, offer).await
+        self.publish_from(offer, None).await
+    }
+
+    /// As [`Recording::publish`], for an offer that came from an address, whose sessions are counted
+    /// ([`max_sessions_per_address`](crate::IngestConfig::max_sessions_per_address)).
+    ///
+    /// # Errors
+    /// As [`Recording::publish`].
+    pub async fn publish_from(
+        &self,
+        offer: &str,
+        from: Option<IpAddr>,
+    ) -> Result<PublishAnswer, EngineError> {
+        live::publish(&self.0, offer, from).await
     }
 
     /// Ends the publisher's session, as a WHIP client's DELETE asks (RFC 9725 §4.2); the recording is finished.

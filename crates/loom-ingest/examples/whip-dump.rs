@@ -16,10 +16,8 @@ use std::time::Instant;
 
 use loom_core::codec::h264::{parameter_sets, sample_nals};
 use loom_core::{CodecParameters, Media, Packet, TrackFormat, TrackId, VideoCodec, VideoParameters};
-use loom_ingest::whip::{
-    Client, IceRestart, Patch, PatchKind, Published, Refusal, RemoteIce, WhipHost, router,
-};
-use loom_ingest::{Ingest, IngestConfig, Session, SessionEvent, SessionHandle};
+use loom_ingest::whip::{Client, Patch, Published, Refusal, WhipHost, router};
+use loom_ingest::{IceRestart, Ingest, IngestConfig, Session, SessionEvent, SessionHandle};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -58,18 +56,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 struct Dump {
     ingest: Ingest,
     folder: PathBuf,
-    sessions: Mutex<HashMap<String, Known>>,
-}
-
-#[derive(Clone)]
-struct Known {
-    etag: String,
-    offer: String,
-    handle: SessionHandle,
+    sessions: Mutex<HashMap<String, SessionHandle>>,
 }
 
 impl Dump {
-    fn session(&self, session: &str) -> Result<Known, Refusal> {
+    fn session(&self, session: &str) -> Result<SessionHandle, Refusal> {
         let sessions = self
             .sessions
             .lock()
@@ -94,7 +85,7 @@ impl WhipHost for Dump {
         if std::env::var_os("WHIP_DUMP_SDP").is_some() {
             println!("{offer}");
         }
-        let (answer, session) = self.ingest.accept(&offer).await?;
+        let (answer, session) = self.ingest.accept_from(&offer, client.address).await?;
         if std::env::var_os("WHIP_DUMP_SDP").is_some() {
             println!("{}", answer.sdp);
         }
@@ -105,13 +96,8 @@ impl WhipHost for Dump {
             began.elapsed()
         );
         let id = session.id().clone();
-        let known = Known {
-            etag: answer.etag.clone(),
-            offer,
-            handle: session.handle(),
-        };
         if let Ok(mut sessions) = self.sessions.lock() {
-            sessions.insert(id.to_string(), known);
+            sessions.insert(id.to_string(), session.handle());
         }
         let folder = self.folder.join(endpoint);
         tokio::spawn(async move {
@@ -132,17 +118,16 @@ impl WhipHost for Dump {
         session: &str,
         patch: &Patch,
     ) -> Result<Option<IceRestart>, Refusal> {
-        println!("{} candidates trickled", patch.fragment.candidates.len());
-        let known = self.session(session)?;
-        let current = RemoteIce::in_offer(&known.offer).ok_or_else(|| Refusal::not_found("no ICE"))?;
-        match patch.kind(&known.etag, current)? {
-            PatchKind::Trickle => Ok(None),
-            PatchKind::Restart(_) => Err(Refusal::new(422, "No ICE restart", "publish again instead")),
-        }
+        let restart = self.session(session)?.patch(patch)?;
+        println!(
+            "{} candidates trickled, {restart:?}",
+            patch.fragment.candidates.len()
+        );
+        Ok(restart)
     }
 
     async fn end(&self, _endpoint: &str, session: &str) -> Result<(), Refusal> {
-        self.session(session)?.handle.close();
+        self.session(session)?.close();
         if let Ok(mut sessions) = self.sessions.lock() {
             sessions.remove(session);
         }

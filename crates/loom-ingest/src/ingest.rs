@@ -87,7 +87,8 @@ impl Ingest {
         offer: &str,
         from: Option<IpAddr>,
     ) -> Result<(Answer, Session), IngestError> {
-        let offer = Offer::parse(offer)?;
+        let text = offer;
+        let offer = Offer::parse(text)?;
         let id = SessionId::from(self.identity.random_word(16)?.as_str());
         let credentials = new_credentials(&self.identity)?;
         let etag = self.identity.random_word(8)?;
@@ -105,7 +106,7 @@ impl Ingest {
         let tracks = tracks(&offer.sections);
         let feedback = feedback(&offer, self.config.reorder_wait);
         let repairs = offer.repairs().cloned().collect();
-        let restarts = Restarts::new(self.identity.clone(), candidates, etag.clone());
+        let restarts = Restarts::new(self.identity.clone(), candidates, etag.clone(), text);
         let now = Instant::now();
         let connection = Connection::new(
             ConnectionConfig {

@@ -17,6 +17,7 @@ use crate::net::Shared;
 use crate::restart::{IceRestart, Restarts};
 use crate::track::TrackInfo;
 use crate::transport::{Connection, ConnectionOutput};
+use crate::whip::{Patch, Refusal};
 
 /// Names one session of an [`Ingest`](crate::Ingest). Random, safe in a URL path, and as hard to guess as a password.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -186,14 +187,36 @@ impl SessionHandle {
     /// # Errors
     /// [`IngestError::BadOffer`] for credentials that are none, [`IngestError::Closed`] where the session is over.
     pub fn restart_ice(&self, fragment: &str, password: &str) -> Result<IceRestart, IngestError> {
+        self.check_open()?;
+        let apply = |credentials| self.core.port.restart(self.core.key, credentials);
+        let restart = self.core.restarts.restart(fragment, password, apply)?;
+        self.core
+            .run(|connection| connection.handle_restart(Instant::now()));
+        Ok(restart)
+    }
+
+    /// Does what a WHIP client's `PATCH` asks (RFC 9725 §4.3): `None` for candidates, of which a lite agent has no use; what
+    /// the answer to an ICE restart needs, as [`SessionHandle::restart_ice`] gives it.
+    ///
+    /// # Errors
+    /// 404 where the session is over, 428 where `If-Match` is missing, 412 where it names another ICE session, 400 for half
+    /// a restart. The session goes on as it was.
+    pub fn patch(&self, patch: &Patch) -> Result<Option<IceRestart>, Refusal> {
+        self.check_open()?;
+        let apply = |credentials| self.core.port.restart(self.core.key, credentials);
+        let restart = self.core.restarts.patch(patch, apply)?;
+        if restart.is_some() {
+            self.core
+                .run(|connection| connection.handle_restart(Instant::now()));
+        }
+        Ok(restart)
+    }
+
+    fn check_open(&self) -> Result<(), IngestError> {
         if self.core.lock().connection.is_closed() {
             return Err(IngestError::Closed);
         }
-        let (restart, credentials) = self.core.restarts.restart(fragment, password)?;
-        self.core.port.restart(self.core.key, credentials);
-        let now = Instant::now();
-        self.core.run(|connection| connection.handle_restart(now));
-        Ok(restart)
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the server is told by its command line and its environment.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -43,6 +44,9 @@ pub(crate) struct Config {
     /// array like a browser's `iceServers`: [{"urls": ["turn:…"], "username": "…", "credential": "…"}].
     #[arg(long, env = "LOOM_ICE_SERVERS", hide_env_values = true)]
     pub(crate) ice_servers: Option<IceServers>,
+    /// How many publishers may be connected from one address. Otherwise as many as there may be at all.
+    #[arg(long, env = "LOOM_MAX_PER_ADDRESS")]
+    pub(crate) max_per_address: Option<NonZeroUsize>,
     /// The WHIP URL that publishers are sent to (307) while that many are live; {id} in it is the recording. Otherwise
     /// they are asked to come back (503).
     #[arg(long, env = "LOOM_REDIRECT_TO")]

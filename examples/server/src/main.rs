@@ -22,6 +22,7 @@ mod whip;
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -131,6 +132,9 @@ fn engine_config(config: &Config) -> EngineConfig {
         },
     };
     ingest.max_sessions = ingest.max_sessions.max(config.max_live);
+    ingest.max_sessions_per_address = config
+        .max_per_address
+        .map_or(ingest.max_sessions, NonZeroUsize::get);
     EngineConfig {
         data_dir: config.data_dir.clone(),
         ladder,

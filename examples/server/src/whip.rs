@@ -5,11 +5,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
-use loom_engine::whip::{
-    self, Client, IceRestart, Patch, PatchKind, Published, Redirect, RedirectKind, Refusal, RemoteIce,
-    WhipHost,
-};
-use loom_engine::{Answer, EngineError, IceServer, Recording, RecordingId};
+use loom_engine::whip::{self, Client, Patch, Published, Redirect, RedirectKind, Refusal, WhipHost};
+use loom_engine::{Answer, EngineError, IceRestart, IceServer, Recording, RecordingId, SessionHandle};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -51,15 +48,7 @@ fn hash(token: &str) -> TokenHash {
 struct Publishers {
     app: App,
     /// The session of each recording that somebody publishes to.
-    sessions: Arc<Mutex<HashMap<RecordingId, OpenSession>>>,
-}
-
-/// What a PATCH is checked against.
-#[derive(Debug, Clone)]
-struct OpenSession {
-    id: String,
-    etag: String,
-    offer: String,
+    sessions: Arc<Mutex<HashMap<RecordingId, SessionHandle>>>,
 }
 
 /// `/v1/recordings/{id}/whip` and `/v1/recordings/{id}/whip/{session}` (RFC 9725). The adapter answers for itself to
@@ -89,15 +78,15 @@ impl Publishers {
         });
     }
 
-    fn sessions(&self) -> MutexGuard<'_, HashMap<RecordingId, OpenSession>> {
+    fn sessions(&self) -> MutexGuard<'_, HashMap<RecordingId, SessionHandle>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn session(&self, recording: &Recording, session: &str) -> Result<OpenSession, Refusal> {
+    fn session(&self, recording: &Recording, session: &str) -> Result<SessionHandle, Refusal> {
         let known = self
             .sessions()
             .get(recording.id())
-            .filter(|open| open.id == session)
+            .filter(|open| open.id().as_str() == session)
             .cloned();
         let gone = || Problem::not_found("unknown-session", "this recording has no such WHIP session");
         known.ok_or_else(|| gone().into())
@@ -141,25 +130,16 @@ impl WhipHost for Publishers {
         self.app.engine.config().ingest.ice_servers.clone()
     }
 
-    async fn publish(
-        &self,
-        endpoint: &str,
-        _client: Client<'_>,
-        offer: String,
-    ) -> Result<Published, Refusal> {
+    async fn publish(&self, endpoint: &str, client: Client<'_>, offer: String) -> Result<Published, Refusal> {
         let recording = self.app.recording(endpoint).await?;
-        let answer = match recording.publish(&offer).await {
+        let answer = match recording.publish_from(&offer, client.address).await {
             Ok(answer) => answer,
             // The adapter knows which of an offer's faults has which status.
             Err(EngineError::BadOffer(why)) => return Err(why.into()),
             Err(why) => return Err(Problem::from(why).into()),
         };
-        let session = OpenSession {
-            id: answer.session.clone(),
-            etag: answer.etag.clone(),
-            offer,
-        };
-        self.sessions().insert(recording.id().clone(), session);
+        self.sessions()
+            .insert(recording.id().clone(), answer.handle.clone());
         self.forget_when_over(recording);
         Ok(Published {
             session: answer.session.as_str().into(),
@@ -179,12 +159,7 @@ impl WhipHost for Publishers {
         patch: &Patch,
     ) -> Result<Option<IceRestart>, Refusal> {
         let recording = self.app.recording(endpoint).await?;
-        let open = self.session(&recording, session)?;
-        let current = RemoteIce::in_offer(&open.offer).ok_or_else(|| Refusal::not_found("no ICE"))?;
-        match patch.kind(&open.etag, current)? {
-            PatchKind::Trickle => Ok(None),
-            PatchKind::Restart(_) => Err(Refusal::new(422, "No ICE restart", "publish again instead")),
-        }
+        self.session(&recording, session)?.patch(patch)
     }
 
     async fn end(&self, endpoint: &str, session: &str) -> Result<(), Refusal> {

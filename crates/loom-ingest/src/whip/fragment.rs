@@ -1,5 +1,6 @@
-use super::{IceRestart, Refusal};
+use super::Refusal;
 use crate::limits;
+use crate::restart::IceRestart;
 
 /// What a publisher trickles: an SDP fragment (RFC 8840 §9) of type `application/trickle-ice-sdpfrag`.
 #[derive(Clone, PartialEq, Eq, Default)]

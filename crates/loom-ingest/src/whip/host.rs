@@ -4,9 +4,10 @@ use std::fmt;
 use std::future::{Future, ready};
 use std::net::IpAddr;
 
-use super::{IceRestart, Patch, Refusal};
+use super::{Patch, Refusal};
 use crate::config::IceServer;
 use crate::ingest::Answer;
+use crate::restart::IceRestart;
 use crate::session::SessionId;
 
 /// Who asks.
@@ -103,11 +104,11 @@ pub trait WhipHost: Send + Sync + 'static {
         offer: String,
     ) -> impl Future<Output = Result<Published, Refusal>> + Send;
 
-    /// A publisher trickles candidates or restarts ICE; [`Patch::kind`] says which. Gives what a restart's answer needs.
+    /// A publisher trickles candidates or restarts ICE: [`SessionHandle::patch`](crate::SessionHandle::patch) does what there
+    /// is to do, and gives what a restart's answer needs.
     ///
     /// # Errors
-    /// 404 for a session that is not there, those of [`Patch::kind`], and 5xx where the restart failed; the session goes on
-    /// as it was then.
+    /// 404 for a session that is not there, and those of the handle; the session goes on as it was then.
     fn patch(
         &self,
         endpoint: &str,

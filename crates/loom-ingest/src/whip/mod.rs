@@ -18,6 +18,7 @@ mod tests;
 
 pub use fragment::Fragment;
 pub use host::{Client, Extension, Published, Redirect, RedirectKind, WhipHost};
-pub use patch::{IceRestart, IfMatch, Patch, PatchKind, RemoteIce};
+pub(crate) use patch::PatchKind;
+pub use patch::{IfMatch, Patch};
 pub use problem::Refusal;
 pub use router::router;

@@ -1,6 +1,7 @@
 //! What a `PATCH` of a session asks for (RFC 9725 §4.3): the entity tag it names and the credentials it carries decide.
 
 use super::{Fragment, Refusal};
+use crate::sdp::RemoteIce;
 
 /// A `PATCH` of a session (RFC 9725 §4.3.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,34 +13,12 @@ pub struct Patch {
 }
 
 /// What a [`Patch`] asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PatchKind<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PatchKind {
     /// To note candidates (RFC 9725 §4.3.2): answered with 204.
     Trickle,
     /// To restart ICE with these credentials of the publisher's (RFC 9725 §4.3.3): answered with 200.
-    Restart(RemoteIce<'a>),
-}
-
-/// A publisher's ICE credentials (RFC 8839 §5.4).
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct RemoteIce<'a> {
-    /// `ice-ufrag`.
-    pub fragment: &'a str,
-    /// `ice-pwd`.
-    pub password: &'a str,
-}
-
-/// Our side of ICE after a restart.
-#[derive(Clone, PartialEq, Eq)]
-pub struct IceRestart {
-    /// Our new `ice-ufrag`.
-    pub fragment: String,
-    /// Our new `ice-pwd`.
-    pub password: String,
-    /// The values of `a=candidate`.
-    pub candidates: Vec<String>,
-    /// The entity tag of the new ICE session, without quotes.
-    pub etag: String,
+    Restart(RemoteIce),
 }
 
 /// The `If-Match` of a `PATCH` (RFC 9110 §13.1.1).
@@ -47,53 +26,41 @@ pub struct IceRestart {
 pub struct IfMatch(Option<String>);
 
 impl Patch {
-    /// What it asks of a session whose entity tag is `etag` (without quotes) and whose publisher is known by `current`.
+    /// What it asks of a session whose entity tag is `etag` (without quotes) and whose publisher goes by `current`, the
+    /// credentials of its offer or of its last restart.
     ///
-    /// Credentials that are not the current ones mean a restart whatever the header says (RFC 9725 §4.3.3), as long as
-    /// the header does not name another ICE session.
+    /// Other credentials mean a restart whatever the header says (RFC 9725 §4.3.3), as long as the header does not name
+    /// another ICE session.
     ///
     /// # Errors
     /// 428 where `If-Match` is missing, 412 where it names another tag (RFC 9725 §4.3.1), 400 for half a restart.
-    pub fn kind(&self, etag: &str, current: RemoteIce<'_>) -> Result<PatchKind<'_>, Refusal> {
+    pub(crate) fn kind(&self, etag: &str, current: &[RemoteIce]) -> Result<PatchKind, Refusal> {
         self.if_match.check(etag)?;
-        let given = (&self.fragment.username_fragment, &self.fragment.password);
-        match given {
-            (None, None) if self.if_match.is_any() => Err(half(
-                "an ICE restart carries the new ice-ufrag and ice-pwd (RFC 9725 §4.3.3)",
-            )),
-            (None, None) => Ok(PatchKind::Trickle),
-            (fragment, password) => {
-                let same = (
-                    fragment.as_deref().is_none_or(|it| it == current.fragment),
-                    password.as_deref().is_none_or(|it| it == current.password),
-                );
-                match (same, fragment, password) {
-                    ((true, true), ..) => Ok(PatchKind::Trickle),
-                    ((false, false), Some(fragment), Some(password)) => {
-                        Ok(PatchKind::Restart(RemoteIce { fragment, password }))
-                    }
-                    _ => Err(half(
-                        "an ICE restart changes both ice-ufrag and ice-pwd (RFC 8839 §4.4.1.1.1)",
-                    )),
-                }
+        let fragment = self.fragment.username_fragment.as_deref();
+        let password = self.fragment.password.as_deref();
+        if fragment.is_none() && password.is_none() {
+            if self.if_match.is_any() {
+                let why = "an ICE restart carries the new ice-ufrag and ice-pwd (RFC 9725 §4.3.3)";
+                return Err(half(why));
             }
+            return Ok(PatchKind::Trickle);
         }
-    }
-}
-
-impl<'a> RemoteIce<'a> {
-    /// The credentials of an offer's first section, on which its bundle connects (RFC 9143 §7.1.3).
-    pub fn in_offer(offer: &'a str) -> Option<Self> {
-        let first = |name: &str| {
-            offer
-                .lines()
-                .find_map(|line| line.strip_prefix(name))
-                .map(str::trim)
-        };
-        Some(Self {
-            fragment: first("a=ice-ufrag:")?,
-            password: first("a=ice-pwd:")?,
-        })
+        let same_fragment = |it: &RemoteIce| fragment.is_none_or(|fragment| fragment == it.fragment);
+        let same_password = |it: &RemoteIce| password.is_none_or(|password| password == it.password);
+        if current.iter().any(|it| same_fragment(it) && same_password(it)) {
+            return Ok(PatchKind::Trickle);
+        }
+        match (fragment, password) {
+            (Some(fragment), Some(password))
+                if !current.iter().any(|it| same_fragment(it) || same_password(it)) =>
+            {
+                let remote = RemoteIce::new(fragment, password)?;
+                Ok(PatchKind::Restart(remote))
+            }
+            _ => Err(half(
+                "an ICE restart changes both ice-ufrag and ice-pwd (RFC 8839 §4.4.1.1.1)",
+            )),
+        }
     }
 }
 
@@ -129,26 +96,6 @@ impl IfMatch {
     }
 }
 
-impl std::fmt::Debug for RemoteIce<'_> {
-    /// Tells no password.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RemoteIce")
-            .field("fragment", &self.fragment)
-            .finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for IceRestart {
-    /// Tells no password.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("IceRestart")
-            .field("fragment", &self.fragment)
-            .field("candidates", &self.candidates)
-            .field("etag", &self.etag)
-            .finish_non_exhaustive()
-    }
-}
-
 fn half(detail: &str) -> Refusal {
     Refusal::new(400, "Half an ICE restart", detail)
 }
@@ -157,18 +104,17 @@ fn half(detail: &str) -> Refusal {
 mod tests {
     use super::*;
 
-    const CURRENT: RemoteIce<'_> = RemoteIce {
-        fragment: "EsAw",
-        password: "P2uYro0UCOQ4zxjKXaWCBui1",
-    };
-
     fn kind(if_match: Option<&str>, body: &str) -> Result<String, u16> {
+        let current = [
+            RemoteIce::new("EsAw", "P2uYro0UCOQ4zxjKXaWCBui1").unwrap(),
+            RemoteIce::new("Vide", "aDifferentSectionsPassword").unwrap(),
+        ];
         let patch = Patch {
             if_match: IfMatch::new(if_match),
             fragment: Fragment::parse(body).unwrap(),
         };
         patch
-            .kind("xyzzy", CURRENT)
+            .kind("xyzzy", &current)
             .map(|kind| match kind {
                 PatchKind::Trickle => "trickle".to_owned(),
                 PatchKind::Restart(ice) => format!("restart {} {}", ice.fragment, ice.password),
@@ -200,6 +146,14 @@ mod tests {
         }
         assert_eq!(kind(Some("\"other\""), NEW), Err(412));
         assert_eq!(kind(None, NEW), Err(428));
+    }
+
+    #[test]
+    fn candidates_of_another_section_of_the_offer_are_no_restart() {
+        let video = "a=ice-ufrag:Vide\r\na=ice-pwd:aDifferentSectionsPassword\r\n";
+        assert_eq!(kind(Some("\"xyzzy\""), video), Ok("trickle".to_owned()));
+        let mixed = "a=ice-ufrag:Vide\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\n";
+        assert_eq!(kind(Some("\"xyzzy\""), mixed), Err(400));
     }
 
     #[test]

@@ -77,13 +77,15 @@ async fn at_session<H: WhipHost>(
 }
 
 impl<'a> Asked<'a> {
-    async fn answer<H: WhipHost>(&self, site: &Site<H>, body: Body) -> Response {
+    async fn answer<H: WhipHost>(&self, site: &Site<H>, mut body: Body) -> Response {
         let (resource, parts) = (self.resource(), self.parts);
-        let answer = self.serve(site, body).await;
+        let answer = self.serve(site, &mut body).await;
+        // A body that nobody looked at would cost the client its connection, which it may be using again already.
+        let _ = tokio::time::timeout(limits::BODY_WAIT, to_bytes(body, limits::OFFER_BYTES)).await;
         finish(answer.unwrap_or_else(|refusal| refuse(&refusal, resource, &parts.headers)))
     }
 
-    async fn serve<H: WhipHost>(&self, site: &Site<H>, body: Body) -> Result<Response, Refusal> {
+    async fn serve<H: WhipHost>(&self, site: &Site<H>, body: &mut Body) -> Result<Response, Refusal> {
         let (endpoint, session) = (self.endpoint, self.session);
         check_path_part(endpoint)?;
         session.map_or(Ok(()), check_path_part)?;
@@ -118,13 +120,13 @@ impl<'a> Asked<'a> {
         &self,
         host: &H,
         client: Client<'_>,
-        body: Body,
+        body: &mut Body,
     ) -> Result<Response, Refusal> {
         self.head().check_types(SDP)?;
         if let Some(redirect) = host.redirect(self.endpoint, client).await {
             return redirected(&redirect);
         }
-        let offer = read(body, limits::OFFER_BYTES).await?;
+        let offer = read(std::mem::take(body), limits::OFFER_BYTES).await?;
         if offer.is_empty() {
             return Err(Refusal::new(400, "Not an SDP offer", "the body is empty"));
         }
@@ -148,14 +150,19 @@ impl<'a> Asked<'a> {
     }
 
     /// RFC 9725 §4.3
-    async fn patch<H: WhipHost>(&self, host: &H, session: &str, body: Body) -> Result<Response, Refusal> {
+    async fn patch<H: WhipHost>(
+        &self,
+        host: &H,
+        session: &str,
+        body: &mut Body,
+    ) -> Result<Response, Refusal> {
         self.head().check_types(FRAGMENT)?;
         let fields = self.parts.headers.get_all(header::IF_MATCH).iter();
         let fields: Option<Vec<&str>> = fields.map(|value| value.to_str().ok()).collect();
         let if_match = fields
             .filter(|fields| !fields.is_empty())
             .map(|fields| fields.join(", "));
-        let body = read(body, limits::FRAGMENT_BYTES).await?;
+        let body = read(std::mem::take(body), limits::FRAGMENT_BYTES).await?;
         let patch = request::patch(if_match.as_deref(), &body)?;
         let Some(restart) = host.patch(self.endpoint, session, &patch).await? else {
             return Ok(empty(StatusCode::NO_CONTENT));

@@ -13,12 +13,13 @@ use tower::ServiceExt;
 
 use super::request::FRAGMENT;
 use super::{
-    Client, Extension, IceRestart, Patch, PatchKind, Published, Redirect, RedirectKind, Refusal, RemoteIce,
-    WhipHost, router,
+    Client, Extension, Patch, PatchKind, Published, Redirect, RedirectKind, Refusal, WhipHost, router,
 };
 use crate::config::IceServer;
 use crate::ingest::Answer;
 use crate::limits;
+use crate::restart::IceRestart;
+use crate::sdp::RemoteIce;
 use crate::session::SessionId;
 
 #[derive(Default)]
@@ -86,12 +87,9 @@ impl WhipHost for Host {
         session: &str,
         patch: &Patch,
     ) -> Result<Option<IceRestart>, Refusal> {
-        let current = RemoteIce {
-            fragment: "EsAw",
-            password: "P2uYro0UCOQ4zxjKXaWCBui1",
-        };
+        let current = [RemoteIce::new("EsAw", "P2uYro0UCOQ4zxjKXaWCBui1")?];
         self.hear(format!("patch {session} {}", patch.fragment.candidates.len()));
-        Ok(match patch.kind("tag", current)? {
+        Ok(match patch.kind("tag", &current)? {
             PatchKind::Trickle => None,
             PatchKind::Restart(_) => Some(IceRestart {
                 fragment: "ours".to_owned(),
