@@ -46,9 +46,9 @@ pub enum IngestError {
         /// What is missing.
         why: &'static str,
     },
-    /// The offer names only codecs that Loom does not take.
+    /// The offer sends something for which it names only codecs that Loom does not take.
     #[error(
-        "the offer names only codecs that are not taken ({}); offer H264, VP8, VP9 or AV1 for video, opus for audio",
+        "the offer names only codecs that are not taken for what it sends ({}); offer H264, VP8, VP9 or AV1 for video, opus for audio",
         offered.join(", ")
     )]
     UnknownCodecs {

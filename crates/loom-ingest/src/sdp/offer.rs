@@ -95,15 +95,21 @@ impl Offer {
         let mut outline = Vec::new();
         let mut kept = Vec::new();
         let mut unknown = Vec::new();
+        let mut is_whole = true;
         let mut extensions = ExtensionReader::default();
         for section in &sections {
             let mut accepted = None;
-            if sends_media(section, &session)
-                && let Some((taken, mut terms)) = accept(section, &session, &mut unknown, &mut extensions)?
-            {
-                terms.section = kept.len();
-                accepted = Some(terms);
-                kept.push((section, taken));
+            if sends_media(section, &session) {
+                let others = unknown.len();
+                let taken = accept(section, &session, &mut unknown, &mut extensions)?;
+                if let Some((taken, mut terms)) = taken {
+                    terms.section = kept.len();
+                    accepted = Some(terms);
+                    kept.push((section, taken));
+                    unknown.truncate(others);
+                } else {
+                    is_whole = false;
+                }
             }
             outline.push(OfferedSection {
                 media: section.media.to_owned(),
@@ -113,7 +119,8 @@ impl Offer {
                 accepted,
             });
         }
-        if kept.is_empty() {
+        // RFC 9725 §4.4.3: half of what is sent is not recorded without a word
+        if kept.is_empty() || !is_whole {
             return Err(refusal(&sections, unknown));
         }
         check_together(&kept, &outline)?;
@@ -364,7 +371,7 @@ fn check_together(
     Ok(())
 }
 
-/// Why an offer of which nothing is accepted is refused.
+/// Why an offer of which nothing, or not all that it sends, is accepted is refused.
 fn refusal(sections: &[MediaLines<'_>], unknown: Vec<String>) -> IngestError {
     let media = |section: &&MediaLines<'_>| matches!(section.media, "audio" | "video");
     if !unknown.is_empty() {
