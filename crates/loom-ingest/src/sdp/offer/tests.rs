@@ -131,8 +131,20 @@ fn an_offer_of_unknown_codecs_is_refused_with_their_names() {
 }
 
 #[test]
-fn one_section_of_unknown_codecs_does_not_spoil_the_other() {
-    let offer = Offer::parse(&BROWSER.replace("opus/", "speex/")).unwrap();
+fn an_offer_of_which_one_section_has_unknown_codecs_is_refused_whole() {
+    // RFC 9725 §4.4.3
+    let why = refused(&BROWSER.replace("opus/", "speex/"));
+    assert!(why.contains("speex"), "{why}");
+    assert!(
+        !why.contains("ulpfec"),
+        "the other section is not at fault: {why}"
+    );
+}
+
+#[test]
+fn a_section_that_sends_nothing_does_not_spoil_the_others() {
+    let silent = BROWSER.replacen("a=sendonly", "a=inactive", 1);
+    let offer = Offer::parse(&silent).unwrap();
     assert_eq!(offer.sections.len(), 1);
     let section = |it: &OfferedSection| it.accepted.as_ref().map(|terms| terms.section);
     assert_eq!(
