@@ -306,6 +306,8 @@ fn refuse(refusal: &Refusal, resource: Resource, asked: &HeaderMap) -> Response 
         405 => builder = builder.header(header::ALLOW, resource.methods()),
         415 if resource == Resource::Endpoint => builder = builder.header(ACCEPT_POST, SDP),
         415 => builder = builder.header(ACCEPT_PATCH, FRAGMENT),
+        // the rest of the body is not read, so that nothing can follow it (RFC 9110 §15.5.9, §15.5.14)
+        408 | 413 => builder = builder.header(header::CONNECTION, "close"),
         _ => {}
     }
     if let Some(seconds) = refusal.retry_after {
