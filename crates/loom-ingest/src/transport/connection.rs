@@ -6,7 +6,7 @@ use bytes::Bytes;
 use loom_core::{NtpTime, Timescale, TrackId};
 use rtc::rtcp::goodbye::Goodbye;
 use rtc::rtcp::sender_report::SenderReport;
-use tracing::debug;
+use tracing::{debug, trace};
 
 use super::DatagramKind;
 use super::dtls::{Dtls, DtlsEvent, Identity};
@@ -269,6 +269,11 @@ impl Connection {
             }
             while let Some(packet) = self.decoders[at].poll_recovered() {
                 if let Some(header) = RtpHeader::read(&packet) {
+                    trace!(
+                        source = header.source,
+                        sequence = header.sequence,
+                        "a packet was recovered"
+                    );
                     self.take_packet(&header, &packet, Origin::Recovered, now);
                 }
             }
