@@ -614,3 +614,67 @@ fn processor_seconds_of_a_live_screen_by_stage() {
         println!("{:?}", made.warnings);
     }
 }
+
+/// Speech as a browser's microphone sends it, each packet with part of the one before it.
+fn speech() -> Option<Publisher> {
+    let path = support::shared("media/speech/jfk.wav")?;
+    let dir = tempfile::tempdir().unwrap();
+    let path = ffmpeg(
+        &format!(
+            "-i {} -c:a libopus -application voip -b:a 24k -ac 1 -ar 48000 -fec 1 -packet_loss 20",
+            path.display()
+        ),
+        &dir.path().join("in.mkv"),
+    );
+    Some(Publisher::from_file(&path))
+}
+
+#[test]
+fn a_lost_packet_of_speech_is_made_up_from_the_next_one_and_shifts_nothing() {
+    let (Some(whole), Some(mut lossy)) = (speech(), speech()) else {
+        return;
+    };
+    let wanted = Wanted {
+        rungs: Vec::new(),
+        poster: false,
+        ..Wanted::default()
+    };
+    let mut state = 5u64;
+    let mut lost = Vec::new();
+    let mut place = 0;
+    lossy.media.retain(|it| {
+        let Media::Packet(packet) = it else { return true };
+        place += 1;
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        // one in seven, none of them the first and no two beside each other
+        let is_lost = place > 5 && (state >> 33) % 6 == 0 && lost.last() != Some(&(place - 1));
+        if is_lost {
+            lost.push(place);
+        }
+        !is_lost || packet.track != AUDIO
+    });
+    let times: Vec<f64> = lost.iter().map(|place| (place - 1) as f64 * 0.02).collect();
+    let plan = whole.plan(2, &wanted);
+    let (_, expected) = whole.rush(&plan).pcm_line();
+    let (_, heard) = lossy.rush(&plan).pcm_line();
+    let drift = expected.len().abs_diff(heard.len());
+    assert!(drift <= 16 * 20, "{} and {} samples", expected.len(), heard.len());
+    let energy = |samples: &[f32]| samples.iter().map(|it| f64::from(it * it)).sum::<f64>();
+    let span = |line: &[f32], from: f64| line[(from * 16_000.0) as usize..][..320].to_vec();
+    let (mut signal, mut error) = (0.0, 0.0);
+    let times = times
+        .iter()
+        .filter(|from| **from + 0.04 < heard.len() as f64 / 16_000.0);
+    for from in times {
+        let (original, made_up) = (span(&expected, *from), span(&heard, *from));
+        let difference: Vec<f32> = original.iter().zip(&made_up).map(|(a, b)| a - b).collect();
+        signal += energy(&original);
+        error += energy(&difference);
+    }
+    let decibels = 10.0 * (signal / error).log10();
+    println!("{} lost, {decibels:.1} dB", lost.len());
+    assert!(lost.len() > 50);
+    assert!(decibels > 6.0, "{decibels:.1} dB: silence would be 0");
+}

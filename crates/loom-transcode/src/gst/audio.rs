@@ -25,6 +25,17 @@ pub(super) struct AudioGraph {
     running: Running,
     input: gst_app::AppSrc,
     line: Arc<Mutex<SoundLine>>,
+    /// Where the decoder can make up for lost packets.
+    losses: Option<Mutex<Losses>>,
+}
+
+/// Finds the packets that are missing before one that comes, by their times.
+#[derive(Debug, Default)]
+struct Losses {
+    /// Where the last packet ends.
+    end: Option<gst::ClockTime>,
+    /// The last packet has been let out of the decoder, which otherwise holds it until the next one comes.
+    drained: bool,
 }
 
 /// The unbroken line of samples between decoder and encoders.
@@ -62,11 +73,17 @@ impl AudioGraph {
             silence: gst::Memory::from_slice(vec![0u8; AAC_RATE as usize * usize::from(plan.channels) * 4]),
         }));
 
+        let conceals = pace == Pace::Live && plan.decoder.as_deref() == Some("opusdec");
         let input = app_src(pace, "sound");
         let mut head = vec![input.clone().upcast::<gst::Element>()];
         if let Some(decoder) = &plan.decoder {
             let decoder = make(decoder)?;
             set_if_present(&decoder, "max-errors", "-1");
+            if conceals {
+                // A lost packet is in part repeated in the one after it (RFC 6716 §2.1.7).
+                set_if_present(&decoder, "plc", "true");
+                set_if_present(&decoder, "use-inband-fec", "true");
+            }
             head.push(decoder);
         }
         head.extend([make("audioconvert")?, make("audioresample")?, capsfilter(&raw)?]);
@@ -143,7 +160,12 @@ impl AudioGraph {
                 out.end();
             },
         )?;
-        Ok(Self { running, input, line })
+        Ok(Self {
+            running,
+            input,
+            line,
+            losses: conceals.then(Mutex::default),
+        })
     }
 
     /// Whether it still takes input.
@@ -162,7 +184,26 @@ impl AudioGraph {
             // Sound is decoded hundreds of times faster than it comes: this is a graph that stands still.
             return;
         }
+        if let Some(losses) = &self.losses {
+            for (from, duration) in lock(losses).handle_packet(&buffer) {
+                self.push_gap(from, duration);
+            }
+        }
         let _ = self.input.push_buffer(buffer);
+    }
+
+    /// Has the decoder make sound of what is not there.
+    fn push_gap(&self, from: gst::ClockTime, duration: gst::ClockTime) {
+        let gap = gst::event::Gap::builder(from).duration(duration).build();
+        let _ = self.input.send_event(gap);
+    }
+
+    /// Lets the decoder give the last packet, which it holds until it knows whether the next one is lost.
+    fn drain(&self) {
+        let drained = self.losses.as_ref().and_then(|losses| lock(losses).drain());
+        if let Some(end) = drained {
+            self.push_gap(end, PACKET);
+        }
     }
 
     /// The pictures have come to `pictures`, having begun at `from`, and the sound that was pushed to `sound`: where it
@@ -171,6 +212,7 @@ impl AudioGraph {
         if pictures.since(sound.unwrap_or(from)) <= SILENCE_AFTER {
             return;
         }
+        self.drain();
         let mut line = lock(&self.line);
         // What was pushed may still be in the decoder: silence must not take its place.
         let decoded = line.timeline.end();
@@ -190,12 +232,39 @@ impl AudioGraph {
 
     /// No more packets come.
     pub(super) fn finish(&self) {
+        self.drain();
         let _ = self.input.end_of_stream();
     }
 
     /// Ends it at once.
     pub(super) fn stop(&self) {
         self.running.stop();
+    }
+}
+
+impl Losses {
+    /// The times of the packets that are missing before this one. They are taken to be as long as it is.
+    fn handle_packet(&mut self, packet: &gst::BufferRef) -> Vec<(gst::ClockTime, gst::ClockTime)> {
+        self.drained = false;
+        let (Some(pts), Some(duration)) = (packet.pts(), packet.duration().filter(|it| !it.is_zero())) else {
+            self.end = None;
+            return Vec::new();
+        };
+        let end = self.end.replace(pts + duration);
+        let hole = end.and_then(|end| pts.checked_sub(end)).unwrap_or_default();
+        if hole > CONCEALED {
+            return Vec::new(); // longer, it would be a drone
+        }
+        let missing = (hole.nseconds() + duration.nseconds() / 2) / duration.nseconds();
+        let times = (1..=missing)
+            .rev()
+            .map(|before| (pts - duration * before, duration));
+        times.collect()
+    }
+
+    /// Where the last packet ends, once after each.
+    fn drain(&mut self) -> Option<gst::ClockTime> {
+        self.end.filter(|_| !std::mem::replace(&mut self.drained, true))
     }
 }
 
@@ -348,6 +417,10 @@ fn priming(factory: &str) -> i64 {
 }
 
 const GRAPH: &str = "audio";
+/// Up to this much missing sound is made up by the decoder; RFC 6716 leaves it open how long that is bearable.
+const CONCEALED: gst::ClockTime = gst::ClockTime::from_mseconds(100);
+/// How much a publisher's packet usually holds.
+const PACKET: gst::ClockTime = gst::ClockTime::from_mseconds(20);
 const SPEECH_RATE: u32 = 16_000;
 /// Buffers of sound between the line and an encoder.
 const AUDIO_QUEUE: u32 = 64;
