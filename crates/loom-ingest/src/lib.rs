@@ -11,6 +11,9 @@
 mod config;
 mod demux;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod ice;
 mod ingest;
 pub mod limits;

@@ -14,6 +14,8 @@ use loom_core::{MediaKind, Timescale};
 
 pub(crate) use fec::{FecConfig, FecDecoder};
 pub(crate) use feedback::{Arrival, Feedback, FeedbackConfig, FeedbackOutput};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use depacketize::{CodedUnit, Depacketizer};
 pub(crate) use publisher::{Publisher, PublisherConfig, PublisherOutput};
 pub(crate) use reorder::ReordererConfig;
 
