@@ -1,7 +1,7 @@
 # What a person types; CI types the same. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test bench check
+.PHONY: help serve test bench check fuzz netem lossy
 SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
@@ -24,6 +24,10 @@ bench: ## measure each promise beside a named peer; figures go to benches/RESULT
 	@scripts/setup test
 	cargo build --release -p loom-server
 	benches/run
+
+fuzz: ## run every fuzz target, FUZZ_RUNS executions of each (10,000,000)
+	@scripts/setup serve
+	scripts/fuzz
 
 check: ## formatting, lints, documentation, and the WebAssembly builds
 	@scripts/setup serve

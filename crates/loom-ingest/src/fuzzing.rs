@@ -15,11 +15,14 @@ use crate::media::{
     CodedUnit, Depacketizer, Publisher, PublisherConfig, PublisherOutput, ReordererConfig, RtpCodec,
     RtpFormat, RtpPacket, RtpSection,
 };
-use crate::sdp::Offer;
+use crate::sdp::{AnswerParts, Candidate, Offer, answer};
 use crate::whip::Fragment;
 
+/// Takes one input.
+pub type Target = fn(&[u8]);
+
 /// Every target: the name of its binary and of its folders of inputs, and what it runs.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("sdp_offer", sdp_offer),
     ("sdp_fragment", sdp_fragment),
     ("stun", stun),
@@ -51,9 +54,37 @@ pub fn sdp_offer(input: &[u8]) {
         );
         let namesakes = offer.sections.iter().filter(|other| other.mid == section.mid);
         assert_eq!(namesakes.count(), 1);
-        let outlined = offer.outline.iter().filter(|it| it.accepted == Some(at));
-        assert_eq!(outlined.count(), 1, "an answer mirrors each section once");
+        let accepted = offer.outline.iter().filter_map(|it| it.accepted.as_ref());
+        assert_eq!(accepted.filter(|terms| terms.section == at).count(), 1);
     }
+    check_answer(&offer);
+}
+
+/// That the answer mirrors each section once, and that nothing of the offer's breaks out of its line.
+fn check_answer(offer: &Offer) {
+    let candidates = [
+        Candidate::udp(([192, 0, 2, 7], 8189).into()),
+        Candidate::tcp(([192, 0, 2, 7], 8189).into()),
+    ];
+    let ours = AnswerParts {
+        fragment: "fragment",
+        password: "passwordpasswordpassword",
+        fingerprint: "sha-256 AA:BB",
+        candidates: &candidates,
+        session: "session",
+    };
+    let text = answer(offer, &ours);
+    let lines = text.strip_suffix("\r\n").unwrap_or_default().split("\r\n");
+    let mut sections = 0;
+    for line in lines {
+        assert!(
+            matches!(line.as_bytes(), [b'a'..=b'z', b'=', ..]),
+            "{line:?} is no line"
+        );
+        assert!(!line.contains(['\r', '\n', '\0']), "{line:?} is more than a line");
+        sections += usize::from(line.starts_with("m="));
+    }
+    assert_eq!(sections, offer.outline.len(), "{text}");
 }
 
 /// An SDP fragment, as a WHIP `PATCH` brings it.
