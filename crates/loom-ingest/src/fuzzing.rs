@@ -4,18 +4,23 @@
 //! out breaks that machine's own invariant.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use loom_core::{Media, MediaKind, MediaTime, NtpTime, TrackId};
 
-use crate::ice::{Check, StunKind, answer_own_check, username_fragment};
+use crate::config::IngestConfig;
+use crate::ice::{Check, StunKind, username_fragment};
 use crate::limits;
 use crate::media::{
-    CodedUnit, Depacketizer, Publisher, PublisherConfig, PublisherOutput, ReordererConfig, RtpCodec,
-    RtpFormat, RtpPacket, RtpSection,
+    Arrival, CodedUnit, Depacketizer, Feedback, FeedbackConfig, FeedbackOutput, Publisher, PublisherConfig,
+    PublisherOutput, ReordererConfig, RtpCodec, RtpFormat, RtpPacket, RtpSection,
 };
-use crate::sdp::{AnswerParts, Candidate, Offer, answer};
+use crate::sdp::{AnswerParts, Candidate, DtlsRole, Extensions, Offer, answer};
+use crate::session::SessionEvent;
+use crate::transport::rtp::RtpHeader;
+use crate::transport::{Connection, ConnectionConfig, ConnectionOutput, Identity};
 use crate::whip::Fragment;
 
 /// Takes one input.
@@ -32,6 +37,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("av1", av1),
     ("opus", opus),
     ("publisher", publisher),
+    ("rtp", rtp),
+    ("rtcp", rtcp),
+    ("connection", connection),
 ];
 
 /// An SDP offer, as a WHIP `POST` brings it.
@@ -119,7 +127,6 @@ pub fn stun(input: &[u8]) {
             .unwrap_or_default();
         assert_eq!(StunKind::of(&answer), StunKind::Other, "a check is answered");
     }
-    let _ = answer_own_check(input, seen, PASSWORD, provider.crypto());
 }
 
 /// H.264 payloads (RFC 6184), in the form of [`depacketize`].
@@ -216,15 +223,7 @@ fn check_unit(codec: RtpCodec, unit: &CodedUnit) {
 /// sender report, 5 time going on, 6 a goodbye, 7 a wish for a key frame.
 pub fn publisher(input: &[u8]) {
     let mut now = Instant::now();
-    let mut publisher = Publisher::new(PublisherConfig {
-        sections: vec![
-            section(MediaKind::Audio, "0", &[(111, RtpCodec::Opus)], &[10]),
-            section(MediaKind::Video, "1", &VIDEO_FORMATS, &[20]),
-            section(MediaKind::Video, "2", &[(105, RtpCodec::Vp8)], &[]),
-        ],
-        reorder: ReordererConfig::default(),
-        key_frame_spacing: Duration::from_millis(300),
-    });
+    let mut publisher = Publisher::new(publisher_config());
     let mut senders = [10, 20, 30, 40].map(|source| Sender {
         source,
         sequence: 65_000,
@@ -260,6 +259,18 @@ pub fn publisher(input: &[u8]) {
     }
     publisher.finish(now);
     judge.drain(&mut publisher, now);
+}
+
+fn publisher_config() -> PublisherConfig {
+    PublisherConfig {
+        sections: vec![
+            section(MediaKind::Audio, "0", &[(111, RtpCodec::Opus)], &[10]),
+            section(MediaKind::Video, "1", &VIDEO_FORMATS, &[20]),
+            section(MediaKind::Video, "2", &[(105, RtpCodec::Vp8)], &[]),
+        ],
+        reorder: ReordererConfig::default(),
+        key_frame_spacing: Duration::from_millis(300),
+    }
 }
 
 const VIDEO_FORMATS: [(u8, RtpCodec); 4] = [
@@ -323,6 +334,212 @@ impl Sender {
     }
 }
 
+/// Whole RTP packets, as they are once they are decrypted: a count, and that many bytes of packet; a count of none has a
+/// byte after it that says how many milliseconds pass.
+pub fn rtp(input: &[u8]) {
+    let mut now = Instant::now();
+    let mut receiver = Receiver::new(now);
+    let mut script = Script(input);
+    while let Some(count) = script.0.first() {
+        if *count == 0 {
+            script.byte();
+            now += Duration::from_millis(script.byte().unwrap_or_default().into());
+            receiver.feedback.handle_timeout(now);
+            receiver.publisher.handle_timeout(now);
+        } else {
+            let packet = Bytes::copy_from_slice(script.counted());
+            receiver.handle_rtp(&packet, now);
+        }
+        receiver.drain(now);
+    }
+}
+
+/// One RTCP packet, as it is once it is decrypted.
+pub fn rtcp(input: &[u8]) {
+    let now = Instant::now();
+    let mut receiver = Receiver::new(now);
+    // a sender of sound, for reports to be about
+    let packet = [128, 111, 0, 1, 0, 0, 0, 0, 0, 0, 0, 10, 0xfc, 0];
+    receiver.handle_rtp(&Bytes::copy_from_slice(&packet), now);
+    let Ok(reports) = rtc::rtcp::packet::unmarshal(&mut Bytes::copy_from_slice(input)) else {
+        return;
+    };
+    for report in reports {
+        let report = report.as_any();
+        if let Some(report) = report.downcast_ref::<rtc::rtcp::sender_report::SenderReport>() {
+            let ntp = NtpTime(report.ntp_time);
+            receiver.feedback.handle_sender_report(report.ssrc, ntp, now);
+            receiver
+                .publisher
+                .handle_report(report.ssrc, ntp, report.rtp_time);
+        } else if let Some(goodbye) = report.downcast_ref::<rtc::rtcp::goodbye::Goodbye>() {
+            receiver.publisher.handle_bye(&goodbye.sources);
+        }
+    }
+    let later = now + Duration::from_secs(2);
+    receiver.feedback.handle_timeout(later);
+    receiver.handle_rtp(&Bytes::copy_from_slice(&packet), later);
+    receiver.drain(later);
+}
+
+/// What receives the packets of one connection.
+struct Receiver {
+    feedback: Feedback,
+    publisher: Publisher,
+    judge: Judge,
+}
+
+impl Receiver {
+    fn new(now: Instant) -> Self {
+        let feedback = FeedbackConfig {
+            retransmitted: vec![96, 97, 98, 99, 105, 111],
+            transport_cc: true,
+            ..FeedbackConfig::default()
+        };
+        Self {
+            feedback: Feedback::new(feedback, now),
+            publisher: Publisher::new(publisher_config()),
+            judge: Judge::default(),
+        }
+    }
+
+    fn handle_rtp(&mut self, packet: &Bytes, now: Instant) {
+        let Some(header) = RtpHeader::read(packet) else {
+            return;
+        };
+        assert!(header.len <= packet.len());
+        let Some(end) = header.payload_end(packet) else {
+            return;
+        };
+        let (mut mid, mut rid, mut transport_sequence) = (None, None, None);
+        header.extensions(packet, |id, range| {
+            assert!(
+                range.start <= range.end && range.end <= header.len,
+                "beyond the header"
+            );
+            match id {
+                1 => mid = Some(packet.slice(range)),
+                2 => rid = Some(packet.slice(range)),
+                3 => {
+                    let value = packet[range].first_chunk::<2>();
+                    transport_sequence = value.map(|value| u16::from_be_bytes(*value));
+                }
+                _ => {}
+            }
+        });
+        let scale = match header.payload_type {
+            111 => RtpCodec::Opus,
+            _ => RtpCodec::Vp8,
+        };
+        let arrival = Arrival {
+            source: header.source,
+            sequence: header.sequence,
+            timestamp: header.timestamp,
+            payload_type: header.payload_type,
+            scale: scale.scale(),
+            transport_sequence,
+            is_repair: false,
+        };
+        self.feedback.handle_rtp(&arrival, now);
+        if end > header.len {
+            let packet = RtpPacket {
+                source: header.source,
+                payload_type: header.payload_type,
+                sequence: header.sequence,
+                timestamp: header.timestamp,
+                marker: header.marker,
+                payload: packet.slice(header.len..end),
+                arrived: now,
+                mid,
+                rid,
+            };
+            self.publisher.handle_packet(packet, now);
+        }
+    }
+
+    /// Takes all outputs: what is sent is RTCP to another's parser, and a timeout that is due passes once it is handled.
+    fn drain(&mut self, now: Instant) {
+        self.judge.drain(&mut self.publisher, now);
+        for turn in 0.. {
+            let due = loop {
+                match self.feedback.poll_output() {
+                    Some(FeedbackOutput::Rtcp(report)) => {
+                        assert!(
+                            report.len() <= limits::DATAGRAM_BYTES,
+                            "{} bytes of RTCP",
+                            report.len()
+                        );
+                        let read = rtc::rtcp::packet::unmarshal(&mut report.clone());
+                        assert!(read.is_ok(), "{:?} of {report:x?}", read.err());
+                    }
+                    Some(FeedbackOutput::Timeout(due)) => break Some(due),
+                    None => break None,
+                }
+            };
+            match due {
+                Some(due) if due <= now => self.feedback.handle_timeout(now),
+                _ => return,
+            }
+            assert!(turn < 64, "a timeout that is due for ever");
+        }
+    }
+}
+
+/// A connection before it knows its publisher: whatever comes to its address. The input is a byte whose lowest bit says
+/// which side opens the handshake; then a count of two bytes and that many bytes of datagram, again and again. A count of
+/// none has a byte after it that says how many times 16 milliseconds pass.
+pub fn connection(input: &[u8]) {
+    static IDENTITY: OnceLock<Option<Identity>> = OnceLock::new();
+    let Some(identity) = IDENTITY.get_or_init(|| Identity::generate().ok()) else {
+        return;
+    };
+    let mut script = Script(input);
+    let role = match script.byte().unwrap_or_default() & 1 {
+        0 => DtlsRole::Passive,
+        _ => DtlsRole::Active,
+    };
+    let mut now = Instant::now();
+    let config = ConnectionConfig {
+        ingest: IngestConfig::default().into(),
+        identity: identity.clone(),
+        role,
+        fingerprints: Vec::new(),
+        extensions: Extensions::default(),
+        feedback: FeedbackConfig::default(),
+        publisher: publisher_config(),
+    };
+    let mut connection = Connection::new(config, now);
+    connection.handle_path(now);
+    while let (Some(high), Some(low)) = (script.byte(), script.byte()) {
+        match usize::from(high) << 8 | usize::from(low) {
+            0 => {
+                now += Duration::from_millis(u64::from(script.byte().unwrap_or_default()) * 16);
+                connection.handle_timeout(now);
+            }
+            count => connection.handle_datagram(script.bytes(count), now),
+        }
+        let mut outputs = 0;
+        while let Some(output) = connection.poll_output() {
+            if let ConnectionOutput::Timeout(_) = output {
+                break;
+            }
+            outputs += 1;
+            assert!(outputs < 1_000, "it never ends");
+        }
+    }
+    connection.close(now);
+    let mut last = None;
+    while let Some(output) = connection.poll_output() {
+        match output {
+            ConnectionOutput::Timeout(due) => connection.handle_timeout(due),
+            ConnectionOutput::Event(event) => last = Some(event),
+            ConnectionOutput::Transmit(_) => {}
+        }
+    }
+    let is_closed = connection.is_closed() && matches!(last, None | Some(SessionEvent::Closed(_)));
+    assert!(is_closed, "its last event is {last:?}");
+}
+
 /// Holds a [`Publisher`] to what it promises.
 #[derive(Default)]
 struct Judge {
@@ -356,7 +573,9 @@ impl Judge {
             match output {
                 PublisherOutput::Media(media) => self.handle_media(media),
                 PublisherOutput::Timeout(due) => return Some(due),
-                PublisherOutput::RequestKeyFrame { .. } => {}
+                PublisherOutput::RequestKeyFrame { .. }
+                | PublisherOutput::Paused(_)
+                | PublisherOutput::Resumed(_) => {}
             }
         }
         None
@@ -408,10 +627,16 @@ impl<'a> Script<'a> {
         self.0.split_off_first().copied()
     }
 
-    /// A byte that counts, and that many bytes, or as many as there are.
-    fn counted(&mut self) -> &'a [u8] {
-        let count = usize::from(self.byte().unwrap_or_default()).min(self.0.len());
+    /// So many bytes, or as many as there are.
+    fn bytes(&mut self, count: usize) -> &'a [u8] {
+        let count = count.min(self.0.len());
         self.0.split_off(..count).unwrap_or_default()
+    }
+
+    /// A byte that counts, and that many bytes.
+    fn counted(&mut self) -> &'a [u8] {
+        let count = self.byte().unwrap_or_default();
+        self.bytes(count.into())
     }
 }
 

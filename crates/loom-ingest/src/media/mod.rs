@@ -16,6 +16,7 @@ pub(crate) use fec::{FecConfig, FecDecoder};
 pub(crate) use feedback::{Arrival, Feedback, FeedbackConfig, FeedbackOutput};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use depacketize::{CodedUnit, Depacketizer};
+pub(crate) use feedback::{Arrival, Feedback, FeedbackConfig, FeedbackOutput};
 pub(crate) use publisher::{Publisher, PublisherConfig, PublisherOutput};
 pub(crate) use reorder::ReordererConfig;
 
