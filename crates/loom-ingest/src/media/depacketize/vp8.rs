@@ -87,7 +87,7 @@ pub(super) fn is_next(before: Option<u16>, after: Option<u16>) -> bool {
         return false;
     };
     let bits = if before & 0x8000 != 0 { 0x7fff } else { 0x7f };
-    before & 0x8000 == after & 0x8000 && (before + 1) & bits == after & bits
+    before & 0x8000 == after & 0x8000 && before.wrapping_add(1) & bits == after & bits
 }
 
 /// Bytes of the payload descriptor (§4.2).

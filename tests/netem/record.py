@@ -1,0 +1,132 @@
+"""Records a publisher over a bad road and has ffmpeg and ffprobe judge what is left.
+
+`record.py relay` puts the testkit's link (example lossy-link) between the two, on loopback. `record.py here` only runs the
+server where it stands, at --address, and starts the publisher by the words of --publisher-by: scripts/netem uses it with
+both in network namespaces of their own. Prints what was sent and what came, and fails where that is less than Loom promises
+for 5 % loss, 2 % in bursts, 60 ms jitter, 1 % doubled and reordered.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import shlex
+import socket
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILT = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / os.environ.get("ROAD_PROFILE", "debug")
+sys.path.insert(0, str(ROOT / "tests" / "e2e"))
+
+os.environ.setdefault("LOOM_BIN", str(BUILT / "loom-server"))
+import judges  # noqa: E402
+from server import Server, free_port  # noqa: E402
+
+ROAD = "--loss 0.05 --burst 0.02 --burst-length 4 --duplicate 0.01 --reorder 0.01 --delay-ms 30 --jitter-ms 60 --order kept"
+# 2 s are clean in every case: a lost handshake tells nothing about media
+CLEAN = "--clean-seconds 2"
+
+
+def publisher(asked, server, recording):
+    """What the publisher says that it sent."""
+    words = [sys.executable, str(pathlib.Path(__file__).with_name("publisher.py")), "--url", recording["whip_url"]]
+    words += ["--token", recording["whip_token"], "--codec", asked.codec, "--seconds", str(asked.seconds)]
+    done = subprocess.run(
+        shlex.split(asked.publisher_by) + words, stdout=subprocess.PIPE, text=True, timeout=asked.seconds + 90
+    )
+    assert done.returncode == 0, f"the publisher failed\n{server.log.read_text()[-4000:]}"
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def frames(file):
+    """Pictures that ffprobe decodes, and what it complains about."""
+    done = subprocess.run(
+        ["ffprobe", "-v", "error", "-count_frames", "-select_streams", "v", "-show_entries", "stream=nb_read_frames",
+         "-of", "csv=p=0", str(file)],
+        capture_output=True, text=True, timeout=900,
+    )
+    return int(done.stdout.strip().rstrip(",")), done.stderr.strip()
+
+
+def judge(server, recording, folder):
+    """What a foreign decoder finds in the recording."""
+    kinds = judges.renditions(server, recording)
+    sound = next(path for path, kind in kinds.items() if kind == "audio")
+    picture = next((path for path in kinds if path.startswith("source")), None)
+    picture = picture or next(path for path, kind in kinds.items() if kind == "video")
+    film = judges.joined(server, recording, picture, folder)
+    decoded, complaints = frames(film)
+    strict = subprocess.run(
+        ["ffmpeg", "-nostdin", "-v", "error", "-xerror", "-i", str(film), "-map", "0", "-fps_mode", "passthrough",
+         "-enc_time_base:v", "1:90000", "-f", "null", "-"],
+        capture_output=True, text=True, timeout=900,
+    )
+    errors = [line for line in (complaints + "\n" + strict.stderr).splitlines() if line.strip()]
+    if strict.returncode != 0 and not errors:
+        errors = [f"ffmpeg ended with {strict.returncode}"]
+    tone = judges.joined(server, recording, sound, folder)
+    offsets = sorted(map(abs, judges.sync_offsets(judges.flash_times(str(film)), judges.beep_times(str(tone)))))
+    return decoded, errors, offsets, {picture: judges.end(film), sound: judges.end(tone)}
+
+
+def main():
+    ask = argparse.ArgumentParser(description=__doc__)
+    ask.add_argument("how", choices=("relay", "here"))
+    ask.add_argument("--seconds", type=float, default=float(os.environ.get("ROAD_SECONDS", 60)))
+    ask.add_argument("--codec", choices=("h264", "vp8"), default=os.environ.get("ROAD_CODEC", "h264"))
+    ask.add_argument("--road", default=os.environ.get("ROAD", ROAD), help="options of lossy-link")
+    ask.add_argument("--address", default="127.0.0.1", help="where the server listens")
+    ask.add_argument("--publisher-by", default="", help="words before the publisher's own command")
+    ask.add_argument("--keep", type=pathlib.Path, help="a folder to leave the recording in")
+    asked = ask.parse_args()
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = asked.keep or pathlib.Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        port = free_port(socket.SOCK_DGRAM)
+        # the source alone: what is judged is what was received, not what an encoder made of it
+        settings = {"LOOM_UDP": f"{asked.address}:{port}", "LOOM_CAPTIONS": "off"}
+        if asked.codec == "h264":
+            settings["LOOM_LADDER"] = "source"
+        relay, log = None, folder / "link.log"
+        if asked.how == "relay":
+            settings["LOOM_ANNOUNCE"] = "127.0.0.2"
+        server = Server(folder, host=asked.address, **settings)
+        try:
+            if asked.how == "relay":
+                words = [str(BUILT / "examples" / "lossy-link"), *shlex.split(f"{asked.road} {CLEAN}")]
+                with log.open("wb") as err:
+                    relay = subprocess.Popen([*words, f"127.0.0.2:{port}", f"127.0.0.1:{port}"], stderr=err)
+            recording = server.create("a bad road")
+            sent = publisher(asked, server, recording)
+            ready = server.until_state(recording, "ready")
+            decoded, errors, offsets, ends = judge(server, ready, folder)
+        finally:
+            server.close()
+            if relay:
+                relay.terminate()
+                relay.wait()
+        link = log.read_text().strip().splitlines()[-1:] if log.exists() else []
+
+    share = decoded / sent["frames"]
+    late = offsets[min(len(offsets) - 1, int(len(offsets) * 0.99))] if offsets else None
+    print(json.dumps(sent))
+    print("\n".join(link))
+    print(f"decoded {decoded} of {sent['frames']} frames encoded: {share:.2%}")
+    print(f"decode errors: {len(errors)}", *errors[:5], sep="\n  ")
+    print("lengths:", ", ".join(f"{path} {end:.2f} s" for path, end in ends.items()))
+    if late is not None:
+        middle = offsets[len(offsets) // 2]
+        print(f"A/V offset over {len(offsets)} flashes: median {middle * 1000:.0f} ms, p99 {late * 1000:.0f} ms")
+    for track in ("video", "audio"):
+        if asked_for := sent[track]["asked_distinct"]:
+            print(f"{track}: {sent[track]['asked'] / asked_for:.2f} retransmission requests that arrived, a packet asked for")
+    good = share >= 0.98 and not errors and (late is None or late <= 0.050)
+    print("as promised" if good else "NOT as promised: 98 % of the frames, no decode error, 50 ms")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
