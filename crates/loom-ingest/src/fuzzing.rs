@@ -14,8 +14,8 @@ use crate::config::IngestConfig;
 use crate::ice::{Check, StunKind, username_fragment};
 use crate::limits;
 use crate::media::{
-    Arrival, CodedUnit, Depacketizer, Feedback, FeedbackConfig, FeedbackOutput, Publisher, PublisherConfig,
-    PublisherOutput, ReordererConfig, RtpCodec, RtpFormat, RtpPacket, RtpSection,
+    Arrival, CodedUnit, Depacketizer, FecConfig, FecDecoder, Feedback, FeedbackConfig, FeedbackOutput,
+    Publisher, PublisherConfig, PublisherOutput, ReordererConfig, RtpCodec, RtpFormat, RtpPacket, RtpSection,
 };
 use crate::sdp::{AnswerParts, Candidate, DtlsRole, Extensions, Offer, answer};
 use crate::session::SessionEvent;
@@ -39,6 +39,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("publisher", publisher),
     ("rtp", rtp),
     ("rtcp", rtcp),
+    ("fec", fec),
     ("connection", connection),
 ];
 
@@ -485,6 +486,43 @@ impl Receiver {
     }
 }
 
+/// Media packets and the packets that repair them (FlexFEC-03). The input is a byte that is odd for repair, one that is the
+/// low byte of the sequence number, a count, and that many bytes after the fixed header; again and again.
+pub fn fec(input: &[u8]) {
+    const MEDIA: u32 = 10;
+    let mut decoder = FecDecoder::new(FecConfig {
+        protects: MEDIA,
+        late_extension: Some(3),
+    });
+    let mut script = Script(input);
+    while let (Some(step), Some(low)) = (script.byte(), script.byte()) {
+        let is_repair = step & 1 != 0;
+        // of the header, the step says whether there is padding, an extension and a contributing source
+        let mut packet = vec![
+            0x80 | (step & 0x31 & !1) | (step >> 1 & 1),
+            96,
+            step >> 2 & 1,
+            low,
+            0,
+            0,
+            0,
+            1,
+        ];
+        packet.extend(if is_repair { 11 } else { MEDIA }.to_be_bytes());
+        packet.extend(script.counted());
+        if is_repair {
+            decoder.handle_repair(&packet.into());
+        } else {
+            decoder.handle_media(&packet);
+        }
+        while let Some(packet) = decoder.poll_recovered() {
+            assert!(packet.len() <= limits::DATAGRAM_BYTES);
+            let source = RtpHeader::read(&packet).map(|header| header.source);
+            assert_eq!(source, Some(MEDIA), "{packet:x?} was recovered");
+        }
+    }
+}
+
 /// A connection before it knows its publisher: whatever comes to its address. The input is a byte whose lowest bit says
 /// which side opens the handshake; then a count of two bytes and that many bytes of datagram, again and again. A count of
 /// none has a byte after it that says how many times 16 milliseconds pass.
@@ -506,6 +544,7 @@ pub fn connection(input: &[u8]) {
         fingerprints: Vec::new(),
         extensions: Extensions::default(),
         feedback: FeedbackConfig::default(),
+        repairs: Vec::new(),
         publisher: publisher_config(),
     };
     let mut connection = Connection::new(config, now);

@@ -12,10 +12,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use loom_core::{MediaKind, Timescale};
 
-pub(crate) use fec::{FecConfig, FecDecoder};
-pub(crate) use feedback::{Arrival, Feedback, FeedbackConfig, FeedbackOutput};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use depacketize::{CodedUnit, Depacketizer};
+pub(crate) use fec::{FecConfig, FecDecoder};
 pub(crate) use feedback::{Arrival, Feedback, FeedbackConfig, FeedbackOutput};
 pub(crate) use publisher::{Publisher, PublisherConfig, PublisherOutput};
 pub(crate) use reorder::ReordererConfig;
