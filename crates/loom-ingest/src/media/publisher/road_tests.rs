@@ -36,6 +36,8 @@ struct Road {
     skew: [f64; 3],
     /// Bytes of a picture that is no key frame, on average.
     picture: usize,
+    /// Whether the sender sends reports.
+    reports: bool,
     /// When the sender's time stamps begin anew at another number: of video, of audio.
     resets: [Vec<Duration>; 2],
 }
@@ -56,6 +58,7 @@ impl Road {
             },
             skew: [0.0; 3],
             picture: 6_000,
+            reports: true,
             resets: [Vec::new(), Vec::new()],
         }
     }
@@ -74,6 +77,15 @@ impl Road {
             link.reordering = 0.01;
         }
         road
+    }
+
+    /// A bad road for pictures of two packets.
+    fn thin(seed: u64, length: Duration, skew: [f64; 3]) -> Self {
+        Self {
+            picture: 1_500,
+            skew,
+            ..Self::bad(seed, length)
+        }
     }
 
     fn travel(self) -> Outcome {
@@ -145,6 +157,7 @@ struct Sender {
     key_wanted: bool,
     key_frames: usize,
     picture: usize,
+    reports: bool,
     /// Paced: what goes out, and when.
     outgoing: VecDeque<(Instant, RtpPacket)>,
     transport: u16,
@@ -213,6 +226,7 @@ impl Sender {
             key_wanted: true,
             key_frames: 0,
             picture: road.picture,
+            reports: road.reports,
             outgoing: VecDeque::new(),
             transport: 0,
             reported: 0,
@@ -280,11 +294,11 @@ impl Sender {
             let ntp = NtpTime((0xe900_0000 << 32) + ((reading << 32) / 1_000_000_000) as u64);
             let timestamp = stream.clock.timestamp(now, stream.rate, stream.first);
             let source = stream.source;
-            datagrams.push(Datagram::Report {
+            datagrams.extend(self.reports.then_some(Datagram::Report {
                 source,
                 ntp,
                 timestamp,
-            });
+            }));
             self.reported += 1;
         }
         datagrams
@@ -735,5 +749,51 @@ fn over_a_bad_road_98_of_100_pictures_arrive_in_step_for_three_requests_of_two_l
         assert!(outcome.sounds * 100 >= outcome.sounds_sent * 98, "seed {seed}");
         assert!(outcome.offset(0.99) <= 50.0, "seed {seed}");
         assert!(outcome.requests * 2 <= outcome.lost * 3, "seed {seed}");
+    }
+}
+
+#[test]
+fn clocks_that_are_200_parts_in_a_million_apart_stay_in_step_for_an_hour() {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    for (seed, skew) in [(11, [200.0, -200.0, 0.0]), (12, [-200.0, 200.0, -200.0])] {
+        let outcome = Road::thin(seed, HOUR, skew).travel();
+        outcome.print(&format!("an hour, skew {skew:?}"));
+        assert!(outcome.offset(0.99) <= 50.0, "skew {skew:?}");
+        assert!(
+            (outcome.drifts[0] - outcome.drifts[1]).abs() <= 50.0,
+            "skew {skew:?}"
+        );
+        assert!(outcome.steps.iter().all(|step| *step <= 20.0), "skew {skew:?}");
+    }
+}
+
+#[test]
+fn skewed_clocks_stay_in_step_without_reports() {
+    let mut road = Road::thin(13, Duration::from_secs(1_800), [200.0, -200.0, 0.0]);
+    road.reports = false;
+    let outcome = road.travel();
+    outcome.print("half an hour without reports");
+    assert!(outcome.offset(0.99) <= 50.0);
+    assert!(outcome.steps.iter().all(|step| *step <= 20.0));
+}
+
+#[test]
+fn a_sender_whose_time_stamps_begin_anew_goes_on_where_it_was() {
+    for seed in [21, 22] {
+        let mut road = Road::thin(seed, Duration::from_secs(120), [50.0, -50.0, 0.0]);
+        let at = |seconds: &[u64]| seconds.iter().copied().map(Duration::from_secs).collect();
+        road.resets = [at(&[20, 60, 61, 90]), at(&[40, 60, 100])];
+        let outcome = road.travel();
+        outcome.print(&format!("resets, seed {seed}"));
+        assert!(
+            outcome.pictures * 100 >= outcome.pictures_sent * 98,
+            "seed {seed}"
+        );
+        assert!(outcome.offset(0.99) <= 100.0, "seed {seed}");
+        assert!(
+            (outcome.drifts[0] - outcome.drifts[1]).abs() <= 20.0,
+            "seed {seed}"
+        );
+        assert!(outcome.steps.iter().all(|step| *step <= 250.0), "seed {seed}");
     }
 }
