@@ -21,6 +21,10 @@ const STALE: Nanos = 1_000 * MILLI;
 const LAG_WINDOW: Nanos = 2_000 * MILLI;
 /// How far the expected lag follows a drifting clock in one window: 500 parts in a million.
 const LAG_DRIFT: Nanos = MILLI;
+/// Over how long media time is brought back to our clock.
+const STRETCH_TIME: Nanos = 20_000 * MILLI;
+/// By how much it is stretched at most, in parts in a million: clocks are up to 200 off.
+const STRETCH: Nanos = 400;
 /// Sender reports remembered of one track. The least late of them counts: senders stamp a report when they send it, and a
 /// busy one does so long after it stamped the media.
 const REPORTS: usize = 8;
@@ -32,9 +36,10 @@ pub(crate) struct ClockId(usize);
 /// Maps the RTP timestamps of several tracks to one media time.
 ///
 /// Invariant: the first instant asked for is [`MediaTime::ZERO`]. A track is placed by the arrival of its first packet.
-/// The first audio track (else the first track) is the reference and is never bent. Another one is moved, at most 5 ms a
-/// frame, to where its and the reference's sender reports say (RFC 3550 §6.4.1), or, without those, to where the least
-/// delayed packets of both coincide.
+/// The first audio track (else the first track) is the reference: it is never moved, only stretched, by at most 400 parts
+/// in a million, so that media time keeps to our clock. Another one is moved, at most 5 ms a frame, to where its and the
+/// reference's sender reports say (RFC 3550 §6.4.1), or, without those, to where the least delayed packets of both
+/// coincide.
 #[derive(Debug, Default)]
 pub(crate) struct Timeline {
     zero: Option<Instant>,
@@ -51,6 +56,7 @@ struct Clock {
     offset: Option<Nanos>,
     reports: VecDeque<Report>,
     lag: Lag,
+    pace: Pace,
     /// Where the least delayed packets put [`Clock::offset`].
     arrival: Option<Nanos>,
 }
@@ -60,6 +66,15 @@ struct Clock {
 struct Report {
     ntp: NtpTime,
     timestamp: i64,
+}
+
+/// Stretches the reference's time by as much as its sender's clock is slower than ours.
+#[derive(Debug, Default)]
+struct Pace {
+    /// How far the least delayed packets were behind media time at first.
+    anchor: Option<Nanos>,
+    /// How much farther they are now.
+    behind: Nanos,
 }
 
 /// How far behind its own timestamps a track's packets arrive, by the least of a window.
@@ -83,6 +98,7 @@ impl Timeline {
             offset: None,
             reports: VecDeque::new(),
             lag: Lag::default(),
+            pace: Pace::default(),
             arrival: None,
         });
         ClockId(self.clocks.len() - 1)
@@ -131,6 +147,7 @@ impl Timeline {
                 });
         let clock = &mut self.clocks[id.0];
         let ticks = clock.timestamps.unwrap(timestamp);
+        let span = clock.last.map_or(0, |last| clock.nanos(ticks - last));
         clock.last = Some(ticks);
         let elapsed = clock.nanos(ticks);
         // a first picture may have begun to arrive before the sound that is zero
@@ -140,13 +157,17 @@ impl Timeline {
                 clock.forget();
                 offset += step;
             }
-            Some(Verdict::Least(least)) => clock.arrival = Some(offset + least),
+            Some(Verdict::Least(least)) => {
+                clock.arrival = Some(offset + least);
+                clock.pace.handle_least(least);
+            }
             None => {}
         }
         let step = if is_bent {
+            clock.pace = Pace::default();
             clock.error(offset, guide).clamp(-SLEW, SLEW)
         } else {
-            0
+            clock.pace.step(span)
         };
         clock.lag.handle_step(step);
         clock.offset = Some(offset + step);
@@ -194,6 +215,21 @@ impl Clock {
         self.arrival = None;
         self.reports.clear();
         self.lag = Lag::default();
+    }
+}
+
+impl Pace {
+    fn handle_least(&mut self, least: Nanos) {
+        self.behind = least - *self.anchor.get_or_insert(least);
+    }
+
+    /// By how much time is stretched over `span`.
+    fn step(&mut self, span: Nanos) -> Nanos {
+        let span = span.clamp(0, LAG_WINDOW);
+        let most = span / 1_000_000 * STRETCH;
+        let step = (self.behind / (STRETCH_TIME / span.max(MILLI))).clamp(-most, most);
+        self.behind -= step;
+        step
     }
 }
 
@@ -382,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn audio_is_never_bent() {
+    fn audio_is_never_moved() {
         let mut bench = Bench::new();
         bench.video(0, 20);
         let first = bench.audio(0, 250);
@@ -460,12 +496,20 @@ mod tests {
     }
 
     #[test]
-    fn a_skewed_clock_is_not_taken_for_a_pause() {
-        let mut bench = Bench::new();
-        // 200 parts in a million slow, for an hour and a half
-        for second in 0..5_400u64 {
-            let arrived = second * 1_000 + second / 5;
-            assert_eq!(bench.audio(second * 1_000, arrived), second as i64 * 1_000);
+    fn a_skewed_clock_is_followed_to_15_ms_without_a_step() {
+        for slow in [1i64, -1] {
+            let mut bench = Bench::new();
+            let mut last = None;
+            // 200 parts in a million, for an hour and a half; up to 60 ms of jitter
+            for frame in 0..270_000i64 {
+                let true_ms = frame * 20 + slow * (frame / 250);
+                let arrived = (60 + true_ms + frame * 7_919 % 61) as u64;
+                let now = bench.audio(frame as u64 * 20, arrived);
+                let off = now - true_ms;
+                assert!((-15..=15).contains(&off), "frame {frame}: {off} ms");
+                assert!(last.is_none_or(|last| (19..=21).contains(&(now - last))));
+                last = Some(now);
+            }
         }
     }
 
