@@ -314,13 +314,11 @@ impl Order {
     fn place(&mut self, sequence: u16) -> Option<i64> {
         let mut ahead = self.sequence.clone();
         let at = ahead.unwrap(sequence);
-        if self
+        let far = self
             .last
-            .is_some_and(|last| (at - last).abs() > limits::SEQUENCE_LEAP)
-        {
-            if self.stray.replace(sequence) != Some(sequence.wrapping_sub(1)) {
-                return None;
-            }
+            .is_some_and(|last| (at - last).abs() > limits::SEQUENCE_LEAP);
+        if far && self.stray.replace(sequence) != Some(sequence.wrapping_sub(1)) {
+            return None;
         }
         self.stray = None;
         self.sequence = ahead;
