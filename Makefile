@@ -1,12 +1,12 @@
 # What a person types; CI types the same. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test bench check fuzz netem lossy
+.PHONY: help serve test bench bench-ingest check fuzz netem lossy
 SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  make %-8s %s\n' "$$name" "$$what"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  make %-12s %s\n' "$$name" "$$what"; done
 
 serve: ## install what is missing, build, and serve at http://127.0.0.1:8080
 	@scripts/setup serve
@@ -25,20 +25,16 @@ bench: ## measure each promise beside a named peer; figures go to benches/RESULT
 	cargo build --release -p loom-server
 	benches/run
 
+bench-ingest: ## measure receiving beside other receivers with the same publishers (figures as with bench)
+	@scripts/setup test
+	cargo build --release -p loom-server
+	cargo build --release --manifest-path benches/ingest/Cargo.toml
+	@benches/ingest/pion/build
+	.venv/bin/python benches/ingest.py
+
 fuzz: ## run every fuzz target, FUZZ_RUNS executions of each (10,000,000)
 	@scripts/setup serve
 	scripts/fuzz
-
-lossy: ## record over a lossy link on loopback, ROAD_SECONDS long (60), judged by ffmpeg
-	@scripts/setup test
-	cargo build -p loom-server
-	cargo build -p loom-testkit --example lossy-link
-	.venv/bin/python tests/netem/record.py relay
-
-netem: ## the same between network namespaces with the kernel's netem; needs root (NETEM_BY=link: without sch_netem)
-	@scripts/setup test
-	cargo build -p loom-server
-	scripts/netem
 
 check: ## formatting, lints, documentation, and the WebAssembly builds
 	@scripts/setup serve
