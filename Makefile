@@ -36,6 +36,17 @@ fuzz: ## run every fuzz target, FUZZ_RUNS executions of each (10,000,000)
 	@scripts/setup serve
 	scripts/fuzz
 
+lossy: ## record over a lossy link on loopback, ROAD_SECONDS long (60), judged by ffmpeg
+	@scripts/setup test
+	cargo build -p loom-server
+	cargo build -p loom-testkit --example lossy-link
+	.venv/bin/python tests/netem/record.py relay
+
+netem: ## the same between network namespaces with the kernel's netem; needs root (NETEM_BY=link: without sch_netem)
+	@scripts/setup test
+	cargo build -p loom-server
+	scripts/netem
+
 check: ## formatting, lints, documentation, and the WebAssembly builds
 	@scripts/setup serve
 	cargo fmt --all --check
