@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use loom_core::Media;
 use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
+use rtc::interceptor::FlexFec03Encoder;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 use rtc::rtp::Header;
@@ -357,4 +358,63 @@ fn video_that_begins_amid_its_pictures_is_asked_for_a_key_frame() {
     bench.send(&inter);
     bench.pass(Duration::from_millis(100));
     assert_eq!(bench.told::<PictureLossIndication>(), 1);
+}
+
+fn picture(sequence: u16) -> (Header, &'static [u8]) {
+    let header = Header {
+        version: 2,
+        ssrc: VIDEO,
+        payload_type: 96,
+        sequence_number: sequence,
+        timestamp: u32::from(sequence) * 3_000,
+        marker: true,
+        ..Header::default()
+    };
+    let key: &[u8] = &[0x10, 0x10, 0, 0, 0x9d, 0x01, 0x2a, 0x40, 0, 0x40, 0];
+    (header, if sequence == 1 { key } else { &[0x10, 0x11, 0, 0] })
+}
+
+#[test]
+fn a_picture_that_only_a_repair_packet_holds_comes_out_in_its_place() {
+    let mut bench = Bench::with(GCM, |config, _| {
+        let offer = Client::new(GCM).offer().replace("SAVPF 96", "SAVPF 96 49")
+            + "a=rtpmap:49 flexfec-03/90000\r\na=ssrc-group:FEC-FR 2000 3000\r\na=ssrc:3000 cname:c\r\n";
+        config.repairs = Offer::parse(&offer).unwrap().repairs().cloned().collect();
+    });
+    bench.connect();
+    let pictures: Vec<_> = (1..=3).map(picture).collect();
+    let plain = pictures.iter().map(|(header, payload)| rtc::rtp::Packet {
+        header: header.clone(),
+        payload: Bytes::from_static(payload),
+    });
+    let repair = FlexFec03Encoder::new(49, 3_000).encode(&plain.collect::<Vec<_>>(), 1);
+    for at in [0, 2] {
+        let (header, payload) = pictures[at].clone();
+        let packet = bench.client.rtp(header, payload);
+        bench.send(&packet);
+    }
+    assert_eq!(bench.packets(), 1, "the third waits for the second");
+    let packet = bench.client.rtp(repair[0].header.clone(), &repair[0].payload);
+    bench.send(&packet);
+    assert_eq!(bench.packets(), 3);
+    assert!(
+        !bench
+            .events
+            .iter()
+            .any(|it| matches!(it, SessionEvent::Media(Media::Gap(_))))
+    );
+}
+
+#[test]
+fn a_packet_without_a_payload_holds_nothing_up() {
+    let mut bench = Bench::new(GCM);
+    bench.connect();
+    for sequence in 1..=3 {
+        let (header, payload) = picture(sequence);
+        let packet = bench
+            .client
+            .rtp(header, if sequence == 2 { &[] } else { payload });
+        bench.send(&packet);
+    }
+    assert_eq!(bench.packets(), 2, "it is padding, as bandwidth probes send it");
 }
