@@ -63,3 +63,24 @@ async fn the_disk_and_the_database_are_brought_together_at_start() {
         .await;
     assert_eq!(gone.status, StatusCode::NO_CONTENT);
 }
+
+#[tokio::test]
+async fn a_port_for_media_that_was_asked_for_is_had_or_the_server_does_not_start() {
+    let taken = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    let udp = taken.local_addr().unwrap().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let fixed = ["loom-server", "--data-dir", data, "--captions", "off"];
+    let asked = Config::try_parse_from(fixed.iter().chain(&["--udp", &udp])).unwrap();
+    let Err(why) = crate::start(&asked).await else {
+        panic!("another port was taken in silence");
+    };
+    assert!(why.to_string().contains(&udp), "{why}");
+
+    // whoever has the usual port now, us or another program, it is taken
+    let _usual = std::net::UdpSocket::bind("0.0.0.0:8189");
+    let left_to_us = Config::try_parse_from(fixed).unwrap();
+    let engine = crate::start(&left_to_us).await.unwrap();
+    assert_ne!(engine.udp_addr().port(), 8189);
+    engine.shutdown().await;
+}
