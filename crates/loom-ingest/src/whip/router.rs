@@ -128,7 +128,11 @@ impl<'a> Asked<'a> {
         }
         let offer = read(std::mem::take(body), limits::OFFER_BYTES).await?;
         if offer.is_empty() {
-            return Err(Refusal::new(400, "Not an SDP offer", "the body is empty; send an offer"));
+            return Err(Refusal::new(
+                400,
+                "Not an SDP offer",
+                "the body is empty; send an offer",
+            ));
         }
         let published = host.publish(self.endpoint, client, offer).await?;
         let servers = host.ice_servers(self.endpoint, client).await;

@@ -1,10 +1,12 @@
 //! Start and end of the server.
 
 use axum::body::{Body, to_bytes};
+use clap::Parser;
 use http::{Method, Request, StatusCode};
 use tower::ServiceExt;
 
 use super::Site;
+use crate::config::Config;
 
 #[tokio::test]
 async fn an_open_event_stream_does_not_hold_a_server_that_ends() {
