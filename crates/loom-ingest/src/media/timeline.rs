@@ -21,6 +21,8 @@ const STALE: Nanos = 1_000 * MILLI;
 const LAG_WINDOW: Nanos = 2_000 * MILLI;
 /// How far the expected lag follows a drifting clock in one window: 500 parts in a million.
 const LAG_DRIFT: Nanos = MILLI;
+/// A sender's wall clock or time stamps that leave what they said before by more than this have been set anew.
+const REPORT_STEP: Nanos = 500 * MILLI;
 /// Over how long media time is brought back to our clock.
 const STRETCH_TIME: Nanos = 20_000 * MILLI;
 /// By how much it is stretched at most, in parts in a million: clocks are up to 200 off.
@@ -55,6 +57,8 @@ struct Clock {
     /// Media time of timestamp 0, in nanoseconds.
     offset: Option<Nanos>,
     reports: VecDeque<Report>,
+    /// It has had reports: while they are awaited anew, it stays where it is.
+    is_reported: bool,
     lag: Lag,
     pace: Pace,
     /// Where the least delayed packets put [`Clock::offset`].
@@ -97,6 +101,7 @@ impl Timeline {
             last: None,
             offset: None,
             reports: VecDeque::new(),
+            is_reported: false,
             lag: Lag::default(),
             pace: Pace::default(),
             arrival: None,
@@ -112,10 +117,21 @@ impl Timeline {
             return; // "MAY be set to zero" by a sender without a wall clock
         }
         let timestamp = last + i64::from(timestamp.wrapping_sub(last as u32) as i32);
+        let report = Report { ntp, timestamp };
+        let stepped = clock.reports.back().is_some_and(|before| {
+            let step = clock.reported(&report) - clock.reported(before);
+            step.abs() > REPORT_STEP
+        });
+        if stepped {
+            // what the reports of other tracks say is of the old clock too
+            self.clocks.iter_mut().for_each(|clock| clock.reports.clear());
+        }
+        let clock = &mut self.clocks[id.0];
+        clock.is_reported = true;
         if clock.reports.len() == REPORTS {
             clock.reports.pop_front();
         }
-        clock.reports.push_back(Report { ntp, timestamp });
+        clock.reports.push_back(report);
     }
 
     /// The track starts anew: a new synchronization source, or a new sequence.
@@ -191,6 +207,9 @@ impl Clock {
             .arrival
             .zip(behind)
             .map(|(arrival, behind)| arrival - behind - offset);
+        if reported.is_none() && self.is_reported {
+            return 0;
+        }
         reported
             .filter(|error| error.abs() < REPORT_TRUST)
             .or(arrived)
@@ -205,15 +224,19 @@ impl Clock {
     /// The senders' wall-clock time of timestamp 0, in nanoseconds since an arbitrary instant that is the same for all
     /// tracks.
     fn reported_offset(&self) -> Option<Nanos> {
+        self.reports.iter().map(|report| self.reported(report)).min()
+    }
+
+    fn reported(&self, report: &Report) -> Nanos {
         const EPOCH: NtpTime = NtpTime(0xE000_0000_0000_0000);
-        let offset = |report: &Report| report.ntp.signed_since(EPOCH) - self.nanos(report.timestamp);
-        self.reports.iter().map(offset).min()
+        report.ntp.signed_since(EPOCH) - self.nanos(report.timestamp)
     }
 
     fn forget(&mut self) {
         self.offset = None;
         self.arrival = None;
         self.reports.clear();
+        self.is_reported = false;
         self.lag = Lag::default();
     }
 }
@@ -445,6 +468,34 @@ mod tests {
         assert_eq!(bench.video(33, 53), 33);
         bench.timeline.handle_report(bench.video, NtpTime(0), stamp);
         assert_eq!(bench.video(66, 86), 66);
+    }
+
+    #[test]
+    fn a_sender_whose_wall_clock_is_set_keeps_its_tracks_in_step() {
+        let mut bench = Bench::new();
+        bench.audio(0, 20);
+        for frame in 0..1_000u64 {
+            let at = frame * 33;
+            bench.audio(at, 20 + at);
+            // a picture takes 60 ms longer than the sound, which reports tell from a clock that is behind
+            let now = bench.video(at, 80 + at);
+            assert!(
+                frame < 60 || (now - at as i64).abs() <= 1,
+                "frame {frame} at {now}"
+            );
+            let ntp = |set: u64| NtpTime((0xE900_0000 << 32) + (((at + set) << 32) / 1000));
+            // set by three seconds between the report of the sound and that of the picture
+            let (audio_set, video_set) = (frame / 451 * 3_000, frame / 450 * 3_000);
+            let stamp = |rate: u64| (at * rate) as u32;
+            if frame % 30 == 0 {
+                bench
+                    .timeline
+                    .handle_report(bench.audio, ntp(audio_set), AUDIO_BASE.wrapping_add(stamp(48)));
+                bench
+                    .timeline
+                    .handle_report(bench.video, ntp(video_set), VIDEO_BASE.wrapping_add(stamp(90)));
+            }
+        }
     }
 
     #[test]
