@@ -77,6 +77,18 @@ def test_a_restart_that_names_an_outdated_ice_session_is_412(session, restart):
     assert session.patch(fragment(offer(), **NEW), if_match=tag).status_code == 204
 
 
+def test_of_overlapping_restarts_of_one_ice_session_only_one_is_done(session, restart):
+    """§4.3.1: overlapping requests may come in any order: the entity tag decides (RFC 9110 §13.1.1)."""
+    tag = restart().headers["etag"]
+
+    async def restart_twice():
+        asked = (fragment(offer(), **ice) for ice in (NEWER, NEWEST))
+        return await asyncio.gather(*(asyncio.to_thread(session.patch, body, if_match=tag) for body in asked))
+
+    answers = asyncio.run(restart_twice())
+    assert sorted(answer.status_code for answer in answers) == [200, 412], answers
+
+
 def test_the_star_may_be_quoted_as_in_the_rfcs_example(restart):
     """§4.3.3, figure 5: If-Match: "*"."""
     assert restart(if_match='"*"').headers["etag"]
