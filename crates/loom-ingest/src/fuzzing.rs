@@ -130,27 +130,27 @@ pub fn stun(input: &[u8]) {
     }
 }
 
-/// H.264 payloads (RFC 6184), in the form of [`depacketize`].
+/// H.264 payloads (RFC 6184), in the form of `depacketize`.
 pub fn h264(input: &[u8]) {
     depacketize(RtpCodec::H264, input);
 }
 
-/// VP8 payloads (RFC 7741), in the form of [`depacketize`].
+/// VP8 payloads (RFC 7741), in the form of `depacketize`.
 pub fn vp8(input: &[u8]) {
     depacketize(RtpCodec::Vp8, input);
 }
 
-/// VP9 payloads (RFC 9628), in the form of [`depacketize`].
+/// VP9 payloads (RFC 9628), in the form of `depacketize`.
 pub fn vp9(input: &[u8]) {
     depacketize(RtpCodec::Vp9, input);
 }
 
-/// AV1 payloads, in the form of [`depacketize`].
+/// AV1 payloads, in the form of `depacketize`.
 pub fn av1(input: &[u8]) {
     depacketize(RtpCodec::Av1, input);
 }
 
-/// Opus payloads (RFC 7587), in the form of [`depacketize`].
+/// Opus payloads (RFC 7587), in the form of `depacketize`.
 pub fn opus(input: &[u8]) {
     depacketize(RtpCodec::Opus, input);
 }
@@ -220,7 +220,7 @@ fn check_unit(codec: RtpCodec, unit: &CodedUnit) {
 
 /// A whole publisher of sound and two pictures, fed packets, reports, goodbyes and time.
 ///
-/// The input is a list of steps, each a byte whose low three bits say what: 0 to 3 a packet (see [`Sender::packet`]), 4 a
+/// The input is a list of steps, each a byte whose low three bits say what: 0 to 3 a packet (see `Sender::packet`), 4 a
 /// sender report, 5 time going on, 6 a goodbye, 7 a wish for a key frame.
 pub fn publisher(input: &[u8]) {
     let mut now = Instant::now();
