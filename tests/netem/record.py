@@ -55,19 +55,21 @@ def frames(file):
 
 def beeps(file):
     """When a tone begins, by libav, each packet at its own time: sound that was lost leaves a hole, not a shift. A tone whose
-    beginning may have been lost is left out."""
-    times, quiet, expected = [], 0, None
+    beginning may have been lost is left out: after a hole a decoder is too quiet for some tens of milliseconds."""
+    times, quiet, expected, whole = [], 0, None, 0.0
     with av.open(str(file)) as sound:
         resampler = av.AudioResampler(format="flt", layout="mono")
         for frame in sound.decode(audio=0):
             samples = numpy.concatenate([piece.to_ndarray()[0] for piece in resampler.resample(frame)])
             step = frame.sample_rate // 1000
-            hole = expected is not None and frame.time - expected > 0.002
+            if expected is not None and frame.time - expected > 0.002:
+                whole = frame.time
             expected = frame.time + frame.samples / frame.sample_rate
             loud = numpy.abs(samples[: len(samples) // step * step]).reshape(-1, step).max(axis=1) > 0.1
             for index, now in enumerate(loud):
-                if now and quiet >= 300 and not hole:
-                    times.append(frame.time + index / 1000)
+                at = frame.time + index / 1000
+                if now and quiet >= 300 and (at - whole > 0.1 or whole == 0.0):
+                    times.append(at)
                 quiet = 0 if now else quiet + 1
     return times
 
