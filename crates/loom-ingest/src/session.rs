@@ -380,3 +380,32 @@ impl fmt::Debug for Core {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
+
+    use super::*;
+    use crate::transport::client::Client;
+    use crate::{Ingest, IngestConfig};
+
+    #[tokio::test]
+    async fn a_panic_ends_its_own_session_and_no_other() {
+        let config = IngestConfig {
+            udp: "127.0.0.1:0".parse().unwrap(),
+            ..IngestConfig::default()
+        };
+        let ingest = Ingest::bind(config).await.unwrap();
+        let offer = Client::new(SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm).offer();
+        let (_, mut one) = ingest.accept(&offer).await.unwrap();
+        let (_, two) = ingest.accept(&offer).await.unwrap();
+        one.handle.core.run(|_| panic!("as a bug would"));
+        let why = CloseReason::Failed("an internal error".to_owned());
+        assert_eq!(one.recv().await, Some(SessionEvent::Closed(why)));
+        assert_eq!(one.recv().await, None);
+        assert_eq!(ingest.session_count(), 1);
+        assert!(!two.handle.core.lock().connection.is_closed());
+        one.handle().close();
+        one.handle().request_key_frame(TrackId(0));
+    }
+}
