@@ -167,17 +167,19 @@ impl Shared {
 
     /// Takes datagrams that came one after the other on one path.
     fn handle_datagrams<'a>(&self, from: Path, datagrams: impl Iterator<Item = &'a [u8]>, now: Instant) {
-        // datagrams on one path are of one session, as good as always: it is looked up and locked once
-        let mut media: Vec<&[u8]> = Vec::new();
-        let mut session: Option<Arc<Core>> = None;
+        // datagrams that came together are of one session, as good as always: it is looked up once
+        let mut known: Option<(Key, Arc<Core>)> = None;
         for datagram in datagrams {
             let mut state = self.lock();
             match state.demux.handle_datagram(from, datagram) {
                 Route::Session(key) => {
-                    if session.is_none() {
-                        session = state.sessions.get(&key).map(|entry| Arc::clone(&entry.core));
+                    if known.as_ref().is_none_or(|(known, _)| *known != key) {
+                        known = state.sessions.get(&key).map(|it| (key, Arc::clone(&it.core)));
                     }
-                    media.push(datagram);
+                    drop(state);
+                    if let Some((_, core)) = &known {
+                        core.handle_datagram(datagram, now);
+                    }
                 }
                 Route::Check(key, credentials) => {
                     drop(state);
@@ -185,9 +187,6 @@ impl Shared {
                 }
                 Route::Nobody => {}
             }
-        }
-        if let Some(session) = session {
-            session.handle_datagrams(&media, now);
         }
     }
 

@@ -284,13 +284,8 @@ impl Core {
         self.run(|connection| connection.handle_path(now));
     }
 
-    pub(crate) fn handle_datagrams(&self, datagrams: &[&[u8]], now: Instant) {
-        let take = |connection: &mut Connection| {
-            for datagram in datagrams {
-                connection.handle_datagram(datagram, now);
-            }
-        };
-        self.run(take);
+    pub(crate) fn handle_datagram(&self, datagram: &[u8], now: Instant) {
+        self.run(|connection| connection.handle_datagram(datagram, now));
     }
 
     /// Called once the instant that it was scheduled for has come, which is taken off the port's list by then.

@@ -21,9 +21,16 @@ pub(super) struct Udp {
 }
 
 /// Buffers a system call fills at most; with GRO each holds several datagrams.
-const BATCH: usize = 32;
+const BATCH: usize = 64;
 /// What GRO puts into one buffer at most.
 const BUFFER_BYTES: usize = 65_536;
+/// Over how long the load is measured.
+const WINDOW: Duration = Duration::from_millis(100);
+/// So much in a [`WINDOW`] is much: 2,000 a second, some fifteen publishers.
+const MUCH: u32 = 200;
+/// How long datagrams gather at least and at most. The timer counts in milliseconds.
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_millis(5);
 /// Without a session, the timers are looked at this often.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -66,8 +73,12 @@ impl Udp {
 }
 
 /// Receives and runs timers for ever; ends when aborted.
+///
+/// Where much comes, it is let gather for a moment between two reads: waking for each datagram would cost more than
+/// everything else that is done with it.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut buffers = vec![vec![0; BUFFER_BYTES]; BATCH];
+    let mut load = Load::new(Instant::now());
     let sleep = tokio::time::sleep(IDLE);
     tokio::pin!(sleep);
     loop {
@@ -77,7 +88,13 @@ pub(super) async fn run(shared: Arc<Shared>) {
         }
         tokio::select! {
             ready = shared.udp.socket.readable() => match ready {
-                Ok(()) => receive(&shared, &mut buffers),
+                Ok(()) => {
+                    let count = receive(&shared, &mut buffers);
+                    load.handle(count, Instant::now());
+                    if let Some(moment) = load.moment.filter(|_| count < BATCH) {
+                        tokio::time::sleep(moment).await;
+                    }
+                }
                 Err(why) => {
                     debug!(%why, "the socket is not readable");
                     tokio::task::yield_now().await;
@@ -90,8 +107,37 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// Takes one batch off the socket.
-fn receive(shared: &Shared, buffers: &mut [Vec<u8>]) {
+/// How much comes.
+struct Load {
+    since: Instant,
+    count: u32,
+    /// How long to let datagrams gather: where much comes, until half a batch is there.
+    moment: Option<Duration>,
+}
+
+impl Load {
+    fn new(since: Instant) -> Self {
+        Self {
+            since,
+            count: 0,
+            moment: None,
+        }
+    }
+
+    fn handle(&mut self, count: usize, now: Instant) {
+        self.count += count as u32;
+        let passed = now.saturating_duration_since(self.since);
+        if passed >= WINDOW {
+            let is_much = self.count >= MUCH;
+            let gathered = passed / self.count.max(1) * (BATCH as u32 / 2);
+            self.moment = is_much.then_some(gathered.clamp(SHORTEST, LONGEST));
+            (self.since, self.count) = (now, 0);
+        }
+    }
+}
+
+/// Takes one batch off the socket; gives how many buffers it filled.
+fn receive(shared: &Shared, buffers: &mut [Vec<u8>]) -> usize {
     let mut metas = [RecvMeta::default(); BATCH];
     let udp = &shared.udp;
     let mut slices: Vec<IoSliceMut<'_>> = buffers.iter_mut().map(|it| IoSliceMut::new(it)).collect();
@@ -100,11 +146,11 @@ fn receive(shared: &Shared, buffers: &mut [Vec<u8>]) {
     });
     let count = match received {
         Ok(count) => count,
-        Err(why) if why.kind() == io::ErrorKind::WouldBlock => return,
+        Err(why) if why.kind() == io::ErrorKind::WouldBlock => return 0,
         Err(why) => {
             // a port that went away on the other side, most often; the socket stays good
             debug!(%why, "receiving failed once");
-            return;
+            return 0;
         }
     };
     let now = Instant::now();
@@ -117,6 +163,7 @@ fn receive(shared: &Shared, buffers: &mut [Vec<u8>]) {
         let received = buffer.get(..meta.len).unwrap_or_default();
         shared.handle_datagrams(from, received.chunks(meta.stride.max(1)), now);
     }
+    count
 }
 
 /// An IPv4 address as a dual-stack socket wants it.

@@ -163,6 +163,10 @@ impl Dtls {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        // our last flight is repeated when the publisher repeats its own (RFC 6347 §4.2.4), not by time
+        if self.is_established {
+            return None;
+        }
         self.endpoint.poll_timeout(&PUBLISHER)
     }
 

@@ -5,6 +5,7 @@
 pub(crate) mod client;
 mod connection;
 mod dtls;
+mod replay;
 pub(crate) mod rtp;
 mod srtp;
 

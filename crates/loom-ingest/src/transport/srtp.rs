@@ -8,9 +8,10 @@ use rtc::rtp::Header;
 use rtc::rtp::header::Extension;
 use rtc::srtp::config::{Config, LABEL_EXTRACTOR_DTLS_SRTP, SessionKeys};
 use rtc::srtp::context::Context;
-use rtc::srtp::option::{srtcp_replay_protection, srtp_replay_protection};
+use rtc::srtp::option::srtcp_replay_protection;
 use rtc::srtp::protection_profile::ProtectionProfile;
 
+use super::replay::ReplayWindow;
 use super::rtp::RtpHeader;
 use crate::limits;
 
@@ -123,7 +124,7 @@ impl Srtp {
             &keys.remote_master_key,
             &keys.remote_master_salt,
             self.keys.profile,
-            Some(srtp_replay_protection(limits::REPLAY_PACKETS)),
+            Some(Box::new(|| Box::<ReplayWindow>::default())),
             Some(srtcp_replay_protection(limits::REPLAY_REPORTS)),
             self.crypto.crypto(),
         )
