@@ -79,9 +79,7 @@ mod tests {
         let mut ours = ReplayWindow::default();
         let (mut chance, mut at) = (11_u64, 60_000_u64);
         for step in 0..200_000 {
-            chance = chance
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
+            chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let draw = chance >> 33;
             at += draw % 5;
             let sequence = match draw % 7 {
