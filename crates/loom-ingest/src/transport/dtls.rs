@@ -40,7 +40,7 @@ impl Identity {
         let digest = certificate
             .certificate
             .first()
-            .map(|der| Sha256::digest(der))
+            .map(Sha256::digest)
             .unwrap_or_default();
         let hex: Vec<String> = digest.iter().map(|byte| format!("{byte:02X}")).collect();
         let config = |is_client: bool| {
