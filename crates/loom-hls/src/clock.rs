@@ -70,6 +70,11 @@ impl SegmentClock {
         (self.starts.len() as u64 + FIRST).saturating_sub(1)
     }
 
+    /// Where the newest segment starts.
+    pub(crate) fn newest_start(&self) -> Option<MediaTime> {
+        self.starts.last().map(|s| s.at)
+    }
+
     pub(crate) fn start(&self, segment: u64) -> Option<Start> {
         self.starts
             .get(usize::try_from(segment.checked_sub(FIRST)?).ok()?)
@@ -154,6 +159,25 @@ impl SegmentClock {
             _ => self.push(at, discontinuity),
         }
         true
+    }
+
+    /// Nothing comes before `at`: lays boundaries up to it, and one there. Of no effect before the first media.
+    pub(crate) fn skip_to(&mut self, at: MediaTime, discontinuity: bool) {
+        if !self.started() {
+            return;
+        }
+        self.bridge(at);
+        match self.starts.last_mut() {
+            Some(last) if at.since(last.at) <= ROUNDING => last.discontinuity |= discontinuity,
+            _ => self.push(at, discontinuity),
+        }
+    }
+
+    /// Forgets the boundaries from `at` on: nothing will come there.
+    pub(crate) fn end_at(&mut self, at: MediaTime) {
+        while self.starts.len() > 1 && self.starts.last().is_some_and(|last| last.at >= at) {
+            self.starts.pop();
+        }
     }
 
     fn begin(&mut self, at: MediaTime) {

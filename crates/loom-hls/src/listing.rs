@@ -21,6 +21,8 @@ pub(crate) struct Listing {
     /// Whether every video segment starts with a key frame.
     pub(crate) independent: bool,
     body: String,
+    /// How much of [`body`](Self::body) there was when the publisher went away.
+    mark: Option<usize>,
 }
 
 impl Listing {
@@ -40,7 +42,18 @@ impl Listing {
             stored: None,
             independent: true,
             body: String::new(),
+            mark: None,
         }
+    }
+
+    /// The publisher is away: what is listed from here on are gaps, and worth listing only where media follows.
+    pub(crate) fn mark(&mut self) {
+        self.mark.get_or_insert(self.body.len());
+    }
+
+    /// The publisher is back.
+    pub(crate) fn unmark(&mut self) {
+        self.mark = None;
     }
 
     pub(crate) fn id(&self) -> &RenditionId {
@@ -85,6 +98,9 @@ impl Listing {
 
     /// Writes the complete playlist and ends it.
     pub(crate) fn finish(&mut self, out: &mut VecDeque<HlsOutput>) {
+        if let Some(mark) = self.mark.take() {
+            self.body.truncate(mark);
+        }
         if self.began {
             let mut text = String::with_capacity(self.body.len() + 256);
             playlist::write_head(&mut text, &self.head, PlaylistState::Whole, self.independent);

@@ -1,10 +1,11 @@
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use loom_core::{CodecParameters, Cue, MediaKind, MediaTime, Packet, RenditionId};
 
 use crate::address;
 use crate::captions::CaptionTrack;
-use crate::clock::{Lead, SegmentClock};
+use crate::clock::{Lead, ROUNDING, SegmentClock};
 use crate::config::{PackagerConfig, RenditionInfo, RenditionKind};
 use crate::error::HlsError;
 use crate::limits;
@@ -25,6 +26,10 @@ pub struct Packager {
     tracks: Vec<Declared>,
     /// The end of the latest media of any rendition.
     head: MediaTime,
+    /// Where the media ended, while the publisher is away.
+    away: Option<MediaTime>,
+    /// Where the media began again when the publisher last came back: what lies before comes too late.
+    back: MediaTime,
     announced: bool,
     finished: bool,
     out: VecDeque<HlsOutput>,
@@ -54,6 +59,8 @@ impl Packager {
             config,
             tracks: Vec::new(),
             head: MediaTime::ZERO,
+            away: None,
+            back: MediaTime::ZERO,
             announced: false,
             finished: false,
             out: VecDeque::new(),
@@ -128,8 +135,11 @@ impl Packager {
                 "RFC 8216bis §4.4.3.1",
             ));
         }
-        if packet.pts < MediaTime::ZERO {
-            return Ok(()); // before the recording's zero nothing is shown: an encoder's priming
+        // before the recording's zero nothing is shown: an encoder's priming; and nothing in a declared gap: an encoder's
+        // silence, or its last word
+        let middle = packet.pts + packet.duration.unwrap_or(ROUNDING) / 2;
+        if packet.pts < MediaTime::ZERO || self.away.is_some() || middle < self.back {
+            return Ok(());
         }
         let kind = track.kind();
         let wants = track.wants_boundary();
@@ -205,6 +215,65 @@ impl Packager {
         }
         self.choose_lead();
         self.advance()
+    }
+
+    /// The publisher is gone, and may come back: every rendition's open segment ends where the media does. Gives that
+    /// instant. Packets are dropped until [`Self::handle_return`].
+    ///
+    /// # Errors
+    /// [`HlsError::Finished`], or the first thing that could not be written.
+    pub fn handle_absence(&mut self) -> Result<MediaTime, HlsError> {
+        self.check_running()?;
+        if let Some(end) = self.away {
+            return Ok(end);
+        }
+        let mut first = Ok(());
+        for at in 0..self.tracks.len() {
+            first = first.and(self.release_sound(at, true));
+        }
+        let end = self.natural_end();
+        self.clock.skip_to(end, false);
+        first = first.and(self.give_up(end, ABSENCE_TAIL));
+        for declared in &mut self.tracks {
+            declared.listing().mark();
+        }
+        self.away = Some(end);
+        first.map(|()| end)
+    }
+
+    /// The publisher has been away up to `until`: `EXT-X-GAP` (RFC 8216bis §4.4.4.7) stands for that in every rendition, so that
+    /// live viewers see the playlists go on. Calls [`Self::handle_absence`] where that was not done. Where nobody comes
+    /// back, the complete playlists end where the media did.
+    ///
+    /// # Errors
+    /// As [`Self::handle_absence`].
+    pub fn handle_gap(&mut self, until: MediaTime) -> Result<(), HlsError> {
+        let end = self.handle_absence()?;
+        if until <= end {
+            return Ok(());
+        }
+        self.clock.skip_to(until, false);
+        self.head = self.head.max(until);
+        self.give_up(until, Duration::ZERO)
+    }
+
+    /// The publisher is back: media goes on at `at`, or where the listed gap ends if that is later, in a new segment of every
+    /// rendition, behind an `EXT-X-DISCONTINUITY` (RFC 8216bis §4.4.4.3: another encoding sequence). Gives that instant.
+    ///
+    /// # Errors
+    /// As [`Self::handle_absence`].
+    pub fn handle_return(&mut self, at: MediaTime) -> Result<MediaTime, HlsError> {
+        let end = self.handle_absence()?;
+        let listed = self.clock.newest_start().unwrap_or(end);
+        let at = at.max(end).max(listed);
+        self.handle_gap(at)?;
+        self.clock.skip_to(at, true);
+        for declared in &mut self.tracks {
+            declared.listing().unmark();
+        }
+        self.away = None;
+        self.back = at;
+        Ok(at)
     }
 
     /// Declares a rendition: all of them, before the first packet.
@@ -288,12 +357,14 @@ impl Packager {
             note(self.release_sound(at, true));
         }
         self.finished = true;
-        let end = self
-            .tracks
-            .iter()
-            .filter_map(|t| t.media()?.natural_end())
-            .max()
-            .unwrap_or(self.head);
+        let end = match self.away {
+            Some(end) => {
+                self.clock.end_at(end);
+                self.head = end;
+                end
+            }
+            None => self.natural_end(),
+        };
         let clock = &self.clock;
         let out = &mut self.out;
         for declared in &mut self.tracks {
@@ -349,7 +420,7 @@ impl Packager {
                         stall
                     };
                     while let Some(patience) = patience.filter(|_| live || track.ended) {
-                        match track.give_up(head - patience, clock, out) {
+                        match track.give_up(head - patience, Duration::ZERO, clock, out) {
                             Ok(true) => {}
                             Ok(false) => break,
                             Err(why) => {
@@ -378,6 +449,33 @@ impl Packager {
             }
             Ok(())
         })?;
+        first
+    }
+
+    /// Where the media of all renditions ends as far as is known.
+    fn natural_end(&self) -> MediaTime {
+        let ends = self.tracks.iter().filter_map(|t| t.media()?.natural_end());
+        ends.max().unwrap_or(self.head)
+    }
+
+    /// Every rendition goes on without what has not come up to `until`.
+    fn give_up(&mut self, until: MediaTime, tail: Duration) -> Result<(), HlsError> {
+        let (mut first, clock, out) = (Ok(()), &self.clock, &mut self.out);
+        for declared in &mut self.tracks {
+            match &mut declared.track {
+                Track::Media(track) => loop {
+                    match track.give_up(until, tail, clock, out) {
+                        Ok(true) => {}
+                        Ok(false) => break,
+                        Err(why) => {
+                            first = first.and(Err(why));
+                            break;
+                        }
+                    }
+                },
+                Track::Captions(captions) => captions.advance(clock, out),
+            }
+        }
         first
     }
 
@@ -467,6 +565,13 @@ impl Packager {
 }
 
 impl Declared {
+    fn listing(&mut self) -> &mut Listing {
+        match &mut self.track {
+            Track::Media(track) => &mut track.listing,
+            Track::Captions(captions) => &mut captions.listing,
+        }
+    }
+
     fn media(&self) -> Option<&MediaTrack> {
         match &self.track {
             Track::Media(track) => Some(track),
@@ -474,6 +579,9 @@ impl Declared {
         }
     }
 }
+
+/// How far the last sound is drawn out at a publisher's absence, so that sound and pictures end together.
+const ABSENCE_TAIL: Duration = Duration::from_millis(200);
 
 fn text_has_no_packets(rendition: &RenditionId) -> HlsError {
     HlsError::Format {

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use loom_core::{Cue, MediaTime};
 
-/// One segment's file. Media time and the media's decode times have the same zero, so local time 0 is MPEG timestamp 0.
+/// One segment's file. Media time and the media's decode times have the same zero, which is what a segment without
+/// `X-TIMESTAMP-MAP` means (RFC 8216bis §3.1.4). hls.js 1.7 would add the start of the last discontinuity to a map's times.
 pub(crate) fn write_segment<'a>(cues: impl IntoIterator<Item = &'a Cue>) -> String {
-    let mut out = String::from("WEBVTT\nX-TIMESTAMP-MAP=LOCAL:00:00:00.000,MPEGTS:0\n\n");
+    let mut out = String::from("WEBVTT\n\n");
     for cue in cues {
         write_cue(&mut out, cue);
     }
@@ -84,7 +85,7 @@ mod tests {
         };
         assert_eq!(
             write_segment([&cue]),
-            "WEBVTT\nX-TIMESTAMP-MAP=LOCAL:00:00:00.000,MPEGTS:0\n\n\
+            "WEBVTT\n\n\
              7\n01:02:03.004 --> 01:02:03.005\na &lt; b &amp;&amp; c --&gt; d\n00:00.000 --&gt; 00:01.000\n\
              NOTE x y &lt;b&gt;\n\n"
         );

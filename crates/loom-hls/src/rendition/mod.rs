@@ -370,11 +370,13 @@ impl MediaTrack {
         self.push(before.sample, out)
     }
 
-    /// Goes on without what has not come: closes the open segment, or lists a gap, where its end lies at or before `until`.
+    /// Goes on without what has not come: closes the open segment, or lists a gap, where its end lies at or before `until`. The
+    /// last sound is drawn out by `tail` at most.
     /// False where there is nothing to do.
     pub(crate) fn give_up(
         &mut self,
         until: MediaTime,
+        tail: Duration,
         clock: &SegmentClock,
         out: &mut VecDeque<HlsOutput>,
     ) -> Result<bool, HlsError> {
@@ -391,7 +393,7 @@ impl MediaTrack {
                 .pending
                 .as_ref()
                 .map(|p| p.sample.dts + most.unwrap_or(u64::MAX / 2).max(self.guess(p)));
-            self.settle_at(end.min(own.unwrap_or(end)), Duration::ZERO, out)?;
+            self.settle_at(end.min(own.unwrap_or(end)), tail, out)?;
             self.close_segment(end.max(self.end), out)?;
         } else {
             self.list_gap(after, end.max(self.end), clock, out);
@@ -408,7 +410,7 @@ impl MediaTrack {
     ) -> Result<(), HlsError> {
         if self.started() {
             while self.segment() < clock.newest()
-                && self.give_up(MediaTime::from_nanos(i64::MAX), clock, out)?
+                && self.give_up(MediaTime::from_nanos(i64::MAX), Duration::ZERO, clock, out)?
             {}
             let end = end.ticks(self.scale).max(0) as u64;
             if self.open.is_some() {
