@@ -22,6 +22,11 @@ pub struct EngineConfig {
     pub part: Duration,
     /// How many recordings may be live at once; one more is refused with [`EngineError::Full`](crate::EngineError::Full).
     pub max_live: usize,
+    /// How long a publisher that vanished is waited for. Who publishes to the recording within that, or while the old session is
+    /// still open, goes on with it, behind a declared gap. Zero ends a recording with its first session. Unless it is zero, a
+    /// publisher counts as vanished after 5 s without media, or
+    /// [`IngestConfig::idle_timeout`] where that is less.
+    pub reconnect_window: Duration,
     /// A recording that nobody has published to for this long fails.
     pub unused_after: Duration,
 }
@@ -45,6 +50,7 @@ impl Default for EngineConfig {
             segment: Duration::from_secs(2),
             part: Duration::from_millis(334),
             max_live: 64,
+            reconnect_window: Duration::from_secs(20),
             unused_after: Duration::from_secs(30 * 60),
         }
     }

@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use loom_ingest::Ingest;
 use loom_transcode::{Capabilities, GstBackend};
@@ -12,6 +13,7 @@ use crate::error::EngineError;
 use crate::event::{RecordingInfo, RecordingState};
 use crate::finish;
 use crate::folder::Folder;
+use crate::gather::stopped;
 use crate::id::RecordingId;
 use crate::packaging::PackagingThreads;
 use crate::recording::{Inner, Recording};
@@ -88,9 +90,12 @@ impl Engine {
         let capabilities = tokio::task::spawn_blocking(Capabilities::probe)
             .await
             .map_err(|_| EngineError::ShuttingDown)??;
-        let ingest = Ingest::bind(config.ingest.clone())
-            .await
-            .map_err(EngineError::Ingest)?;
+        let mut ingest = config.ingest.clone();
+        if !config.reconnect_window.is_zero() {
+            // Whoever may come back is missed sooner.
+            ingest.idle_timeout = ingest.idle_timeout.min(NOTICE_AFTER);
+        }
+        let ingest = Ingest::bind(ingest).await.map_err(EngineError::Ingest)?;
         let speech = Speech::load(config.captions.clone());
         let backend = GstBackend::new()?;
         let shared = Arc::new(Shared {
@@ -148,16 +153,21 @@ impl Engine {
             tracks: Vec::new(),
             renditions: Vec::new(),
             captions: !matches!(shared.speech.status(), CaptionsStatus::Off { .. }),
+            gaps: Vec::new(),
         };
         folder.save_info(&info)?;
         let recording = Recording(Arc::new(Inner::new(id.clone(), shared.clone(), folder, info)));
         shared.remember(&mut shared.recordings(), &recording);
         let (unused, after) = (recording.0.clone(), shared.config.unused_after);
+        let mut stop = recording.0.stop.subscribe();
         tokio::spawn(async move {
             loop {
                 let touched = unused.touched();
-                tokio::time::sleep_until(touched + after).await;
-                if unused.info().state != RecordingState::Created {
+                tokio::select! {
+                    () = tokio::time::sleep_until(touched + after) => {}
+                    () = stopped(&mut stop) => return,
+                }
+                if unused.state_now() != RecordingState::Created {
                     return;
                 }
                 if unused.touched() == touched {
@@ -209,7 +219,7 @@ impl Engine {
         shared.stop_all();
         let live = shared.in_memory();
         for recording in live {
-            if recording.info().state == RecordingState::Live
+            if recording.0.state_now().is_live()
                 && let Err(why) = recording.stop().await
             {
                 tracing::error!(recording = %recording.id(), error = %why, "a recording was not completed");
@@ -258,3 +268,6 @@ impl Shared {
         }
     }
 }
+
+/// How long a publisher that may come back can be silent before it counts as vanished.
+const NOTICE_AFTER: Duration = Duration::from_secs(5);

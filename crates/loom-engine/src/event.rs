@@ -18,6 +18,8 @@ pub enum RecordingState {
     Created,
     /// Media is coming in; the stream can be watched.
     Live,
+    /// The publisher vanished, and is waited for; what there is can be watched.
+    Reconnecting,
     /// All media is in and can be watched; the final transcript is being written. For a file: it is being read.
     Processing,
     /// Done.
@@ -29,7 +31,7 @@ pub enum RecordingState {
 impl RecordingState {
     /// Whether media is coming in, or is waited for.
     pub fn is_live(self) -> bool {
-        matches!(self, Self::Live)
+        matches!(self, Self::Live | Self::Reconnecting)
     }
 
     /// Whether the recording will change no more.
@@ -43,6 +45,7 @@ impl fmt::Display for RecordingState {
         f.write_str(match self {
             Self::Created => "created",
             Self::Live => "live",
+            Self::Reconnecting => "reconnecting",
             Self::Processing => "processing",
             Self::Ready => "ready",
             Self::Failed => "failed",
@@ -102,6 +105,18 @@ pub struct RecordingInfo {
     pub renditions: Vec<RenditionDescription>,
     /// Whether it has captions, or will have.
     pub captions: bool,
+    /// Stretches for which nobody published, between one take and the next.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<GapDescription>,
+}
+
+/// A stretch of a recording for which nobody published.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct GapDescription {
+    /// Where the media before it ends, seconds.
+    pub from: f64,
+    /// Where the media behind it begins, seconds.
+    pub to: f64,
 }
 
 /// Something a viewer or a host wants to know at once.
@@ -128,6 +143,8 @@ pub enum Event {
         /// 0.0 ..= 1.0.
         fraction: f32,
     },
+    /// The publisher came back: between these instants there is nothing.
+    Gap(GapDescription),
     /// The renditions that can be played.
     Renditions {
         /// All of them.

@@ -152,7 +152,7 @@ pub(crate) fn resume(recording: &Arc<Inner>) {
     match recording.info().state {
         RecordingState::Ready | RecordingState::Failed => {}
         RecordingState::Created => recording.fail("the server was restarted before anybody published"),
-        RecordingState::Live | RecordingState::Processing => {
+        RecordingState::Live | RecordingState::Reconnecting | RecordingState::Processing => {
             salvage(
                 recording,
                 "it was cut off when the server ended; what had been recorded is kept",

@@ -26,8 +26,8 @@ pub(crate) struct Gathered {
     pub(crate) formats: Vec<TrackFormat>,
     /// All that came so far.
     pub(crate) held: Vec<Media>,
-    /// Where the recording's zero lies.
-    pub(crate) zero: Option<WallClock>,
+    /// When the session's zero was.
+    zero: Option<Instant>,
     /// When the first key frame came.
     pub(crate) first_key_frame: Option<Instant>,
     /// The publisher is gone already.
@@ -35,6 +35,8 @@ pub(crate) struct Gathered {
     offered: Vec<MediaKind>,
     heard: Vec<TrackId>,
     began: Option<Instant>,
+    /// What has not come by now is not waited for.
+    late: bool,
 }
 
 impl Gathered {
@@ -48,13 +50,40 @@ impl Gathered {
             offered: offered.to_vec(),
             heard: Vec::new(),
             began: None,
+            late: false,
         }
+    }
+
+    /// Nothing yet of what `session` offers.
+    pub(crate) fn of(session: &Session) -> Self {
+        let offered: Vec<MediaKind> = session.tracks().iter().map(|track| track.kind).collect();
+        Self::new(&offered)
+    }
+
+    /// When the first packet came.
+    pub(crate) fn began(&self) -> Option<Instant> {
+        self.began
+    }
+
+    /// When the session's zero was.
+    pub(crate) fn zero(&self) -> Option<Instant> {
+        self.zero
+    }
+
+    /// Where the session's zero lies on the wall clock.
+    pub(crate) fn wall_clock(&self) -> Option<WallClock> {
+        let zero = SystemTime::now().checked_sub(self.zero?.elapsed())?;
+        Some(WallClock { zero })
+    }
+
+    /// What has not come by now is left out.
+    pub(crate) fn give_up(&mut self) {
+        self.late = true;
     }
 
     /// Waits until every offered track has begun, is late, or the session is over. `stop` closes the session.
     pub(crate) async fn from_session(session: &mut Session, stop: &mut watch::Receiver<bool>) -> Self {
-        let offered: Vec<MediaKind> = session.tracks().iter().map(|track| track.kind).collect();
-        let mut got = Self::new(&offered);
+        let mut got = Self::of(session);
         while let Some(deadline) = got.waits() {
             let late = async {
                 match deadline {
@@ -79,7 +108,7 @@ impl Gathered {
         got
     }
 
-    fn handle_event(&mut self, event: Option<SessionEvent>, now: Instant) {
+    pub(crate) fn handle_event(&mut self, event: Option<SessionEvent>, now: Instant) {
         match event {
             Some(SessionEvent::Media(media)) => self.handle_media(media, now),
             Some(SessionEvent::Closed(why)) => self.closed = Some(why),
@@ -112,9 +141,7 @@ impl Gathered {
                     self.first_key_frame.get_or_insert(now);
                 }
                 let age = Duration::from_nanos(packet.pts.nanos().max(0) as u64);
-                self.zero.get_or_insert_with(|| WallClock {
-                    zero: SystemTime::now() - age,
-                });
+                self.zero.get_or_insert(now.checked_sub(age).unwrap_or(now));
             }
             Media::Gap(_) | Media::End(_) => {}
         }
@@ -122,14 +149,14 @@ impl Gathered {
     }
 
     /// Whether more is waited for, and until when.
-    fn waits(&self) -> Option<Option<Instant>> {
+    pub(crate) fn waits(&self) -> Option<Option<Instant>> {
         let begun = |kind: &MediaKind| {
             self.formats
                 .iter()
                 .any(|f| f.codec.kind() == *kind && self.heard.contains(&f.track))
         };
         let missing: Vec<&MediaKind> = self.offered.iter().filter(|kind| !begun(kind)).collect();
-        if self.closed.is_some() || missing.is_empty() || self.held.len() >= HELD_BACK {
+        if self.late || self.closed.is_some() || missing.is_empty() || self.held.len() >= HELD_BACK {
             return None;
         }
         let limit = if missing.contains(&&MediaKind::Video) {

@@ -11,17 +11,18 @@ use loom_hls::{Packager, PackagerConfig};
 use loom_transcode::{Backend, MediaInfo, Plan, SourceShape, TranscodeError, plan, probe_file};
 
 use crate::error::EngineError;
-use crate::event::{RecordingState, tracks_of};
+use crate::event::tracks_of;
 use crate::finish;
 use crate::live;
 use crate::packaging::{Packaging, told};
+use crate::pump;
 use crate::recording::Inner;
 
 /// The length of a file's segments.
 const SEGMENT: Duration = Duration::from_secs(4);
 
 pub(crate) async fn import(recording: &Arc<Inner>, file: PathBuf) -> Result<(), EngineError> {
-    recording.begin(RecordingState::Processing, None)?;
+    recording.begin_import()?;
     // A task of its own: a caller that goes away while the file is looked at leaves no recording half begun.
     tokio::spawn(recognise(recording.clone(), Taken(file)))
         .await
@@ -89,7 +90,7 @@ async fn process(
     };
     let packager = Packager::new(PackagerConfig::file(SEGMENT, longest))?;
     let captions = plan.audio.as_ref().is_some_and(|audio| audio.pcm);
-    let packaging = Packaging::start(recording.clone(), packager, live::renditions(plan, captions))?;
+    let packaging = Packaging::start(recording.clone(), packager, pump::renditions(plan, captions))?;
     recording.update(|told_of| {
         told_of.tracks = tracks_of(&shape);
         told_of.renditions = plan.renditions.iter().map(told).collect();
@@ -99,7 +100,7 @@ async fn process(
     let outputs = tokio::task::spawn_blocking(move || backend.file(&graph_plan, &path))
         .await
         .map_err(|_| EngineError::ShuttingDown)??;
-    let packaging = live::pump(recording.clone(), outputs, packaging, None).await;
+    let packaging = pump::pump(recording.clone(), outputs, packaging, None).await;
     if let Some(why) = recording.info().reason {
         recording.fail(why);
         return Ok(());

@@ -32,14 +32,19 @@ mod folder;
 mod gather;
 mod id;
 mod import;
+mod key_frames;
 mod live;
 mod packaging;
+mod pump;
 mod recording;
+mod take;
 
 pub use config::{CaptionsConfig, EngineConfig};
 pub use engine::{CaptionsStatus, Engine};
 pub use error::EngineError;
-pub use event::{Event, Events, RecordingInfo, RecordingState, RenditionDescription, TrackDescription};
+pub use event::{
+    Event, Events, GapDescription, RecordingInfo, RecordingState, RenditionDescription, TrackDescription,
+};
 pub use id::RecordingId;
 pub use loom_ai::{ModelConfig, Transcript};
 pub use loom_core::{Cue, CueId, CueState, MediaTime, RenditionId, Word};

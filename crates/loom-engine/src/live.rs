@@ -1,4 +1,4 @@
-//! One live recording: a publisher's session through the transcode graph to the packager, until it ends.
+//! One live recording: its publisher's sessions through the transcode graph to the packager, until it ends.
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
@@ -6,21 +6,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use loom_core::{Media, MediaKind, MediaTime, TrackFormat, TrackId};
-use loom_hls::{Packager, PackagerConfig, RenditionInfo, RenditionKind};
-use loom_ingest::{CloseReason, Session, SessionEvent, SessionHandle};
-use loom_transcode::{Backend, Feed, Output, Outputs, Plan, SourceShape, Wanted, plan};
+use loom_core::{Gap, Media, MediaKind, MediaTime, TrackFormat};
+use loom_hls::{Packager, PackagerConfig};
+use loom_ingest::{CloseReason, Session, SessionEvent, TrackInfo};
+use loom_transcode::{Backend, Feed, SourceShape, Wanted, plan};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::captions::LiveCaptions;
 use crate::edges::Edges;
 use crate::error::EngineError;
-use crate::event::{RecordingInfo, RecordingState, TrackDescription};
+use crate::event::RecordingState;
 use crate::finish;
 use crate::gather::{Gathered, stopped};
-use crate::packaging::{Packaging, Work, describe, told};
+use crate::key_frames::KeyFrames;
+use crate::packaging::{Packaging, Work};
+use crate::pump::{pump, renditions, take_stock};
 use crate::recording::{Inner, PublishAnswer};
+use crate::take::{self, Placement, Take};
 
 /// How long the graph may take to flush at the end.
 const FLUSH_LIMIT: Duration = Duration::from_secs(10);
@@ -31,13 +35,11 @@ pub(crate) async fn publish(
     from: Option<IpAddr>,
 ) -> Result<PublishAnswer, EngineError> {
     let began = Instant::now();
+    // Before any work is done for an offer that can come to nothing; `admit` decides where two come at once.
+    recording.check_open()?;
     let limit = recording.shared.config.max_live;
-    if recording.shared.live_count() >= limit {
+    if recording.state_now() == RecordingState::Created && recording.shared.live_count() >= limit {
         return Err(EngineError::Full { live: limit });
-    }
-    if recording.info().state != RecordingState::Created {
-        // Before any work is done for an offer that can come to nothing; `begin` decides where two come at once.
-        recording.begin(RecordingState::Live, None)?;
     }
     let (answer, session) = recording
         .shared
@@ -46,9 +48,10 @@ pub(crate) async fn publish(
         .await
         .map_err(EngineError::BadOffer)?;
     let (id, handle) = (session.id().to_string(), session.handle());
-    recording.begin(RecordingState::Live, Some(id.clone()))?;
-    metrics::counter!("loom_recordings_started_total").increment(1);
-    tokio::spawn(run(recording.clone(), session, began));
+    if let Some((first, later)) = recording.admit(Take { session, began })? {
+        metrics::counter!("loom_recordings_started_total").increment(1);
+        tokio::spawn(run(recording.clone(), first, later));
+    }
     Ok(PublishAnswer {
         sdp: answer.sdp,
         session: id,
@@ -58,9 +61,9 @@ pub(crate) async fn publish(
 }
 
 /// Runs the recording to its end, whatever happens in it.
-async fn run(recording: Arc<Inner>, session: Session, began: Instant) {
+async fn run(recording: Arc<Inner>, first: Take, later: mpsc::Receiver<Take>) {
     metrics::gauge!("loom_recordings_live").increment(1);
-    let outcome = AssertUnwindSafe(record(&recording, session, began))
+    let outcome = AssertUnwindSafe(record(&recording, first, later))
         .catch_unwind()
         .await;
     metrics::gauge!("loom_recordings_live").decrement(1);
@@ -71,9 +74,23 @@ async fn run(recording: Arc<Inner>, session: Session, began: Instant) {
     }
 }
 
-async fn record(recording: &Arc<Inner>, mut session: Session, began: Instant) -> Result<(), EngineError> {
-    let handle = session.handle();
-    let gathered = Gathered::from_session(&mut session, &mut recording.stop.subscribe()).await;
+async fn record(
+    recording: &Arc<Inner>,
+    first: Take,
+    mut later: mpsc::Receiver<Take>,
+) -> Result<(), EngineError> {
+    let mut take = first;
+    let mut stop = recording.stop.subscribe();
+    let gathered = loop {
+        let gather = Gathered::from_session(&mut take.session, &mut stop);
+        tokio::select! {
+            gathered = gather => break gathered,
+            Some(next) = later.recv() => {
+                tracing::info!(recording = %recording.id, "another publisher came before there was any media");
+                take = next;
+            }
+        }
+    };
     if gathered.formats.is_empty() {
         let why = gathered
             .closed
@@ -82,19 +99,16 @@ async fn record(recording: &Arc<Inner>, mut session: Session, began: Instant) ->
         return Ok(());
     }
     if let Some(at) = gathered.first_key_frame {
-        metrics::histogram!("loom_first_key_frame_seconds").record(at.duration_since(began).as_secs_f64());
+        let waited = at.duration_since(take.began);
+        metrics::histogram!("loom_first_key_frame_seconds").record(waited.as_secs_f64());
     }
-    let mut running = Running::start(recording, handle, gathered).await?;
-    let ended = running.follow(recording, &mut session).await;
-    let how = match ended {
-        CloseReason::ByHost | CloseReason::ByPublisher => None,
-        other => Some(format!("the recording ended because {other}")),
-    };
+    let mut running = Running::start(recording, take.session, gathered).await?;
+    let how = running.follow(recording, &mut later).await?;
+    drop(later); // whoever publishes from here on is told that it is over
     if let Some(how) = how {
         tracing::info!(recording = %recording.id, how, "the publisher went away");
         recording.update(|info| info.reason = Some(how));
     }
-    drop(session);
     let packaging = running.flush().await;
     packaging.finish().await?;
     recording.complete();
@@ -102,25 +116,38 @@ async fn record(recording: &Arc<Inner>, mut session: Session, began: Instant) ->
     Ok(())
 }
 
+/// How a session came to its end.
+#[derive(Debug)]
+enum Ended {
+    /// It closed.
+    Closed(CloseReason),
+    /// Another session's media came while it was open: the same publisher, more often than not, who had lost the connection.
+    Replaced(Back),
+}
+
 /// A recording whose graph runs.
 struct Running {
-    handle: SessionHandle,
+    session: Session,
+    /// How the session's tracks and times fit into the recording.
+    placement: Placement,
+    /// The tracks of the recording's first session, which later ones go on with.
+    known: Vec<TrackInfo>,
+    /// The instant of the recording's zero.
+    zero: Instant,
+    formats: Vec<TrackFormat>,
     feed: Feed,
-    tracks: Vec<TrackId>,
     keys: KeyFrames,
     edges: Edges,
     packaging: Packaging,
     pump: JoinHandle<Packaging>,
     held: Vec<Media>,
     closed: Option<CloseReason>,
+    /// A session that will take over once its media comes.
+    candidate: Option<Back>,
 }
 
 impl Running {
-    async fn start(
-        recording: &Arc<Inner>,
-        handle: SessionHandle,
-        got: Gathered,
-    ) -> Result<Self, EngineError> {
+    async fn start(recording: &Arc<Inner>, session: Session, got: Gathered) -> Result<Self, EngineError> {
         let config = &recording.shared.config;
         let shape = SourceShape::from_formats(&got.formats);
         let plan = plan(&shape, &wanted(recording), &recording.shared.capabilities)
@@ -131,7 +158,7 @@ impl Running {
             // Key frames are asked for every `segment` and come a little later or earlier: each begins a segment.
             segment: config.segment.mul_f64(0.8),
             part: config.part,
-            zero: got.zero,
+            zero: got.wall_clock(),
             ..PackagerConfig::default()
         })?;
         let packaging = Packaging::start(recording.clone(), packager, renditions(&plan, captions))?;
@@ -145,26 +172,66 @@ impl Running {
             .then(|| LiveCaptions::start(recording.clone(), packaging.clone()))
             .flatten();
         let pump = tokio::spawn(pump(recording.clone(), outputs, packaging.clone(), captions));
-        let video = got
-            .formats
-            .iter()
-            .find(|f| f.codec.kind() == MediaKind::Video)
-            .map(|f| f.track);
+        let video = take::of_kind(&got.formats, MediaKind::Video).map(|f| f.track);
         Ok(Self {
-            handle,
+            placement: Placement::first(session.tracks()),
+            known: session.tracks().to_vec(),
+            zero: got.zero().unwrap_or_else(Instant::now),
             feed,
-            tracks: got.formats.iter().map(|f| f.track).collect(),
             keys: KeyFrames::new(video, config.segment),
             edges: Edges::new(&got.formats),
+            formats: got.formats,
             packaging,
             pump,
             held: got.held,
             closed: got.closed,
+            candidate: None,
+            session,
         })
     }
 
-    /// Feeds the graph until the publisher or the host ends it; says who did.
-    async fn follow(&mut self, recording: &Arc<Inner>, session: &mut Session) -> CloseReason {
+    /// Feeds the graph through all sessions until the publisher or the host ends it. Gives how it ended, where that was not by
+    /// anybody's will.
+    async fn follow(
+        &mut self,
+        recording: &Arc<Inner>,
+        later: &mut mpsc::Receiver<Take>,
+    ) -> Result<Option<String>, EngineError> {
+        let window = recording.shared.config.reconnect_window;
+        loop {
+            let back = match self.follow_session(recording, later).await {
+                Ended::Replaced(back) => {
+                    tracing::info!(recording = %recording.id, "another session takes the publisher's place");
+                    self.drain().await;
+                    self.end_take();
+                    back
+                }
+                Ended::Closed(CloseReason::ByHost | CloseReason::ByPublisher) => return Ok(None),
+                Ended::Closed(why) if window.is_zero() || recording.is_stopping() => {
+                    return Ok(Some(format!("the recording ended because {why}")));
+                }
+                Ended::Closed(why) => {
+                    tracing::info!(recording = %recording.id, %why, "the publisher is waited for");
+                    recording.update(|info| info.state = RecordingState::Reconnecting);
+                    self.end_take();
+                    match self.wait(recording, later).await {
+                        Some(back) => back,
+                        None if recording.is_stopping() => return Ok(None),
+                        None => {
+                            let seconds = window.as_secs_f64();
+                            return Ok(Some(format!(
+                                "the recording ended because {why}, and nobody came back within {seconds:.0} s"
+                            )));
+                        }
+                    }
+                }
+            };
+            self.resume(recording, back).await?;
+        }
+    }
+
+    /// Feeds the graph until the session is over.
+    async fn follow_session(&mut self, recording: &Arc<Inner>, later: &mut mpsc::Receiver<Take>) -> Ended {
         self.edges.align_start(&mut self.held);
         for media in std::mem::take(&mut self.held) {
             self.feed(media);
@@ -173,22 +240,151 @@ impl Running {
         let mut stopping = false;
         loop {
             if let Some(why) = self.closed.take() {
-                return why;
+                return Ended::Closed(why);
             }
+            if let Some(back) = self.ready(recording) {
+                return Ended::Replaced(back);
+            }
+            let late = self
+                .candidate
+                .as_ref()
+                .and_then(|back| back.got.waits())
+                .flatten();
             tokio::select! {
-                event = session.recv() => match event {
-                    Some(SessionEvent::Media(media)) => self.feed(media),
-                    Some(SessionEvent::Closed(why)) => return why,
+                event = self.session.recv() => match event {
+                    Some(SessionEvent::Media(media)) => {
+                        if let Some(media) = self.placement.place(media) {
+                            self.feed(media);
+                        }
+                    }
+                    Some(SessionEvent::Closed(why)) => return Ended::Closed(why),
                     Some(_) => {}
-                    None => return CloseReason::ByHost,
+                    None => return Ended::Closed(CloseReason::ByHost),
                 },
+                Some(next) = later.recv(), if !stopping => self.candidate = Some(Back::begin(next, &self.known)),
+                event = next_event(&mut self.candidate), if !stopping => self.handle_candidate(event),
+                () = at(late), if !stopping => self.give_up_waiting(),
                 () = stopped(&mut stop), if !stopping => {
                     stopping = true;
-                    self.handle.close();
+                    self.session.handle().close();
                 }
-                () = tokio::time::sleep(FLUSH_LIMIT), if stopping => return CloseReason::ByHost,
+                () = tokio::time::sleep(FLUSH_LIMIT), if stopping => return Ended::Closed(CloseReason::ByHost),
             }
         }
+    }
+
+    /// Takes what a session that is replaced still has.
+    async fn drain(&mut self) {
+        self.session.handle().close();
+        let end = Instant::now() + DRAIN_LIMIT;
+        while let Ok(Some(event)) = timeout_at(end, self.session.recv()).await {
+            match event {
+                SessionEvent::Media(media) => {
+                    if let Some(media) = self.placement.place(media) {
+                        self.feed(media);
+                    }
+                }
+                SessionEvent::Closed(_) => return,
+                _ => {}
+            }
+        }
+    }
+
+    /// Sound and pictures of a take that is over end together.
+    fn end_take(&mut self) {
+        for media in self.edges.finish() {
+            self.feed.push(media);
+        }
+    }
+
+    /// Waits for a session to go on with, while the gap grows. `None` where nobody comes in time, or the recording is to end.
+    async fn wait(&mut self, recording: &Arc<Inner>, later: &mut mpsc::Receiver<Take>) -> Option<Back> {
+        let config = &recording.shared.config;
+        let began = Instant::now();
+        let over = began + config.reconnect_window;
+        let mut tick = tokio::time::interval_at(began + SETTLE, config.segment);
+        let mut stop = recording.stop.subscribe();
+        loop {
+            if let Some(back) = self.ready(recording) {
+                return Some(back);
+            }
+            let candidate = self.candidate.as_ref();
+            let silent = candidate.is_none_or(|back| back.got.began().is_none());
+            let late = candidate.and_then(|back| back.got.waits()).flatten();
+            let alone = candidate.is_none();
+            tokio::select! {
+                () = stopped(&mut stop) => return None,
+                Some(next) = later.recv() => self.candidate = Some(Back::begin(next, &self.known)),
+                event = next_event(&mut self.candidate) => self.handle_candidate(event),
+                () = at(late) => self.give_up_waiting(),
+                _ = tick.tick(), if silent => {
+                    let now = MediaTime::ZERO + self.zero.elapsed();
+                    self.packaging.send(Work::Away(now)).await;
+                }
+                () = tokio::time::sleep_until(over), if alone => return None,
+            }
+        }
+    }
+
+    fn handle_candidate(&mut self, event: Option<SessionEvent>) {
+        if let Some(back) = &mut self.candidate {
+            back.got.handle_event(event, Instant::now());
+        }
+    }
+
+    fn give_up_waiting(&mut self) {
+        if let Some(back) = &mut self.candidate {
+            back.got.give_up();
+        }
+    }
+
+    /// The session that waits to take over, once it can. One that ends before is forgotten.
+    fn ready(&mut self, recording: &Inner) -> Option<Back> {
+        let settled = |back: &mut Back| back.got.waits().is_none();
+        let back = self.candidate.take_if(settled)?;
+        if back.got.formats.is_empty() || take::earliest(&back.got.held).is_none() {
+            let why = back.got.closed.as_ref();
+            let why = why.map_or_else(|| "no media came".to_owned(), ToString::to_string);
+            tracing::info!(recording = %recording.id, why, "a session that was to take over is gone");
+            recording.forget_session(back.take.session.id().as_str());
+            return None;
+        }
+        Some(back)
+    }
+
+    /// Goes on with another session, behind a declared gap.
+    async fn resume(&mut self, recording: &Arc<Inner>, back: Back) -> Result<(), EngineError> {
+        let Back {
+            take,
+            mut placement,
+            got,
+        } = back;
+        let (Some(theirs), Some(began)) = (take::earliest(&got.held), got.began()) else {
+            return Ok(());
+        };
+        // What the graph still had of the take before is there by now, or soon.
+        tokio::time::sleep_until(began + SETTLE).await;
+        let arrived = MediaTime::ZERO + began.duration_since(self.zero);
+        let (from, to) = self.packaging.go_on(arrived).await?;
+        placement.align(theirs, to);
+        for track in self.formats.iter().map(|format| format.track) {
+            self.feed.push(Media::Gap(Gap { track, from, to }));
+        }
+        tracing::info!(recording = %recording.id, %from, %to, "the publisher is back");
+        metrics::counter!("loom_reconnects_total").increment(1);
+        recording.declare_gap(from, to);
+        recording.update(|info| info.state = RecordingState::Live);
+        self.edges = Edges::new(&self.formats);
+        self.held = got
+            .held
+            .into_iter()
+            .filter_map(|media| placement.place(media))
+            .collect();
+        self.closed = got.closed;
+        self.placement = placement;
+        self.session = take.session;
+        recording.settle_session(self.session.id().as_str());
+        Ok(())
     }
 
     fn feed(&mut self, media: Media) {
@@ -198,14 +394,16 @@ impl Running {
             Media::Gap(gap) => gap.track,
             Media::End(track) => *track,
         };
-        if !self.tracks.contains(&track) {
+        if !self.formats.iter().any(|format| format.track == track) {
             return;
         }
         if let Media::Packet(packet) = &media {
             metrics::counter!("loom_received_bytes_total").increment(packet.data.len() as u64);
             self.edges.handle_packet(packet);
-            if let Some(wanted) = self.keys.handle_packet(packet.track, packet.pts, packet.key) {
-                self.handle.request_key_frame(wanted);
+            if let Some(wanted) = self.keys.handle_packet(packet.track, packet.pts, packet.key)
+                && let Some(wanted) = self.placement.theirs(wanted)
+            {
+                self.session.handle().request_key_frame(wanted);
             }
         }
         self.feed.push(media);
@@ -217,10 +415,45 @@ impl Running {
             self.feed.push(media);
         }
         self.feed.finish();
-        if timeout(FLUSH_LIMIT, self.pump).await.is_err() {
+        if timeout(FLUSH_LIMIT, &mut self.pump).await.is_err() {
             tracing::error!("the transcode graph did not end; what it had made is kept");
+            self.pump.abort();
         }
         self.packaging
+    }
+}
+
+/// A session that a recording may go on with.
+#[derive(Debug)]
+struct Back {
+    take: Take,
+    placement: Placement,
+    got: Gathered,
+}
+
+impl Back {
+    fn begin(take: Take, known: &[TrackInfo]) -> Self {
+        Self {
+            placement: Placement::onto(known, take.session.tracks()),
+            got: Gathered::of(&take.session),
+            take,
+        }
+    }
+}
+
+/// The next event of a session, if there is one. Cancellation safe.
+async fn next_event(back: &mut Option<Back>) -> Option<SessionEvent> {
+    match back {
+        Some(back) => back.take.session.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Sleeps until then, or for ever.
+async fn at(then: Option<Instant>) {
+    match then {
+        Some(then) => tokio::time::sleep_until(then).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -233,187 +466,8 @@ pub(crate) fn wanted(recording: &Inner) -> Wanted {
     }
 }
 
-/// Moves what the graph makes to where it belongs, until it has ended.
-pub(crate) async fn pump(
-    recording: Arc<Inner>,
-    mut outputs: Outputs,
-    packaging: Packaging,
-    captions: Option<LiveCaptions>,
-) -> Packaging {
-    while let Some(output) = outputs.recv().await {
-        let taken = match output {
-            Output::Format { rendition, codec } => packaging.send(Work::Format(rendition, codec)).await,
-            Output::Packet { rendition, packet } => packaging.send(Work::Packet(rendition, packet)).await,
-            Output::Pcm(frame) => {
-                if let Some(captions) = &captions {
-                    captions.push(frame.clone());
-                }
-                packaging.send(Work::Pcm(frame)).await
-            }
-            Output::Poster(picture) => packaging.send(Work::Poster(picture)).await,
-            Output::Progress { done, total } => {
-                if let Some(total) = total {
-                    let fraction = (done.secs_f64() / total.as_secs_f64().max(0.001)).clamp(0.0, 1.0) as f32;
-                    let _ = recording.events.send(crate::Event::Progress {
-                        stage: "media",
-                        fraction,
-                    });
-                }
-                true
-            }
-            Output::Warning(what) => {
-                tracing::warn!(recording = %recording.id, what, "transcode");
-                true
-            }
-            Output::Failed {
-                rendition: Some(rendition),
-                reason,
-            } => {
-                tracing::error!(recording = %recording.id, %rendition, reason, "a rendition failed");
-                recording.update(|info| info.renditions.retain(|r| r.id != rendition));
-                packaging.send(Work::Drop(rendition)).await
-            }
-            Output::Failed {
-                rendition: None,
-                reason,
-            } => {
-                tracing::error!(recording = %recording.id, reason, "the transcode graph failed");
-                recording.update(|info| info.reason = Some(reason));
-                // Nothing more would come of what is still sent: end it, so that what there is gets finished and seen.
-                recording.stop.send_replace(true);
-                true
-            }
-            Output::End => break,
-            _ => true,
-        };
-        if !taken {
-            break;
-        }
-    }
-    if let Some(captions) = captions {
-        // Its last words are for live viewers; a stop does not wait for them.
-        tokio::task::spawn_blocking(move || captions.finish());
-    }
-    packaging
-}
+/// How long a session that is replaced may take to hand over what it has.
+const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
-/// The planned renditions as the packager wants them, captions last.
-pub(crate) fn renditions(plan: &Plan, captions: bool) -> Vec<RenditionInfo> {
-    let mut all: Vec<RenditionInfo> = plan.renditions.iter().map(describe).collect();
-    if captions && let Some(id) = loom_core::RenditionId::new("captions") {
-        let kind = RenditionKind::Subtitles {
-            name: "English".to_owned(),
-            language: "en".to_owned(),
-        };
-        all.push(RenditionInfo {
-            id,
-            kind,
-            bandwidth: 1_000,
-        });
-    }
-    all
-}
-
-/// Writes down what came and what is made of it.
-pub(crate) fn take_stock(info: &mut RecordingInfo, formats: &[TrackFormat], plan: &Plan, captions: bool) {
-    info.tracks = formats
-        .iter()
-        .map(|format| TrackDescription::of(&format.codec))
-        .collect();
-    info.renditions = plan.renditions.iter().map(told).collect();
-    info.captions = captions;
-}
-
-/// Decides when the publisher is asked for a key frame, so that a segment can begin.
-#[derive(Debug)]
-struct KeyFrames {
-    video: Option<TrackId>,
-    every: Duration,
-    /// The first segment is short, so that viewers can begin soon: a playlist without a whole segment plays nowhere.
-    wait: Duration,
-    last_key: Option<MediaTime>,
-    last_request: Option<MediaTime>,
-}
-
-impl KeyFrames {
-    /// A request that brought nothing is repeated after this long.
-    const REPEAT: Duration = Duration::from_millis(400);
-
-    /// How long the first segment is to be.
-    const FIRST: Duration = Duration::from_millis(600);
-
-    fn new(video: Option<TrackId>, every: Duration) -> Self {
-        Self {
-            video,
-            every,
-            wait: every.min(Self::FIRST),
-            last_key: None,
-            last_request: None,
-        }
-    }
-
-    /// The track to ask for a key frame now, if any.
-    fn handle_packet(&mut self, track: TrackId, pts: MediaTime, key: bool) -> Option<TrackId> {
-        let video = self.video?;
-        if track == video && key {
-            if self.last_key.is_some() {
-                self.wait = self.every;
-            }
-            self.last_key = Some(pts);
-            self.last_request = None;
-        }
-        // Sound moves on where pictures stand still, so any track's packet may make a request due.
-        let due = self.last_key? + self.wait;
-        let rested = self.last_request.is_none_or(|at| pts >= at + Self::REPEAT);
-        if pts < due || !rested {
-            return None;
-        }
-        self.last_request = Some(pts);
-        Some(video)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const VIDEO: TrackId = TrackId(0);
-    const AUDIO: TrackId = TrackId(1);
-
-    fn ms(millis: i64) -> MediaTime {
-        MediaTime::from_millis(millis)
-    }
-
-    #[test]
-    fn a_key_frame_is_asked_for_once_a_segment_and_again_where_none_came() {
-        let mut keys = KeyFrames::new(Some(VIDEO), Duration::from_secs(2));
-        assert_eq!(keys.handle_packet(VIDEO, ms(0), true), None);
-        assert_eq!(keys.handle_packet(VIDEO, ms(590), false), None);
-        assert_eq!(
-            keys.handle_packet(VIDEO, ms(600), false),
-            Some(VIDEO),
-            "the first segment is short"
-        );
-        assert_eq!(keys.handle_packet(VIDEO, ms(633), true), None);
-        assert_eq!(keys.handle_packet(VIDEO, ms(2_632), false), None);
-        assert_eq!(keys.handle_packet(VIDEO, ms(2_633), false), Some(VIDEO));
-        assert_eq!(keys.handle_packet(VIDEO, ms(2_666), false), None);
-        assert_eq!(keys.handle_packet(VIDEO, ms(3_033), false), Some(VIDEO));
-        assert_eq!(keys.handle_packet(VIDEO, ms(3_066), true), None);
-        assert_eq!(keys.handle_packet(VIDEO, ms(5_033), false), None);
-    }
-
-    #[test]
-    fn sound_asks_for_a_key_frame_where_the_picture_stands_still() {
-        let mut keys = KeyFrames::new(Some(VIDEO), Duration::from_secs(2));
-        assert_eq!(keys.handle_packet(AUDIO, ms(0), true), None);
-        keys.handle_packet(VIDEO, ms(0), true);
-        assert_eq!(keys.handle_packet(AUDIO, ms(620), true), Some(VIDEO));
-    }
-
-    #[test]
-    fn a_recording_without_pictures_asks_for_none() {
-        let mut keys = KeyFrames::new(None, Duration::from_secs(2));
-        assert_eq!(keys.handle_packet(AUDIO, ms(9_000), true), None);
-    }
-}
+/// How long the graph may hold what it was fed when a take is over.
+const SETTLE: Duration = Duration::from_millis(250);

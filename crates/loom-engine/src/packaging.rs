@@ -47,6 +47,13 @@ pub(crate) enum Work {
     Poster(Picture),
     /// Speech to keep for the final transcript.
     Pcm(PcmFrame),
+    /// The publisher is away, and was so up to here.
+    Away(MediaTime),
+    /// The publisher is back, at about this instant; answered with where the media ended and where it goes on.
+    Back(
+        MediaTime,
+        oneshot::Sender<Result<(MediaTime, MediaTime), EngineError>>,
+    ),
     /// All media is in; answered once the playlists are complete on disk.
     Finish(oneshot::Sender<Result<(), EngineError>>),
     /// The final captions.
@@ -130,11 +137,17 @@ impl Packaging {
         self.ask(Work::Captions(cues, done), answer).await
     }
 
-    async fn ask(
+    /// Declares the gap before another take that begins at about `at`. Gives where the media ended and where it goes on.
+    pub(crate) async fn go_on(&self, at: MediaTime) -> Result<(MediaTime, MediaTime), EngineError> {
+        let (done, answer) = oneshot::channel();
+        self.ask(Work::Back(at, done), answer).await
+    }
+
+    async fn ask<T>(
         &self,
         work: Work,
-        answer: oneshot::Receiver<Result<(), EngineError>>,
-    ) -> Result<(), EngineError> {
+        answer: oneshot::Receiver<Result<T, EngineError>>,
+    ) -> Result<T, EngineError> {
         let gone = || EngineError::NotReady("packaging has ended early; see the log".to_owned());
         if !self.send(work).await {
             return Err(gone());
@@ -190,6 +203,19 @@ impl Worker {
                 return self.recording.folder.put("poster.jpg", &picture.data);
             }
             Work::Pcm(frame) => return self.spool.write(&frame),
+            Work::Away(until) => {
+                let outcome = self.packager.handle_gap(until);
+                self.survive(outcome);
+            }
+            Work::Back(at, done) => {
+                let packager = &mut self.packager;
+                let gap = packager
+                    .handle_absence()
+                    .and_then(|from| Ok((from, packager.handle_return(at)?)));
+                let stored = self.store();
+                let _ = done.send(gap.map_err(EngineError::from));
+                return stored;
+            }
             Work::Finish(done) => {
                 let outcome = self.packager.finish().map_err(EngineError::from);
                 let outcome = outcome.and(self.store()).and(self.spool.flush());

@@ -9,14 +9,15 @@ use loom_ai::{Segment, Transcript};
 use loom_core::{Cue, CueId, MediaTime};
 use loom_hls::{Answer, Body, Origin, Publish, stored_answer};
 use loom_ingest::SessionHandle;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::engine::Shared;
 use crate::error::EngineError;
-use crate::event::{Event, Events, RecordingInfo, RecordingState};
+use crate::event::{Event, Events, GapDescription, RecordingInfo, RecordingState};
 use crate::folder::Folder;
 use crate::id::RecordingId;
+use crate::take::Take;
 use crate::{finish, import, live};
 
 /// A handle to one recording. Clones are handles to the same one; dropping them ends nothing.
@@ -75,7 +76,10 @@ pub(crate) struct Inner {
 #[derive(Debug)]
 struct State {
     info: RecordingInfo,
-    session: Option<String>,
+    /// The session whose media is recorded, and those that may take over from it.
+    sessions: Vec<String>,
+    /// The way of later sessions to whoever runs the recording.
+    takes: Option<mpsc::Sender<Take>>,
     origin: Option<Origin>,
     cues: BTreeMap<CueId, Cue>,
     transcript: Option<Arc<Transcript>>,
@@ -117,11 +121,13 @@ impl Recording {
         }
     }
 
-    /// Answers a WHIP client's offer; its media is recorded from then on.
+    /// Answers a WHIP client's offer; its media is recorded from then on. While the recording is live, or its vanished publisher
+    /// is waited for, the new session takes over from the old one and goes on with the recording behind a declared gap, unless
+    /// [`reconnect_window`](crate::EngineConfig::reconnect_window) is zero.
     ///
     /// # Errors
     /// [`EngineError::BadOffer`] where the offer cannot be answered (the recording stays as it was),
-    /// [`EngineError::AlreadyPublished`] for a second publisher, [`EngineError::Full`] at the limit of live recordings.
+    /// [`EngineError::AlreadyPublished`] where it takes no other publisher any more, [`EngineError::Full`] at the limit of live recordings.
     pub async fn publish(&self, offer: &str) -> Result<PublishAnswer, EngineError> {
         self.publish_from(offer, None).await
     }
@@ -145,7 +151,7 @@ impl Recording {
     /// [`EngineError::NoSuchSession`].
     pub fn hang_up(&self, session: &str) -> Result<(), EngineError> {
         let state = self.0.state();
-        if state.session.as_deref() != Some(session) {
+        if !state.sessions.iter().any(|known| known == session) {
             return Err(EngineError::NoSuchSession {
                 recording: self.0.id.clone(),
                 session: session.to_owned(),
@@ -182,7 +188,7 @@ impl Recording {
             self.0.fail("it was stopped before anything was recorded");
             return Ok(());
         }
-        if self.0.state().info.state != RecordingState::Live {
+        if !self.0.state_now().is_live() {
             return Ok(()); // a file is processed to its end; what has ended has ended
         }
         self.0.stop.send_replace(true);
@@ -298,7 +304,7 @@ impl Recording {
     /// # Errors
     /// [`EngineError::Io`] where the disk refuses.
     pub async fn delete(&self) -> Result<(), EngineError> {
-        if matches!(self.info().state, RecordingState::Live) {
+        if self.0.state_now().is_live() {
             self.stop().await?;
         }
         self.0.fail("it was deleted");
@@ -321,7 +327,8 @@ impl Inner {
             state: Mutex::new(State {
                 complete: info.state.is_final(),
                 info,
-                session: None,
+                sessions: Vec::new(),
+                takes: None,
                 origin: None,
                 cues: BTreeMap::new(),
                 transcript: None,
@@ -349,28 +356,91 @@ impl Inner {
         self.state().complete
     }
 
-    /// Moves a recording that nobody has published to into `next`.
-    pub(crate) fn begin(&self, next: RecordingState, session: Option<String>) -> Result<(), EngineError> {
+    /// Whether a publisher would be taken.
+    pub(crate) fn check_open(&self) -> Result<(), EngineError> {
+        self.refusal(&self.state())
+    }
+
+    /// Takes a publisher in. The first begins the recording, and gets the way by which later ones come; those are handed to
+    /// whoever runs it.
+    pub(crate) fn admit(&self, take: Take) -> Result<Option<(Take, mpsc::Receiver<Take>)>, EngineError> {
         let mut state = self.state();
-        match state.info.state {
-            RecordingState::Created => {}
-            RecordingState::Live | RecordingState::Processing | RecordingState::Ready => {
-                return Err(EngineError::AlreadyPublished(self.id.clone()));
+        self.refusal(&state)?;
+        let session = take.session.id().to_string();
+        let first = match &state.takes {
+            Some(takes) => match takes.try_send(take) {
+                Ok(()) => None,
+                Err(_) => return Err(EngineError::AlreadyPublished(self.id.clone())),
+            },
+            None => {
+                let (takes, later) = mpsc::channel(TAKES);
+                state.takes = Some(takes);
+                state.info.state = RecordingState::Live;
+                state.origin = Some(Origin::new());
+                self.tell(&state);
+                Some((take, later))
             }
-            failed @ RecordingState::Failed => {
-                let why = "make a new recording";
-                return Err(EngineError::WrongState {
-                    recording: self.id.clone(),
-                    state: failed,
-                    why,
-                });
-            }
+        };
+        state.sessions.push(session);
+        Ok(first)
+    }
+
+    /// Begins to read a file.
+    pub(crate) fn begin_import(&self) -> Result<(), EngineError> {
+        let mut state = self.state();
+        if state.info.state != RecordingState::Created {
+            self.refusal(&state)?;
+            return Err(EngineError::AlreadyPublished(self.id.clone()));
         }
-        state.session = session;
-        state.info.state = next;
+        state.info.state = RecordingState::Processing;
         state.origin = Some(Origin::new());
         self.tell(&state);
         Ok(())
+    }
+
+    /// Why nobody may publish now.
+    fn refusal(&self, state: &State) -> Result<(), EngineError> {
+        let goes_on = |takes: &mpsc::Sender<Take>| {
+            !takes.is_closed() && !self.is_stopping() && !self.shared.config.reconnect_window.is_zero()
+        };
+        match state.info.state {
+            RecordingState::Created => Ok(()),
+            now if now.is_live() && state.takes.as_ref().is_some_and(goes_on) => Ok(()),
+            failed @ RecordingState::Failed => Err(EngineError::WrongState {
+                recording: self.id.clone(),
+                state: failed,
+                why: "make a new recording",
+            }),
+            _ => Err(EngineError::AlreadyPublished(self.id.clone())),
+        }
+    }
+
+    /// That session came to nothing.
+    pub(crate) fn forget_session(&self, session: &str) {
+        self.state().sessions.retain(|known| known != session);
+    }
+
+    /// That session has taken over from those before it.
+    pub(crate) fn settle_session(&self, session: &str) {
+        let sessions = &mut self.state().sessions;
+        if let Some(at) = sessions.iter().position(|known| known == session) {
+            sessions.drain(..at);
+        }
+    }
+
+    /// Somebody wants it to end.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Tells of a stretch for which nobody published.
+    pub(crate) fn declare_gap(&self, from: MediaTime, to: MediaTime) {
+        let gap = GapDescription {
+            from: from.secs_f64(),
+            to: to.secs_f64(),
+        };
+        self.update(|info| info.gaps.push(gap));
+        let _ = self.events.send(Event::Gap(gap));
     }
 
     /// Changes what is known of the recording and, where that changed it, saves it and tells everybody.
@@ -407,11 +477,12 @@ impl Inner {
     pub(crate) fn fail(&self, reason: impl Into<String>) {
         let reason = reason.into();
         tracing::info!(recording = %self.id, reason, "the recording failed");
-        self.update(|info| {
-            info.state = RecordingState::Failed;
-            info.reason = Some(reason);
-        });
         let mut state = self.state();
+        if !state.info.state.is_final() {
+            state.info.state = RecordingState::Failed;
+            state.info.reason = Some(reason);
+            self.tell(&state);
+        }
         state.complete = true;
         state.origin = None;
         drop(state);
@@ -522,6 +593,9 @@ impl RecordingInfo {
         }
     }
 }
+
+/// Sessions that wait to take over from another.
+const TAKES: usize = 4;
 
 /// How long a stop may take until its caller is told that it goes on without them.
 const STOP_LIMIT: Duration = Duration::from_secs(20);

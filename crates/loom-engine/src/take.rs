@@ -157,6 +157,9 @@ mod tests {
         let Some(Media::Packet(placed)) = placement.place(Media::Packet(packet)) else {
             panic!("it has a place");
         };
-        assert_eq!((placed.track, placed.pts, placed.dts), (TrackId(0), ms(12_073), ms(12_040)));
+        assert_eq!(
+            (placed.track, placed.pts, placed.dts),
+            (TrackId(0), ms(12_073), ms(12_040))
+        );
     }
 }

@@ -265,6 +265,7 @@ mod tests {
             tracks: Vec::new(),
             renditions: Vec::new(),
             captions: false,
+            gaps: Vec::new(),
         };
         Row {
             title: id.to_uppercase(),

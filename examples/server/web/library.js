@@ -29,7 +29,7 @@ export class Library {
       failure.hidden = true;
       empty.hidden = recordings.length > 0;
       count.textContent = recordings.length ? `${recordings.length} recording${recordings.length === 1 ? '' : 's'}` : '';
-      if (recordings.some(({ state }) => state === 'live' || state === 'processing')) wait = BUSY_MS;
+      if (recordings.some(({ state }) => state === 'live' || state === 'reconnecting' || state === 'processing')) wait = BUSY_MS;
       this.#show(list, recordings);
     } catch (error) {
       const told = explain(error, 'list the recordings');
@@ -79,7 +79,7 @@ export class Library {
     chip.textContent = stateWord(recording.state);
     chip.dataset.state = recording.state;
     chip.hidden = recording.state === 'ready';
-    if (recording.poster_url && (recording.state === 'ready' || recording.state === 'live')) {
+    if (recording.poster_url && (recording.state === 'ready' || recording.state === 'live' || recording.state === 'reconnecting')) {
       const poster = new Image();
       poster.alt = '';
       poster.onload = () => card.querySelector('.poster-empty').replaceWith(poster);

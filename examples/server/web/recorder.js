@@ -11,7 +11,10 @@ import { Publisher } from './whip.js';
 import { bitrate, clock, stageSentence } from './words.js';
 
 const CONNECT_LIMIT_MS = 20_000;
-const RECONNECT_LIMIT_MS = 12_000;
+/** A connection that does not mend itself in this long is made anew. */
+const UNSTEADY_LIMIT_MS = 4_000;
+/** The server waits this long for a publisher to come back. */
+const RECONNECT_LIMIT_MS = 20_000;
 
 const HINTS = {
   both: 'Your screen, with you in the corner.',
@@ -40,6 +43,7 @@ class Recorder {
   #recording = null;
   #events = null;
   #begunAt = 0;
+  #lostAt = 0;
   #clock = 0;
   #watchdog = 0;
 
@@ -198,13 +202,38 @@ class Recorder {
       announce('Recording. Your link is ready to share.');
     } else if (state === 'failed') {
       if (this.#phase === 'recording') {
-        this.#tell(connectionLost());
-        this.stop();
+        this.#reconnect();
       } else {
         this.#fail(connectionFailed());
       }
     } else if (state === 'disconnected' && this.#phase === 'recording') {
-      this.#watchdog = setTimeout(() => { this.#tell(connectionLost()); this.stop(); }, RECONNECT_LIMIT_MS);
+      this.#watchdog = setTimeout(() => this.#reconnect(), UNSTEADY_LIMIT_MS);
+    } else if (state === 'connected' && this.#phase === 'recording') {
+      this.#lostAt = 0;
+    }
+  }
+
+  /** Publishes anew to the same recording, which goes on behind a gap; gives up when the server no longer waits. */
+  async #reconnect() {
+    clearTimeout(this.#watchdog);
+    if (this.#phase !== 'recording') return;
+    this.#lostAt ||= performance.now();
+    this.#publisher?.abandon();
+    this.#publisher = null;
+    this.#showConnection('disconnected');
+    if (performance.now() - this.#lostAt > RECONNECT_LIMIT_MS) {
+      this.#tell(connectionLost());
+      this.stop();
+      return;
+    }
+    this.#watchdog = setTimeout(() => this.#reconnect(), UNSTEADY_LIMIT_MS);
+    try {
+      const publisher = await Publisher.start(this.#capture, this.#recording, (state) => this.#onConnection(state));
+      if (this.#phase === 'recording' && !this.#publisher) this.#publisher = publisher;
+      else publisher.abandon();
+    } catch (error) {
+      // The server cannot be reached yet, or says that the recording is over: the next try, or the last, tells.
+      console.warn('could not reconnect', error);
     }
   }
 
@@ -233,7 +262,7 @@ class Recorder {
     } catch (error) {
       this.#tell(explain(error, 'finish the recording'));
     }
-    await this.#publisher.stop();
+    await this.#publisher?.stop();
     this.#publisher = null;
     this.library.refresh();
   }

@@ -78,6 +78,11 @@ class Visit {
     });
   }
 
+  /** Whether it is being made now, or its publisher is waited for. */
+  get #going() {
+    return this.#state === 'live' || this.#state === 'reconnecting';
+  }
+
   /** Whether the recording will change no more. */
   get #over() {
     return this.#state === 'ready' || this.#state === 'failed';
@@ -108,8 +113,9 @@ class Visit {
         this.#veil('Waiting for the recording to begin…', 'It starts here by itself.');
         break;
       case 'live':
+      case 'reconnecting':
         this.#load();
-        this.#readTranscript();
+        if (before !== 'live' && before !== 'reconnecting') this.#readTranscript();
         break;
       case 'processing':
         // What was recorded live plays on while it is finished; an upload may have nothing to show yet.
@@ -131,11 +137,11 @@ class Visit {
   #load() {
     if (this.#loaded) return;
     this.#loaded = true;
-    this.#veil(this.#state === 'live' ? 'Joining…' : 'Loading…');
+    this.#veil(this.#going ? 'Joining…' : 'Loading…');
     if (this.#recording.poster_url && this.#state === 'ready') this.video.poster = this.#recording.poster_url;
     this.stream.load(new URL(this.#recording.hls_url, window.location.href).href);
     // A live visitor came to see it now; a finished recording waits for its press of play.
-    if (this.#state === 'live') this.controls.play();
+    if (this.#going) this.controls.play();
     else $('big-play').hidden = false;
   }
 
@@ -162,8 +168,9 @@ class Visit {
     $('state').textContent = stateWord(recording.state);
     $('state').dataset.state = recording.state;
     $('state').hidden = recording.state === 'ready';
-    const length = recording.duration && recording.state !== 'live' ? clock(recording.duration) : '';
-    const how = recording.state === 'ready' && recording.reason ? recording.reason : '';
+    const length = recording.duration && !this.#going ? clock(recording.duration) : '';
+    const how = recording.state === 'reconnecting' ? 'The recording was interrupted; it goes on when the connection is back.'
+      : recording.state === 'ready' && recording.reason ? recording.reason : '';
     $('meta').textContent = [when(recording.created_at), length, how]
       .filter(Boolean).join(' · ');
     const ready = recording.state === 'ready';
@@ -188,6 +195,7 @@ class Visit {
     $('transcript-empty').textContent = {
       created: 'What is said will appear here.',
       live: 'Listening… what is said appears here.',
+      reconnecting: 'Listening… what is said appears here.',
       processing: 'The transcript is being written.',
       ready: 'Nothing was said in this recording.',
     }[this.#state] ?? '';
@@ -196,7 +204,7 @@ class Visit {
   #onWaiting({ status }) {
     if (this.video.buffered.length && !this.video.ended) return;
     if (!status && !navigator.onLine) return this.#veil('You are offline.', 'Playing goes on when the network is back.');
-    if (this.#state === 'live') this.#veil('Joining…', 'The first seconds are on their way.');
+    if (this.#going) this.#veil('Joining…', 'The first seconds are on their way.');
     else if (this.#state === 'processing') $('veil-progress').hidden && this.#veil('Getting ready…', 'The video appears here as soon as it can be played.');
     else if (!status) this.#veil('The server cannot be reached.', 'Trying again…');
     else this.#veil('Loading…');

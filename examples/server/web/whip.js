@@ -40,6 +40,13 @@ export class Publisher {
     this.#connection.close();
   }
 
+  /** Closes the connection without ending the recording: another publisher goes on with it. */
+  abandon() {
+    this.onstate = null;
+    this.#resource = null;
+    this.#connection.close();
+  }
+
   /** Bits per second sent since the last call, or null at the first. */
   async bitrate() {
     let bytes = 0;

@@ -35,7 +35,7 @@ export function bitrate(bits) {
   return bits >= 1e6 ? `${(bits / 1e6).toFixed(1)} Mbit/s` : `${Math.round(bits / 1e3)} kbit/s`;
 }
 
-const STATES = { created: 'Waiting', live: 'Live', processing: 'Finishing', ready: 'Ready', failed: 'Failed' };
+const STATES = { created: 'Waiting', live: 'Live', reconnecting: 'Reconnecting', processing: 'Finishing', ready: 'Ready', failed: 'Failed' };
 
 /** A recording's state, as its chip says it. */
 export function stateWord(state) {

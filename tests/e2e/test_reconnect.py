@@ -1,0 +1,135 @@
+"""A publisher that dies and comes back, again and again: one recording, one timeline, and gaps that are declared."""
+
+import re
+
+import judges
+import material
+from conftest import watchable
+from server import until
+
+TAKES = 10
+
+
+def playlist(server, recording, path):
+    return server.http.get(judges.url(server, recording, path)).text
+
+
+def segments(text):
+    """(start, length, is it a gap, does it follow a discontinuity) of each segment."""
+    at, found, gap, broken = 0.0, [], False, False
+    for line in text.splitlines():
+        gap |= line == "#EXT-X-GAP"
+        broken |= line == "#EXT-X-DISCONTINUITY"
+        if length := re.match(r"#EXTINF:([\d.]+)", line):
+            found.append((at, float(length[1]), gap, broken))
+            at, gap, broken = at + float(length[1]), False, False
+    return found
+
+
+def packet_times(target):
+    """The decode times of every packet, as ffprobe reads the playlist."""
+    import subprocess
+
+    command = ["ffprobe", "-v", "error", "-show_entries", "packet=dts_time", "-of", "csv=p=0", target]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and not done.stderr.strip(), f"ffprobe on {target}: {done.stderr}"
+    return [float(line.strip(",")) for line in done.stdout.split()]
+
+
+def published(server, recording, publish, times):
+    """Publishes so often, each time but the last killed without a word; the ready recording."""
+    for take in range(times):
+        publisher = publish(recording, video=material.flashes(), rate=30, audio=material.beeps())
+        before = watchable(server, recording) if take else 0.0
+        gaps = take
+        until(lambda: len(server.show(recording).get("gaps", [])) >= gaps, 60, f"take {take} to be taken in")
+        start = max(before, server.show(recording)["gaps"][-1]["to"] if take else 0.0)
+        until(lambda: watchable(server, recording) > start + 1.5, 90, f"take {take} to be seen")
+        if take + 1 == times:
+            publisher.end()
+        else:
+            publisher.vanish()
+            # Now and then long enough that its absence is noticed before it is back.
+            if take % 4 == 1:
+                server.until_state(recording, "reconnecting", seconds=30)
+    return server.until_state(recording, "ready")
+
+
+def test_ten_deaths_and_returns_make_one_recording_that_plays_to_its_end(server, publish, chromium, new_page):
+    recording = server.create("Ten lives")
+    events = server.events(recording)
+    ready = published(server, recording, publish, TAKES)
+    assert not ready.get("reason"), ready
+    gaps = ready["gaps"]
+    assert len(gaps) == TAKES - 1, gaps
+    edges = [edge for gap in gaps for edge in (gap["from"], gap["to"])]
+    assert edges == sorted(edges), gaps
+    states = [data["state"] for name, data in events if name == "state"]
+    assert "reconnecting" in states and states[-1] == "ready", states
+    assert sum(name == "gap" for name, _ in events) == TAKES - 1
+
+    listed = {}
+    for path, kind in judges.renditions(server, ready).items():
+        text = playlist(server, ready, path)
+        assert "#EXT-X-ENDLIST" in text
+        listed[path] = segments(text)
+        if kind == "subtitles":
+            continue
+        times = packet_times(judges.url(server, ready, path))
+        assert all(here < there for here, there in zip(times, times[1:])), f"{path}: the timeline goes back"
+        for gap in gaps:
+            inside = [at for at in times if gap["from"] + 0.1 < at < gap["to"] - 0.1]
+            assert not inside, f"{path}: {inside} lie in {gap}"
+    first = next(iter(listed.values()))
+    for path, other in listed.items():
+        assert len(other) == len(first), path
+        assert all(abs(here[0] - there[0]) < 0.1 for here, there in zip(first, other)), f"{path}: boundaries differ"
+        assert sum(segment[3] for segment in other) == TAKES - 1, f"{path}: discontinuities"
+    assert any(segment[2] for segment in first), "no gap is declared"
+
+    # In step after ten returns as before the first.
+    kinds = judges.renditions(server, ready)
+    sound = next(path for path, kind in kinds.items() if kind == "audio")
+    picture = next(path for path, kind in kinds.items() if kind == "video")
+    flashes, beeps = (times(judges.url(server, ready, path)) for times, path in ((judges.flash_times, picture), (judges.beep_times, sound)))
+    offsets = judges.sync_offsets(flashes, beeps)
+    print([round(offset * 1000) for offset in offsets], "ms")
+    assert len(offsets) >= TAKES and sorted(map(abs, offsets))[len(offsets) * 9 // 10] <= 0.060, offsets
+
+    page = new_page(chromium())
+    page.goto(ready["watch_url"])
+    page.locator('main[data-state="ready"]').wait_for()
+    video = "document.querySelector('video')"
+    until(lambda: page.evaluate(f"() => {video}.readyState >= 2"), 60, "the first picture")
+    page.evaluate(f"() => {{ {video}.muted = true; {video}.playbackRate = 3; {video}.play(); }}")
+    now = lambda: page.evaluate(f"() => {video}.currentTime")  # noqa: E731
+    end = sum(segment[1] for segment in first)
+    until(lambda: page.evaluate(f"() => {video}.ended") or now() >= end - 0.5, 180, "hls.js to play to the end")
+    assert not page.get_by_test_id("veil").is_visible()
+
+
+def test_a_publisher_who_does_not_come_back_leaves_what_there_is(server, publish, growing):
+    recording = server.create("Gone for good")
+    publisher = publish(recording)
+    growing(recording, 3)
+    publisher.vanish()
+    waiting = server.until_state(recording, "reconnecting", seconds=60)
+    assert "reason" not in waiting
+    ready = server.until_state(recording, "ready", seconds=90)
+    assert "nobody came back" in ready["reason"], ready
+    assert not ready.get("gaps")
+    judges.check_finished(server, ready)
+    for path in judges.renditions(server, ready):
+        assert "#EXT-X-GAP" not in playlist(server, ready, path)
+
+
+def test_a_recording_can_be_stopped_while_its_publisher_is_away(server, publish, growing):
+    recording = server.create("Stopped meanwhile")
+    publisher = publish(recording)
+    growing(recording, 3)
+    publisher.vanish()
+    server.until_state(recording, "reconnecting", seconds=60)
+    server.stop(recording)
+    ready = server.until_state(recording, "ready")
+    assert not ready.get("reason"), ready
+    judges.check_finished(server, ready)
