@@ -7,7 +7,8 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use loom_engine::{
-    CaptionsStatus, EngineError, RecordingId, RecordingState, RenditionDescription, TrackDescription,
+    CaptionsStatus, EngineError, GapDescription, RecordingId, RecordingState, RenditionDescription,
+    TrackDescription,
 };
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -31,6 +32,9 @@ pub(crate) struct Description {
     duration: f64,
     tracks: Vec<TrackDescription>,
     renditions: Vec<RenditionDescription>,
+    /// Where nobody published.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    gaps: Vec<GapDescription>,
     whip_url: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     whip_token: Option<String>,
@@ -216,6 +220,7 @@ pub(crate) fn describe(app: &App, base: &Base, row: Row) -> Description {
         duration: info.duration,
         tracks: info.tracks,
         renditions: info.renditions,
+        gaps: info.gaps,
         whip_url: format!("{at}/whip"),
         whip_token: None,
         watch_url: format!("{base}/w/{}", info.id),
