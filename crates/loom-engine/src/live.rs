@@ -394,7 +394,9 @@ impl Running {
             Media::Gap(gap) => gap.track,
             Media::End(track) => *track,
         };
-        if !self.formats.iter().any(|format| format.track == track) {
+        // A session's end is not the recording's: its tracks may go on with the next session. `flush` ends the graph.
+        let ends = matches!(media, Media::End(_));
+        if ends || !self.formats.iter().any(|format| format.track == track) {
             return;
         }
         if let Media::Packet(packet) = &media {
