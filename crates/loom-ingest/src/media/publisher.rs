@@ -374,6 +374,7 @@ impl Track {
             return;
         }
         let mapped = timeline.media_time(self.clock, frame.timestamp, frame.arrived);
+        let mapped = mapped.max(MediaTime::ZERO); // a sender may count back before its first picture
         let (pts, dts) = self.climbing(mapped, kind);
         if std::mem::take(&mut self.lost) && self.last_dts.is_some() && pts > self.end {
             let gap = Gap {
