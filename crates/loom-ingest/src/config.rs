@@ -99,7 +99,7 @@ impl Default for IngestConfig {
             max_sessions_per_address: 512,
             connect_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(10),
-            reorder_wait: Duration::from_millis(600),
+            reorder_wait: Duration::from_millis(800),
             key_frame_spacing: Duration::from_millis(300),
             ice_servers: Vec::new(),
         }

@@ -86,7 +86,7 @@ pub const FEEDBACK_SOURCES: usize = 64;
 /// Missing packets of one source that are remembered to be asked for; of more, the oldest are not.
 pub const REQUESTED_PACKETS: usize = 1_024;
 /// Requests for one missing packet.
-pub const REQUESTS_PER_PACKET: u8 = 6;
+pub const REQUESTS_PER_PACKET: u8 = 10;
 /// Missing packets asked for in one message.
 pub const REQUESTS_AT_ONCE: usize = 256;
 /// Packets that came after they were asked for and of which a second copy would say that the request was needless.

@@ -40,7 +40,7 @@ impl Default for FeedbackConfig {
             retransmitted: Vec::new(),
             transport_cc: false,
             reduced_size: true,
-            reorder_wait: Duration::from_millis(600),
+            reorder_wait: Duration::from_millis(800),
         }
     }
 }

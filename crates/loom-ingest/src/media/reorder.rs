@@ -22,7 +22,7 @@ pub(crate) struct ReordererConfig {
 impl Default for ReordererConfig {
     fn default() -> Self {
         Self {
-            wait: Duration::from_millis(600),
+            wait: Duration::from_millis(800),
             least_wait: Duration::from_millis(150),
             capacity: limits::REORDER_PACKETS,
         }

@@ -121,7 +121,8 @@ struct Stream {
     first: u32,
     resets: VecDeque<Duration>,
     sequence: u16,
-    history: VecDeque<RtpPacket>,
+    /// What can be sent again, and when it last was.
+    history: VecDeque<(RtpPacket, Option<Instant>)>,
     sent: Vec<SentUnit>,
 }
 
@@ -142,7 +143,7 @@ impl Stream {
         if self.history.len() == HISTORY {
             self.history.pop_front();
         }
-        self.history.push_back(packet.clone());
+        self.history.push_back((packet.clone(), None));
         packet
     }
 }
@@ -158,6 +159,8 @@ struct Sender {
     key_frames: usize,
     picture: usize,
     reports: bool,
+    /// How long a request and its answer take on average.
+    round_trip: Duration,
     /// Paced: what goes out, and when.
     outgoing: VecDeque<(Instant, RtpPacket)>,
     transport: u16,
@@ -227,6 +230,10 @@ impl Sender {
             key_frames: 0,
             picture: road.picture,
             reports: road.reports,
+            round_trip: [road.forward, road.back]
+                .iter()
+                .map(|link| link.delay + link.jitter / 2)
+                .sum(),
             outgoing: VecDeque::new(),
             transport: 0,
             reported: 0,
@@ -370,7 +377,7 @@ impl Sender {
     }
 
     /// Answers what the receiver says.
-    fn handle_rtcp(&mut self, mut message: Bytes) -> Vec<Datagram> {
+    fn handle_rtcp(&mut self, mut message: Bytes, now: Instant) -> Vec<Datagram> {
         let mut datagrams = Vec::new();
         for packet in rtc::rtcp::packet::unmarshal(&mut message).expect("a foreign parser reads it") {
             if packet.as_any().is::<PictureLossIndication>() {
@@ -381,12 +388,18 @@ impl Sender {
             };
             for number in nack.nacks.iter().flat_map(|pair| pair.packet_list()) {
                 let stream = if nack.media_ssrc == VIDEO {
-                    &self.video
+                    &mut self.video
                 } else {
-                    &self.audio
+                    &mut self.audio
                 };
-                let known = stream.history.iter().rev().find(|it| it.sequence == number);
-                if let Some(packet) = known.cloned() {
+                let round_trip = self.round_trip;
+                let known = stream.history.iter_mut().rev();
+                let known = known.filter(|(packet, _)| packet.sequence == number);
+                // as libwebrtc does, it answers no request for what it may just have sent again
+                let mut due = known.filter(|(_, again)| again.is_none_or(|at| now >= at + round_trip));
+                if let Some((packet, again)) = due.next() {
+                    *again = Some(now);
+                    let packet = packet.clone();
                     datagrams.push(self.wrap(packet));
                 }
             }
@@ -555,7 +568,7 @@ impl Journey {
             };
             self.send(datagrams, false);
             while let Some(delivery) = self.back.poll_delivery(self.now) {
-                let answers = self.sender.handle_rtcp(delivery.item);
+                let answers = self.sender.handle_rtcp(delivery.item, self.now);
                 self.send(answers, true);
             }
             while let Some(delivery) = self.forward.poll_delivery(self.now) {
