@@ -61,6 +61,8 @@ struct Clock {
     is_reported: bool,
     lag: Lag,
     pace: Pace,
+    /// The highest media time given: a track that is placed anew goes on after it.
+    latest: Option<Nanos>,
     /// Where the least delayed packets put [`Clock::offset`].
     arrival: Option<Nanos>,
 }
@@ -104,6 +106,7 @@ impl Timeline {
             is_reported: false,
             lag: Lag::default(),
             pace: Pace::default(),
+            latest: None,
             arrival: None,
         });
         ClockId(self.clocks.len() - 1)
@@ -168,16 +171,21 @@ impl Timeline {
         let elapsed = clock.nanos(ticks);
         // a first picture may have begun to arrive before the sound that is zero
         let mut offset = clock.offset.unwrap_or(arrival.max(0) - elapsed);
+        let mut is_placed = clock.offset.is_none();
         match clock.lag.handle(arrived, arrival - (elapsed + offset)) {
             Some(Verdict::Jump(step)) => {
                 clock.forget();
                 offset += step;
+                is_placed = true;
             }
             Some(Verdict::Least(least)) => {
                 clock.arrival = Some(offset + least);
                 clock.pace.handle_least(least);
             }
             None => {}
+        }
+        if let Some(latest) = clock.latest.filter(|_| is_placed) {
+            offset = offset.max(latest + MILLI - elapsed);
         }
         let step = if is_bent {
             clock.pace = Pace::default();
@@ -187,7 +195,9 @@ impl Timeline {
         };
         clock.lag.handle_step(step);
         clock.offset = Some(offset + step);
-        MediaTime::from_nanos(elapsed + offset + step)
+        let time = elapsed + offset + step;
+        clock.latest = clock.latest.max(Some(time));
+        MediaTime::from_nanos(time)
     }
 }
 
@@ -516,6 +526,18 @@ mod tests {
         let after = bench.video(100_000_000, 4_000);
         assert_eq!(after, 4_000);
         assert_eq!(bench.video(100_000_040, 4_040), 4_040);
+    }
+
+    #[test]
+    fn a_track_that_is_placed_anew_does_not_go_back() {
+        let mut bench = Bench::new();
+        for frame in 0..100 {
+            bench.video(frame * 40, frame * 40);
+        }
+        // the last picture was early, so that the first one after the reset comes before it is over
+        assert_eq!(bench.video(4_040, 4_000), 4_040);
+        assert_eq!(bench.video(100_000_000, 4_030), 4_041);
+        assert_eq!(bench.video(100_000_040, 4_070), 4_081);
     }
 
     #[test]
