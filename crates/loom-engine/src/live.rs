@@ -122,7 +122,7 @@ enum Ended {
     /// It closed.
     Closed(CloseReason),
     /// Another session's media came while it was open: the same publisher, more often than not, who had lost the connection.
-    Replaced(Back),
+    Replaced(Box<Back>),
 }
 
 /// A recording whose graph runs.
@@ -204,7 +204,7 @@ impl Running {
                     tracing::info!(recording = %recording.id, "another session takes the publisher's place");
                     self.drain().await;
                     self.end_take();
-                    back
+                    *back
                 }
                 Ended::Closed(CloseReason::ByHost | CloseReason::ByPublisher) => return Ok(None),
                 Ended::Closed(why) if window.is_zero() || recording.is_stopping() => {
@@ -243,7 +243,7 @@ impl Running {
                 return Ended::Closed(why);
             }
             if let Some(back) = self.ready(recording) {
-                return Ended::Replaced(back);
+                return Ended::Replaced(Box::new(back));
             }
             let late = self
                 .candidate

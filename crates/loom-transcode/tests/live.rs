@@ -649,7 +649,7 @@ fn a_lost_packet_of_speech_is_made_up_from_the_next_one_and_shifts_nothing() {
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
         // one in seven, none of them the first and no two beside each other
-        let is_lost = place > 5 && (state >> 33) % 6 == 0 && lost.last() != Some(&(place - 1));
+        let is_lost = place > 5 && (state >> 33).is_multiple_of(6) && lost.last() != Some(&(place - 1));
         if is_lost {
             lost.push(place);
         }
