@@ -18,7 +18,8 @@ test: ## install what is missing, then run every test
 	cargo nextest run --workspace
 	cargo test --workspace --doc
 	cargo build -p loom-server
-	.venv/bin/python -m pytest tests/e2e tests/whip
+	.venv/bin/python -m pytest tests/whip
+	.venv/bin/python -m pytest tests/e2e
 
 bench: ## measure each promise beside a named peer; figures go to benches/RESULTS.md
 	@scripts/setup test

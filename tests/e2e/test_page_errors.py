@@ -4,8 +4,6 @@ import socket
 
 import pytest
 
-import material
-from conftest import FAKE_DEVICES
 from server import Server
 
 
