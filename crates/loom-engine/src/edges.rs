@@ -73,6 +73,27 @@ impl Edges {
         held.splice(sound..sound, before);
     }
 
+    /// Makes further pictures begin with everything else.
+    pub(crate) fn align_pictures(held: &mut [Media], tracks: &[TrackId]) {
+        let starts = held.iter().filter(|media| matches!(media, Media::Packet(_)));
+        let Some(first) = starts.map(start).min() else {
+            return;
+        };
+        for track in tracks {
+            let own = held
+                .iter_mut()
+                .find_map(|media| match media {
+                    Media::Packet(packet) if packet.track == *track => Some(packet),
+                    _ => None,
+                })
+                .filter(|packet| packet.pts.since(first) <= LONGEST);
+            if let Some(packet) = own {
+                packet.dts = packet.dts.min(first);
+                packet.pts = first;
+            }
+        }
+    }
+
     /// Takes note of a packet on its way.
     pub(crate) fn handle_packet(&mut self, packet: &Packet) {
         if Some(packet.track) == self.video {

@@ -66,6 +66,18 @@ pub struct TrackDescription {
     /// Pixels down, for video.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub height: Option<u32>,
+    /// The media section's name in a publisher's offer (`a=mid`, RFC 5888 §4).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mid: Option<String>,
+    /// The layer's name, of a simulcast (`a=rid`, RFC 8851).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rid: Option<String>,
+    /// The media stream that a publisher put it in (`a=msid`, RFC 8830).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
+    /// The renditions made of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub renditions: Vec<RenditionId>,
 }
 
 /// One rendition that can be played.
@@ -85,6 +97,9 @@ pub struct RenditionDescription {
     pub height: Option<u32>,
     /// Peak bits a second, as planned.
     pub bandwidth: u32,
+    /// The multivariant playlist that names it, for a further picture; else that is `main.m3u8`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub playlist: Option<String>,
 }
 
 /// A recording as it stands.
@@ -223,6 +238,10 @@ impl TrackDescription {
             codec: codec_name(codec).to_owned(),
             width: size.map(|s| s.0),
             height: size.map(|s| s.1),
+            mid: None,
+            rid: None,
+            stream: None,
+            renditions: Vec::new(),
         }
     }
 }
@@ -234,6 +253,10 @@ pub(crate) fn tracks_of(shape: &SourceShape) -> Vec<TrackDescription> {
         codec: video.codec.to_string().to_lowercase().replace('.', ""),
         width: Some(video.width),
         height: Some(video.height),
+        mid: None,
+        rid: None,
+        stream: None,
+        renditions: Vec::new(),
     });
     let audio = shape.audio.as_ref().map(|audio| TrackDescription {
         kind: MediaKind::Audio,
@@ -243,6 +266,10 @@ pub(crate) fn tracks_of(shape: &SourceShape) -> Vec<TrackDescription> {
         },
         width: None,
         height: None,
+        mid: None,
+        rid: None,
+        stream: None,
+        renditions: Vec::new(),
     });
     video.into_iter().chain(audio).collect()
 }

@@ -13,6 +13,9 @@ const SOUND_LIMIT: Duration = Duration::from_millis(1_500);
 /// The same for pictures, which need a key frame to begin.
 const PICTURE_LIMIT: Duration = Duration::from_secs(8);
 
+/// The same for further pictures, a camera or the larger layers of a simulcast, where some have begun.
+const FURTHER_LIMIT: Duration = Duration::from_secs(4);
+
 /// How long a closed session may take to hand over what it has.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
@@ -22,7 +25,7 @@ const HELD_BACK: usize = 4_096;
 /// What came before the graph could be planned.
 #[derive(Debug)]
 pub(crate) struct Gathered {
-    /// The first track of each kind that has begun. A further one of a kind is left out.
+    /// The tracks that have begun, in the order of the offer once it is all there.
     pub(crate) formats: Vec<TrackFormat>,
     /// All that came so far.
     pub(crate) held: Vec<Media>,
@@ -32,7 +35,7 @@ pub(crate) struct Gathered {
     pub(crate) first_key_frame: Option<Instant>,
     /// The publisher is gone already.
     pub(crate) closed: Option<CloseReason>,
-    offered: Vec<MediaKind>,
+    offered: Vec<(TrackId, MediaKind)>,
     heard: Vec<TrackId>,
     began: Option<Instant>,
     /// What has not come by now is not waited for.
@@ -40,7 +43,7 @@ pub(crate) struct Gathered {
 }
 
 impl Gathered {
-    fn new(offered: &[MediaKind]) -> Self {
+    fn new(offered: &[(TrackId, MediaKind)]) -> Self {
         Self {
             formats: Vec::new(),
             held: Vec::new(),
@@ -56,7 +59,11 @@ impl Gathered {
 
     /// Nothing yet of what `session` offers.
     pub(crate) fn of(session: &Session) -> Self {
-        let offered: Vec<MediaKind> = session.tracks().iter().map(|track| track.kind).collect();
+        let offered: Vec<_> = session
+            .tracks()
+            .iter()
+            .map(|track| (track.id, track.kind))
+            .collect();
         Self::new(&offered)
     }
 
@@ -103,9 +110,20 @@ impl Gathered {
                 }
             }
         }
-        let heard = got.heard.clone();
-        got.formats.retain(|format| heard.contains(&format.track));
+        got.settle();
         got
+    }
+
+    /// Leaves out what has a format but no media.
+    pub(crate) fn settle(&mut self) {
+        let heard = &self.heard;
+        self.formats.retain(|format| heard.contains(&format.track));
+        self.formats.sort_by_key(|format| format.track);
+        for (track, kind) in &self.offered {
+            if !heard.contains(track) {
+                tracing::warn!(%track, ?kind, "an offered track has not begun in time and is left out");
+            }
+        }
     }
 
     pub(crate) fn handle_event(&mut self, event: Option<SessionEvent>, now: Instant) {
@@ -120,14 +138,9 @@ impl Gathered {
     fn handle_media(&mut self, media: Media, now: Instant) {
         match &media {
             Media::Format(format) => {
-                let same_kind = self
-                    .formats
-                    .iter_mut()
-                    .find(|f| f.codec.kind() == format.codec.kind());
-                match same_kind {
+                match self.formats.iter_mut().find(|known| known.track == format.track) {
                     None => self.formats.push(format.clone()),
-                    Some(same) if same.track == format.track => *same = format.clone(),
-                    Some(_) => {}
+                    Some(known) => *known = format.clone(),
                 }
             }
             Media::Packet(packet) => {
@@ -150,19 +163,26 @@ impl Gathered {
 
     /// Whether more is waited for, and until when.
     pub(crate) fn waits(&self) -> Option<Option<Instant>> {
-        let begun = |kind: &MediaKind| {
-            self.formats
-                .iter()
-                .any(|f| f.codec.kind() == *kind && self.heard.contains(&f.track))
+        let begun = |track: &TrackId| {
+            self.heard.contains(track) && self.formats.iter().any(|format| format.track == *track)
         };
-        let missing: Vec<&MediaKind> = self.offered.iter().filter(|kind| !begun(kind)).collect();
+        let missing: Vec<MediaKind> = self
+            .offered
+            .iter()
+            .filter(|(track, _)| !begun(track))
+            .map(|(_, kind)| *kind)
+            .collect();
         if self.late || self.closed.is_some() || missing.is_empty() || self.held.len() >= HELD_BACK {
             return None;
         }
-        let limit = if missing.contains(&&MediaKind::Video) {
-            PICTURE_LIMIT
-        } else {
-            SOUND_LIMIT
+        let pictures = self
+            .formats
+            .iter()
+            .any(|format| format.codec.kind() == MediaKind::Video && begun(&format.track));
+        let limit = match missing.contains(&MediaKind::Video) {
+            true if pictures => FURTHER_LIMIT,
+            true => PICTURE_LIMIT,
+            false => SOUND_LIMIT,
         };
         Some(self.began.map(|began| began + limit))
     }
@@ -216,7 +236,7 @@ mod tests {
     #[test]
     fn both_offered_tracks_are_waited_for_from_the_first_packet_on() {
         let now = Instant::now();
-        let mut got = Gathered::new(&[MediaKind::Audio, MediaKind::Video]);
+        let mut got = Gathered::new(&[(AUDIO, MediaKind::Audio), (VIDEO, MediaKind::Video)]);
         got.handle_media(format(AUDIO), now);
         assert_eq!(got.waits(), Some(None), "a format alone may come from the offer");
         got.handle_media(packet(AUDIO), now);
@@ -230,7 +250,7 @@ mod tests {
     #[test]
     fn sound_is_waited_for_less_long_than_pictures() {
         let now = Instant::now();
-        let mut got = Gathered::new(&[MediaKind::Audio, MediaKind::Video]);
+        let mut got = Gathered::new(&[(AUDIO, MediaKind::Audio), (VIDEO, MediaKind::Video)]);
         got.handle_media(format(VIDEO), now);
         got.handle_media(packet(VIDEO), now);
         assert_eq!(got.waits(), Some(Some(now + SOUND_LIMIT)));
@@ -238,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_session_that_ends_ends_the_wait() {
-        let mut got = Gathered::new(&[MediaKind::Video]);
+        let mut got = Gathered::new(&[(VIDEO, MediaKind::Video)]);
         got.handle_event(
             Some(SessionEvent::Closed(CloseReason::ConnectTimeout)),
             Instant::now(),

@@ -29,6 +29,7 @@ mod error;
 mod event;
 mod finish;
 mod folder;
+mod further;
 mod gather;
 mod id;
 mod import;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use loom_core::{Gap, Media, MediaKind, MediaTime, TrackFormat};
+use loom_core::{Gap, Media, MediaKind, MediaTime, TrackFormat, TrackId};
 use loom_hls::{Packager, PackagerConfig};
 use loom_ingest::{CloseReason, Session, SessionEvent, TrackInfo};
 use loom_transcode::{Backend, Feed, SourceShape, Wanted, plan};
@@ -19,6 +19,7 @@ use crate::edges::Edges;
 use crate::error::EngineError;
 use crate::event::RecordingState;
 use crate::finish;
+use crate::further::{self, Branch, Further, Role};
 use crate::gather::{Gathered, stopped};
 use crate::key_frames::KeyFrames;
 use crate::packaging::{Packaging, Work};
@@ -134,8 +135,11 @@ struct Running {
     known: Vec<TrackInfo>,
     /// The instant of the recording's zero.
     zero: Instant,
+    /// The main picture and the main sound.
     formats: Vec<TrackFormat>,
     feed: Feed,
+    /// The other tracks, each with a graph of its own.
+    further: Vec<Branch>,
     keys: KeyFrames,
     edges: Edges,
     packaging: Packaging,
@@ -149,9 +153,13 @@ struct Running {
 impl Running {
     async fn start(recording: &Arc<Inner>, session: Session, got: Gathered) -> Result<Self, EngineError> {
         let config = &recording.shared.config;
-        let shape = SourceShape::from_formats(&got.formats);
-        let plan = plan(&shape, &wanted(recording), &recording.shared.capabilities)
+        let sorted = further::sort(&got.formats, session.tracks());
+        let shape = SourceShape::from_formats(&sorted.main);
+        let mut wanted = wanted(recording);
+        further::spare(&mut wanted, &sorted.further);
+        let plan = plan(&shape, &wanted, &recording.shared.capabilities)
             .map_err(loom_transcode::TranscodeError::from)?;
+        let further = Further::plan(recording, sorted.further, &plan);
         let captions = plan.audio.as_ref().is_some_and(|audio| audio.pcm);
         tracing::info!(recording = %recording.id, %plan, "the plan");
         let packager = Packager::new(PackagerConfig {
@@ -161,10 +169,13 @@ impl Running {
             zero: got.wall_clock(),
             ..PackagerConfig::default()
         })?;
-        let packaging = Packaging::start(recording.clone(), packager, renditions(&plan, captions))?;
-        recording.update(|info| take_stock(info, &got.formats, &plan, captions));
+        let declared = renditions(&plan, captions, &further);
+        let packaging = Packaging::start(recording.clone(), packager, declared)?;
+        let (formats, tracks) = (&got.formats, session.tracks());
+        let is_main = |format: &TrackFormat| sorted.main.iter().any(|main| main.track == format.track);
+        recording.update(|info| take_stock(info, formats, tracks, &plan, &further, is_main, captions));
         let backend = recording.shared.backend.clone();
-        let (graph_plan, formats) = (plan.clone(), got.formats.clone());
+        let (graph_plan, formats) = (plan.clone(), sorted.main.clone());
         let (feed, outputs) = tokio::task::spawn_blocking(move || backend.live(&graph_plan, &formats))
             .await
             .map_err(|_| EngineError::ShuttingDown)??;
@@ -172,15 +183,20 @@ impl Running {
             .then(|| LiveCaptions::start(recording.clone(), packaging.clone()))
             .flatten();
         let pump = tokio::spawn(pump(recording.clone(), outputs, packaging.clone(), captions));
-        let video = take::of_kind(&got.formats, MediaKind::Video).map(|f| f.track);
+        let video = take::of_kind(&sorted.main, MediaKind::Video).map(|f| f.track);
+        let mut branches = Vec::new();
+        for track in further {
+            branches.push(track.start(recording, &packaging).await?);
+        }
         Ok(Self {
             placement: Placement::first(session.tracks()),
             known: session.tracks().to_vec(),
             zero: got.zero().unwrap_or_else(Instant::now),
             feed,
             keys: KeyFrames::new(video, config.segment),
-            edges: Edges::new(&got.formats),
-            formats: got.formats,
+            edges: Edges::new(&sorted.main),
+            formats: sorted.main,
+            further: branches,
             packaging,
             pump,
             held: got.held,
@@ -233,6 +249,13 @@ impl Running {
     /// Feeds the graph until the session is over.
     async fn follow_session(&mut self, recording: &Arc<Inner>, later: &mut mpsc::Receiver<Take>) -> Ended {
         self.edges.align_start(&mut self.held);
+        let pictures: Vec<TrackId> = self
+            .further
+            .iter()
+            .filter(|it| it.role != Role::Sound)
+            .map(|it| it.track)
+            .collect();
+        Edges::align_pictures(&mut self.held, &pictures);
         for media in std::mem::take(&mut self.held) {
             self.feed(media);
         }
@@ -341,7 +364,8 @@ impl Running {
     /// The session that waits to take over, once it can. One that ends before is forgotten.
     fn ready(&mut self, recording: &Inner) -> Option<Back> {
         let settled = |back: &mut Back| back.got.waits().is_none();
-        let back = self.candidate.take_if(settled)?;
+        let mut back = self.candidate.take_if(settled)?;
+        back.got.settle();
         if back.got.formats.is_empty() || take::earliest(&back.got.held).is_none() {
             let why = back.got.closed.as_ref();
             let why = why.map_or_else(|| "no media came".to_owned(), ToString::to_string);
@@ -394,18 +418,35 @@ impl Running {
             Media::Gap(gap) => gap.track,
             Media::End(track) => *track,
         };
-        // A session's end is not the recording's: its tracks may go on with the next session. `flush` ends the graph.
-        let ends = matches!(media, Media::End(_));
-        if ends || !self.formats.iter().any(|format| format.track == track) {
+        // A session's end is not the recording's: its tracks may go on with the next session. `flush` ends the graphs.
+        if matches!(media, Media::End(_)) {
             return;
         }
         if let Media::Packet(packet) = &media {
             metrics::counter!("loom_received_bytes_total").increment(packet.data.len() as u64);
+        }
+        if !self.formats.iter().any(|format| format.track == track) {
+            if let Some(branch) = self.further.iter_mut().find(|branch| branch.track == track) {
+                branch.push(media);
+            }
+            return;
+        }
+        if let Media::Packet(packet) = &media {
             self.edges.handle_packet(packet);
-            if let Some(wanted) = self.keys.handle_packet(packet.track, packet.pts, packet.key)
-                && let Some(wanted) = self.placement.theirs(wanted)
-            {
-                self.session.handle().request_key_frame(wanted);
+            if let Some(wanted) = self.keys.handle_packet(packet.track, packet.pts, packet.key) {
+                // All pictures are asked at once, so that their segments can begin together.
+                let others = self
+                    .further
+                    .iter()
+                    .filter(|it| it.role != Role::Sound)
+                    .map(|it| it.track);
+                let handle = self.session.handle();
+                for track in std::iter::once(wanted)
+                    .chain(others)
+                    .filter_map(|ours| self.placement.theirs(ours))
+                {
+                    handle.request_key_frame(track);
+                }
             }
         }
         self.feed.push(media);
@@ -417,6 +458,13 @@ impl Running {
             self.feed.push(media);
         }
         self.feed.finish();
+        let end = Instant::now() + FLUSH_LIMIT;
+        for mut pump in self.further.into_iter().map(Branch::finish) {
+            if timeout_at(end, &mut pump).await.is_err() {
+                tracing::error!("a further track's graph did not end; what it had made is kept");
+                pump.abort();
+            }
+        }
         if timeout(FLUSH_LIMIT, &mut self.pump).await.is_err() {
             tracing::error!("the transcode graph did not end; what it had made is kept");
             self.pump.abort();

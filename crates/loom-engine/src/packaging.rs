@@ -60,6 +60,17 @@ pub(crate) enum Work {
     Captions(Vec<Cue>, oneshot::Sender<Result<(), EngineError>>),
 }
 
+/// A rendition that a recording will have, by its place among the others.
+#[derive(Debug)]
+pub(crate) enum Declared {
+    /// Named by the main multivariant playlist.
+    Main(RenditionInfo),
+    /// So too, but with key frames that are the publisher's own.
+    Layer(RenditionInfo),
+    /// A further picture, with a multivariant playlist of its own.
+    Aside(RenditionInfo),
+}
+
 /// The threads on which recordings are packaged: here, and only here, tasks may wait for the disk.
 #[derive(Debug)]
 pub(crate) struct PackagingThreads(Option<Runtime>);
@@ -96,10 +107,14 @@ impl Packaging {
     pub(crate) fn start(
         recording: Arc<Inner>,
         mut packager: Packager,
-        renditions: Vec<RenditionInfo>,
+        renditions: Vec<Declared>,
     ) -> Result<Self, EngineError> {
         for rendition in renditions {
-            packager.declare(rendition)?;
+            match rendition {
+                Declared::Main(it) => packager.declare(it)?,
+                Declared::Layer(it) => packager.declare_layer(it)?,
+                Declared::Aside(it) => packager.declare_aside(it)?,
+            }
         }
         let (work, queue) = mpsc::channel(WORK_QUEUE);
         let shared = recording.shared.clone();
@@ -384,5 +399,6 @@ pub(crate) fn told(planned: &PlannedRendition) -> RenditionDescription {
         width: size.map(|s| s.0),
         height: size.map(|s| s.1),
         bandwidth: planned.bitrate,
+        playlist: None,
     }
 }

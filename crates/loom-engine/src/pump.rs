@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use loom_core::TrackFormat;
+use loom_core::{MediaKind, TrackFormat};
 use loom_hls::{RenditionInfo, RenditionKind};
+use loom_ingest::TrackInfo;
 use loom_transcode::{Output, Outputs, Plan};
 
 use crate::captions::LiveCaptions;
 use crate::event::{RecordingInfo, TrackDescription};
-use crate::packaging::{Packaging, Work, describe, told};
+use crate::further::{Further, Role};
+use crate::packaging::{Declared, Packaging, Work, describe, told};
 use crate::recording::Inner;
 
 /// Moves what the graph makes to where it belongs, until it has ended.
@@ -76,28 +78,67 @@ pub(crate) async fn pump(
 }
 
 /// The planned renditions as the packager wants them, captions last.
-pub(crate) fn renditions(plan: &Plan, captions: bool) -> Vec<RenditionInfo> {
-    let mut all: Vec<RenditionInfo> = plan.renditions.iter().map(describe).collect();
+pub(crate) fn renditions(plan: &Plan, captions: bool, further: &[Further]) -> Vec<Declared> {
+    let mut all: Vec<Declared> = plan.renditions.iter().map(describe).map(Declared::Main).collect();
+    for track in further {
+        let place = match track.role {
+            Role::Aside => Declared::Aside,
+            Role::Layer => Declared::Layer,
+            Role::Sound => Declared::Main,
+        };
+        all.extend(track.renditions().map(place));
+    }
     if captions && let Some(id) = loom_core::RenditionId::new("captions") {
         let kind = RenditionKind::Subtitles {
             name: "English".to_owned(),
             language: "en".to_owned(),
         };
-        all.push(RenditionInfo {
+        all.push(Declared::Main(RenditionInfo {
             id,
             kind,
             bandwidth: 1_000,
-        });
+        }));
     }
     all
 }
 
 /// Writes down what came and what is made of it.
-pub(crate) fn take_stock(info: &mut RecordingInfo, formats: &[TrackFormat], plan: &Plan, captions: bool) {
+pub(crate) fn take_stock(
+    info: &mut RecordingInfo,
+    formats: &[TrackFormat],
+    tracks: &[TrackInfo],
+    plan: &Plan,
+    further: &[Further],
+    is_main: impl Fn(&TrackFormat) -> bool,
+    captions: bool,
+) {
+    let main = |kind: MediaKind| {
+        let made = plan.renditions.iter().filter(move |it| it.kind() == kind);
+        made.map(|it| it.id.clone()).collect::<Vec<_>>()
+    };
     info.tracks = formats
         .iter()
-        .map(|format| TrackDescription::of(&format.codec))
+        .map(|format| {
+            let offered = tracks.iter().find(|track| track.id == format.track);
+            let own = further.iter().find(|it| it.format.track == format.track);
+            TrackDescription {
+                mid: offered.map(|it| it.mid.clone()),
+                rid: offered.and_then(|it| it.rid.clone()),
+                stream: offered.and_then(|it| it.stream.clone()),
+                renditions: match own {
+                    Some(own) => own.ids(),
+                    None if is_main(format) => main(format.codec.kind()),
+                    None => Vec::new(),
+                },
+                ..TrackDescription::of(&format.codec)
+            }
+        })
         .collect();
-    info.renditions = plan.renditions.iter().map(told).collect();
+    info.renditions = plan
+        .renditions
+        .iter()
+        .map(told)
+        .chain(further.iter().flat_map(Further::told))
+        .collect();
     info.captions = captions;
 }

@@ -12,6 +12,8 @@ pub(crate) const PLAYLIST: &str = "index.m3u8";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Address {
     Multivariant,
+    /// The multivariant playlist of one further picture.
+    Aside(RenditionId),
     Playlist(RenditionId),
     Init(RenditionId, u32),
     Segment(RenditionId, u64),
@@ -24,6 +26,9 @@ impl Address {
     pub(crate) fn parse(path: &str) -> Option<Self> {
         if path == MULTIVARIANT {
             return Some(Self::Multivariant);
+        }
+        if let Some(aside) = path.strip_suffix(".m3u8").filter(|name| !name.contains('/')) {
+            return Some(Self::Aside(RenditionId::new(aside)?));
         }
         let (rendition, file) = path.split_once('/')?;
         let rendition = RenditionId::new(rendition)?;
@@ -51,6 +56,11 @@ fn number_of(digits: &str) -> Option<u64> {
         && digits.bytes().all(|b| b.is_ascii_digit())
         && (digits.len() == 1 || !digits.starts_with('0'));
     plain.then(|| digits.parse().ok()).flatten()
+}
+
+/// The main multivariant playlist, or that of a further picture.
+pub(crate) fn multivariant(aside: Option<&RenditionId>) -> String {
+    aside.map_or_else(|| MULTIVARIANT.to_owned(), |id| format!("{id}.m3u8"))
 }
 
 pub(crate) fn playlist(rendition: &RenditionId) -> String {
@@ -82,6 +92,7 @@ mod tests {
         let id = || RenditionId::new("720p").unwrap();
         for (path, address) in [
             (MULTIVARIANT.to_owned(), Address::Multivariant),
+            (multivariant(Some(&id())), Address::Aside(id())),
             (playlist(&id()), Address::Playlist(id())),
             (format!("720p/{}", init(3)), Address::Init(id(), 3)),
             (format!("720p/{}", segment(12)), Address::Segment(id(), 12)),

@@ -107,6 +107,21 @@ impl SegmentClock {
         self.pictures.map_or(soonest, |p| p.max(soonest))
     }
 
+    /// A picture that has no say in where segments begin can be placed before this.
+    pub(crate) fn settled_aside(&self) -> MediaTime {
+        self.pictures
+            .map_or(MediaTime::from_nanos(i64::MIN), |p| p - ASIDE)
+    }
+
+    /// The segment that such a picture begins, or lies in: its key frame may be a little before the main picture's.
+    pub(crate) fn segment_of_aside(&self, at: MediaTime, key: bool) -> u64 {
+        if key {
+            self.segment_at(at + ASIDE)
+        } else {
+            self.segment_of_picture(at)
+        }
+    }
+
     /// Whether `at` lies so far ahead of everything before it that it cannot be meant.
     pub(crate) fn is_absurd(&self, at: MediaTime) -> bool {
         self.starts
@@ -125,6 +140,11 @@ impl SegmentClock {
         if key && self.elapsed(at) >= self.enough() {
             self.push(at, false);
         }
+    }
+
+    /// Takes note of a picture that has no say in where segments begin.
+    pub(crate) fn see_aside(&mut self, at: MediaTime) {
+        self.begin(at);
     }
 
     /// Takes note of sound, and defines a boundary where it leads, or where the pictures have kept it waiting too long.
@@ -218,6 +238,8 @@ impl SegmentClock {
 pub(crate) const FIRST: u64 = 1;
 /// Encoders that round to a tick of 90 kHz or to a millisecond stay within this.
 pub(crate) const ROUNDING: Duration = Duration::from_micros(1_100);
+/// Key frames that are asked for together lie within this: a picture and a half at 30 a second.
+const ASIDE: Duration = Duration::from_millis(50);
 /// A jump of more target durations than this is an error in the time, not a pause.
 const JUMP: u32 = 20_000;
 

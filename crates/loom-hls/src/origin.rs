@@ -18,6 +18,8 @@ use crate::publish::{Change, Publish};
 #[derive(Debug, Default)]
 pub struct Origin {
     multivariant: Option<Bytes>,
+    /// The multivariant playlists of further pictures.
+    asides: HashMap<RenditionId, Bytes>,
     renditions: HashMap<RenditionId, Served>,
     ended: bool,
 }
@@ -123,7 +125,14 @@ impl Origin {
         let Publish { rendition, change } = publish;
         let Some(id) = rendition else {
             match change {
-                Change::Multivariant(text) => self.multivariant = Some(text),
+                Change::Multivariant { aside: None, text } => self.multivariant = Some(text),
+                Change::Multivariant {
+                    aside: Some(id),
+                    text,
+                    ..
+                } => {
+                    self.asides.insert(id, text);
+                }
                 Change::End => self.ended = true,
                 _ => {}
             }
@@ -153,6 +162,14 @@ impl Origin {
             Address::Multivariant => match &self.multivariant {
                 Some(text) => Answer::Ready(playlist_response(text.clone(), self.ended)),
                 None if self.ended => Answer::NotFound,
+                None => Answer::WaitFor(Wait {
+                    rendition: None,
+                    limit: FIRST_WAIT,
+                }),
+            },
+            Address::Aside(id) => match self.asides.get(&id) {
+                Some(text) => Answer::Ready(playlist_response(text.clone(), self.ended)),
+                None if self.ended || self.multivariant.is_some() => Answer::NotFound,
                 None => Answer::WaitFor(Wait {
                     rendition: None,
                     limit: FIRST_WAIT,
@@ -198,9 +215,10 @@ impl Origin {
     fn is_named(&self, id: &RenditionId) -> bool {
         let uri = address::playlist(id);
         self.multivariant
-            .as_deref()
-            .and_then(|text| std::str::from_utf8(text).ok())
-            .is_some_and(|text| {
+            .iter()
+            .chain(self.asides.values())
+            .filter_map(|text| std::str::from_utf8(text).ok())
+            .any(|text| {
                 text.lines()
                     .any(|line| line == uri || line.contains(&format!("URI=\"{uri}\"")))
             })
@@ -210,7 +228,7 @@ impl Origin {
 impl Served {
     fn take(&mut self, change: Change) {
         match change {
-            Change::Multivariant(_) => {}
+            Change::Multivariant { .. } => {}
             Change::Init { number, data } => {
                 self.inits.insert(number, data);
             }
@@ -503,7 +521,7 @@ pub fn stored_answer(path: &str) -> Answer {
         len: None,
     };
     let (content_type, cache_control) = match Address::parse(path) {
-        Some(Address::Multivariant | Address::Playlist(_)) => (PLAYLIST_TYPE, COMPLETE),
+        Some(Address::Multivariant | Address::Aside(_) | Address::Playlist(_)) => (PLAYLIST_TYPE, COMPLETE),
         Some(Address::Init(..) | Address::Segment(..)) => (MEDIA_TYPE, FOREVER),
         // the final transcript replaces it
         Some(Address::Text(..)) => (TEXT_TYPE, CHANGING),

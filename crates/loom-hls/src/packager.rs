@@ -38,7 +38,19 @@ pub struct Packager {
 #[derive(Debug)]
 struct Declared {
     info: RenditionInfo,
+    place: Place,
     track: Track,
+}
+
+/// Which multivariant playlist names a rendition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// `main.m3u8`; sound and text: every one.
+    Main,
+    /// `main.m3u8`, but it makes no boundaries: a layer that the publisher sends.
+    Layer,
+    /// One of its own.
+    Aside,
 }
 
 #[derive(Debug)]
@@ -89,7 +101,7 @@ impl Packager {
         };
         let (audio, same) = (track.kind() == MediaKind::Audio, track.codec() == Some(&codec));
         if audio && !same {
-            self.release_sound(at, true)?; // what was held back has the format before
+            self.release_held(at, true)?; // what was held back has the format before
         }
         if let Track::Media(track) = &mut self.tracks[at].track {
             track.handle_format(codec, &mut self.out)?;
@@ -155,6 +167,19 @@ impl Packager {
                     self.clock.force(packet.pts, discontinuity);
                 }
                 self.head = self.head.max(packet.pts);
+                if !self.leads(at) {
+                    // whether a segment begins here is known once the main picture has come as far
+                    self.clock.see_aside(packet.pts);
+                    let mut fits = true;
+                    self.with_track(at, |track, _, _| {
+                        fits = track.hold(packet);
+                        Ok(())
+                    })?;
+                    if !fits {
+                        self.release_held(at, true)?;
+                    }
+                    return self.advance();
+                }
                 self.clock.see_picture(packet.pts, packet.key);
                 self.with_track(at, |track, clock, out| track.place_picture(packet, clock, out))?;
             }
@@ -170,7 +195,7 @@ impl Packager {
                     Ok(())
                 })?;
                 if !fits {
-                    self.release_sound(at, true)?;
+                    self.release_held(at, true)?;
                 }
             }
         }
@@ -209,7 +234,7 @@ impl Packager {
     pub fn handle_end(&mut self, rendition: &RenditionId) -> Result<(), HlsError> {
         self.check_running()?;
         let at = self.position(rendition)?;
-        self.release_sound(at, true)?;
+        self.release_held(at, true)?;
         if let Track::Media(track) = &mut self.tracks[at].track {
             track.ended = true;
         }
@@ -229,7 +254,7 @@ impl Packager {
         }
         let mut first = Ok(());
         for at in 0..self.tracks.len() {
-            first = first.and(self.release_sound(at, true));
+            first = first.and(self.release_held(at, true));
         }
         let end = self.natural_end();
         self.clock.skip_to(end, false);
@@ -281,6 +306,35 @@ impl Packager {
     /// # Errors
     /// [`HlsError::Declaration`] for a name twice, a second subtitle rendition, too many, or one that comes too late.
     pub fn declare(&mut self, rendition: RenditionInfo) -> Result<(), HlsError> {
+        self.declare_in(Place::Main, rendition)
+    }
+
+    /// Declares a ready-made quality of the main picture, such as a smaller layer of a simulcast. Its segments follow the main
+    /// picture's boundaries as nearly as its own key frames allow, and make none.
+    ///
+    /// # Errors
+    /// As [`Self::declare`].
+    pub fn declare_layer(&mut self, rendition: RenditionInfo) -> Result<(), HlsError> {
+        self.declare_in(Place::Layer, rendition)
+    }
+
+    /// Declares a further picture beside the main one, such as a camera beside a screen. A multivariant playlist of its own,
+    /// `ID.m3u8`, names it together with all sound and text. Its segments follow the main picture's boundaries as
+    /// nearly as its own key frames allow, and make none.
+    ///
+    /// # Errors
+    /// As [`Self::declare`], and for a rendition that is no video.
+    pub fn declare_aside(&mut self, rendition: RenditionInfo) -> Result<(), HlsError> {
+        if rendition.kind.media() != Some(MediaKind::Video) {
+            return Err(HlsError::Declaration {
+                rendition: rendition.id,
+                why: "only pictures have a playlist of their own".to_owned(),
+            });
+        }
+        self.declare_in(Place::Aside, rendition)
+    }
+
+    fn declare_in(&mut self, place: Place, rendition: RenditionInfo) -> Result<(), HlsError> {
         self.check_running()?;
         let second_text =
             matches!(rendition.kind, RenditionKind::Subtitles { .. }) && self.captions().is_some();
@@ -309,9 +363,14 @@ impl Packager {
         );
         self.tracks.push(Declared {
             track: match media {
-                Some(kind) => Track::Media(Box::new(MediaTrack::new(listing, kind, &self.config))),
+                Some(kind) => {
+                    let mut track = MediaTrack::new(listing, kind, &self.config);
+                    track.follows = place != Place::Main;
+                    Track::Media(Box::new(track))
+                }
                 None => Track::Captions(CaptionTrack::new(listing)),
             },
+            place,
             info: rendition,
         });
         self.choose_lead();
@@ -354,7 +413,7 @@ impl Packager {
         });
         self.choose_lead();
         for at in 0..self.tracks.len() {
-            note(self.release_sound(at, true));
+            note(self.release_held(at, true));
         }
         self.finished = true;
         let end = match self.away {
@@ -403,7 +462,7 @@ impl Packager {
     fn advance(&mut self) -> Result<(), HlsError> {
         let mut first = Ok(());
         for at in 0..self.tracks.len() {
-            let released = self.release_sound(at, false);
+            let released = self.release_held(at, false);
             if first.is_ok() {
                 first = released;
             }
@@ -436,13 +495,22 @@ impl Packager {
         first
     }
 
-    /// Places the sound that a rendition holds back, as far as the clock is settled, or all of it.
-    fn release_sound(&mut self, at: usize, all: bool) -> Result<(), HlsError> {
-        let settled = (!all).then(|| self.clock.settled());
+    /// Places what a rendition holds back, as far as the clock is settled, or all of it.
+    fn release_held(&mut self, at: usize, all: bool) -> Result<(), HlsError> {
+        let pictures = self.tracks[at]
+            .media()
+            .is_some_and(|m| m.kind() == MediaKind::Video);
+        let settled = (!all).then(|| match pictures {
+            true => self.clock.settled_aside().max(self.head - ASIDE_WAIT),
+            false => self.clock.settled(),
+        });
         let mut first = Ok(());
         self.with_track(at, |track, clock, out| {
             while let Some((packet, middle)) = track.release(settled) {
-                let placed = track.place_sound(packet, clock.segment_at(middle), clock, out);
+                let placed = match pictures {
+                    true => track.place_picture(packet, clock, out),
+                    false => track.place_sound(packet, clock.segment_at(middle), clock, out),
+                };
                 if first.is_ok() {
                     first = placed;
                 }
@@ -492,9 +560,32 @@ impl Packager {
     }
 
     fn store_multivariant(&mut self) {
+        self.announced = true;
+        let asides = self.tracks.iter().filter(|t| t.place == Place::Aside);
+        let asides: Vec<Option<RenditionId>> = asides.map(|t| Some(t.info.id.clone())).collect();
+        for aside in std::iter::once(None).chain(asides) {
+            let text = self.multivariant(aside.as_ref());
+            self.out.push_back(HlsOutput::Store {
+                key: address::multivariant(aside.as_ref()),
+                data: text.clone(),
+            });
+            self.out.push_back(HlsOutput::Publish(Publish {
+                rendition: None,
+                change: Change::Multivariant { aside, text },
+            }));
+        }
+    }
+
+    /// The main multivariant playlist, or that of one picture aside.
+    fn multivariant(&self, aside: Option<&RenditionId>) -> bytes::Bytes {
+        let named = |t: &&Declared| match aside {
+            None => t.place != Place::Aside,
+            Some(id) => t.info.id == *id || t.info.kind.media() != Some(MediaKind::Video),
+        };
         let members: Vec<Member<'_>> = self
             .tracks
             .iter()
+            .filter(named)
             .map(|t| Member {
                 info: &t.info,
                 codec: t.media().and_then(MediaTrack::codec),
@@ -505,17 +596,19 @@ impl Packager {
             && self
                 .tracks
                 .iter()
+                .filter(named)
                 .all(|t| t.media().is_none_or(|m| m.listing.independent));
-        let text = bytes::Bytes::from(multivariant::write(&members, self.config.sound, independent));
-        self.announced = true;
-        self.out.push_back(HlsOutput::Store {
-            key: address::MULTIVARIANT.to_owned(),
-            data: text.clone(),
-        });
-        self.out.push_back(HlsOutput::Publish(Publish {
-            rendition: None,
-            change: Change::Multivariant(text),
-        }));
+        bytes::Bytes::from(multivariant::write(&members, self.config.sound, independent))
+    }
+
+    /// Whether a rendition of pictures says where segments begin: those of the main picture, or any where that has ended.
+    fn leads(&self, at: usize) -> bool {
+        let runs = |t: &Declared| {
+            t.media()
+                .is_some_and(|m| m.kind() == MediaKind::Video && !m.ended)
+        };
+        let main = |t: &Declared| t.place == Place::Main && runs(t);
+        self.tracks[at].place == Place::Main || !self.tracks.iter().any(main)
     }
 
     fn choose_lead(&mut self) {
@@ -579,6 +672,9 @@ impl Declared {
         }
     }
 }
+
+/// How long, in media time, a picture aside waits for the main one to come as far.
+const ASIDE_WAIT: Duration = Duration::from_secs(2);
 
 /// How far the last sound is drawn out at a publisher's absence, so that sound and pictures end together.
 const ABSENCE_TAIL: Duration = Duration::from_millis(200);

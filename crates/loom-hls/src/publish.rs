@@ -44,7 +44,7 @@ impl Publish {
     /// What kind of change it is.
     pub fn kind(&self) -> PublishKind {
         match &self.change {
-            Change::Multivariant(_) => PublishKind::Multivariant,
+            Change::Multivariant { .. } => PublishKind::Multivariant,
             Change::Init { .. } | Change::Begin { .. } => PublishKind::Init,
             Change::Part { .. } => PublishKind::Part,
             Change::Segment { .. } => PublishKind::Segment,
@@ -71,7 +71,11 @@ pub enum PublishKind {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Change {
-    Multivariant(Bytes),
+    Multivariant {
+        /// The picture whose own it is; `None` for the main one.
+        aside: Option<RenditionId>,
+        text: Bytes,
+    },
     Init {
         number: u32,
         data: Bytes,

@@ -55,6 +55,8 @@ pub(crate) struct MediaTrack {
     sequence: u32,
     /// No more packets come.
     pub(crate) ended: bool,
+    /// Its pictures have no say in where segments begin.
+    pub(crate) follows: bool,
     pub(crate) measured: Measured,
 }
 
@@ -101,6 +103,7 @@ impl MediaTrack {
             length: None,
             sequence: 0,
             ended: false,
+            follows: false,
             measured: Measured::default(),
         }
     }
@@ -230,7 +233,10 @@ impl MediaTrack {
         clock: &SegmentClock,
         out: &mut VecDeque<HlsOutput>,
     ) -> Result<(), HlsError> {
-        let mut number = clock.segment_of_picture(packet.pts);
+        let mut number = match self.follows {
+            true => clock.segment_of_aside(packet.pts, packet.key),
+            false => clock.segment_of_picture(packet.pts),
+        };
         if self.open.is_none() || self.fresh {
             // a rendition begins, begins again after a gap, or changes its format: with a key frame (RFC 8216bis §4.4.2.1)
             let opens = self.open.as_ref().is_none_or(|open| number > open.number);
