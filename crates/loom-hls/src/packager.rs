@@ -99,8 +99,7 @@ impl Packager {
         let Track::Media(track) = &mut self.tracks[at].track else {
             return Err(text_has_no_packets(rendition));
         };
-        let (audio, same) = (track.kind() == MediaKind::Audio, track.codec() == Some(&codec));
-        if audio && !same {
+        if track.codec() != Some(&codec) {
             self.release_held(at, true)?; // what was held back has the format before
         }
         if let Track::Media(track) = &mut self.tracks[at].track {
@@ -155,7 +154,7 @@ impl Packager {
         }
         let kind = track.kind();
         let wants = track.wants_boundary();
-        let first = !track.started();
+        let first = !track.started() && !track.holds();
         match kind {
             MediaKind::Video => {
                 if first && !packet.key {

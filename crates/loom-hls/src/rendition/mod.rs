@@ -134,6 +134,11 @@ impl MediaTrack {
         self.open.is_some() || self.next.is_some()
     }
 
+    /// Whether any sample is held back.
+    pub(crate) fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// Whether the next packet must open a segment though one is open, and if so, whether with a discontinuity.
     pub(crate) fn wants_boundary(&self) -> Option<bool> {
         (self.fresh && self.open.is_some()).then_some(self.differs)
@@ -207,7 +212,7 @@ impl MediaTrack {
         Ok(())
     }
 
-    /// Keeps sound back until [`Self::release`]. False where no more fits.
+    /// Keeps sound, or a picture aside, back until [`Self::release`]. False where no more fits.
     pub(crate) fn hold(&mut self, packet: Packet) -> bool {
         self.held_bytes += packet.data.len();
         self.held.push_back(packet);
