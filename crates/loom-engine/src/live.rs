@@ -394,6 +394,10 @@ impl Running {
         for track in self.formats.iter().map(|format| format.track) {
             self.feed.push(Media::Gap(Gap { track, from, to }));
         }
+        for branch in &mut self.further {
+            let track = branch.track;
+            branch.push(Media::Gap(Gap { track, from, to }));
+        }
         tracing::info!(recording = %recording.id, %from, %to, "the publisher is back");
         metrics::counter!("loom_reconnects_total").increment(1);
         recording.declare_gap(from, to);
