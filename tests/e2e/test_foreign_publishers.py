@@ -118,9 +118,13 @@ def test_chromium_publishes_layers(server, browser_publishes):
     assert {layer["rid"] for layer in published.layers} == {"low", "middle", "high"}, published.layers
     assert all(layer["frames"] for layer in published.layers), f"Chromium held a layer back: {published.layers}"
     ready = judged(server, published.recording, "h264")
-    widths = {track.get("width") for track in ready["tracks"] if track["kind"] == "video"}
-    if max(widths) < 1280:
-        pytest.xfail(f"not the largest layer was recorded: {ready['tracks']}")
+    pictures = [track for track in ready["tracks"] if track["kind"] == "video"]
+    widths = {track["rid"]: track["width"] for track in pictures}
+    assert widths == {"low": 320, "middle": 640, "high": 1280}, pictures
+    made = {track["rid"]: track["renditions"] for track in pictures}
+    assert "source" in made["high"] and made["middle"] == ["360p"] and made["low"] == ["180p"], made
+    kept = {rendition["id"]: rendition["width"] for rendition in ready["renditions"] if rendition["kind"] == "video"}
+    assert (kept["source"], kept["360p"], kept["180p"]) == (1280, 640, 320), kept
 
 
 @pytest.fixture
