@@ -243,13 +243,13 @@ pub(crate) async fn download(recording: &Arc<Inner>) -> Result<PathBuf, EngineEr
         .map_err(|_| EngineError::NotReady("the download could not be built; see the log".to_owned()))?
 }
 
-/// Writes the best pictures that are H.264, and the sound that is AAC, as one file.
+/// Writes the best of the main pictures that are H.264, and the sound that is AAC, as one file.
 fn build(recording: &Inner, to: &Path) -> Result<(), EngineError> {
     let info = recording.info();
     let of = |codec: &str| {
         info.renditions
             .iter()
-            .filter(move |r| r.codec == codec)
+            .filter(move |r| r.codec == codec && r.playlist.is_none())
             .collect::<Vec<_>>()
     };
     let video = of("h264").into_iter().max_by_key(|r| (r.height, r.bandwidth));

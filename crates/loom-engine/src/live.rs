@@ -186,7 +186,17 @@ impl Running {
         let video = take::of_kind(&sorted.main, MediaKind::Video).map(|f| f.track);
         let mut branches = Vec::new();
         for track in further {
-            branches.push(track.start(recording, &packaging).await?);
+            let ids = track.ids();
+            match track.start(recording, &packaging).await {
+                Ok(branch) => branches.push(branch),
+                Err(why) => {
+                    tracing::error!(recording = %recording.id, ?ids, %why, "a further track's graph did not start");
+                    recording.update(|info| info.renditions.retain(|it| !ids.contains(&it.id)));
+                    for id in ids {
+                        packaging.send(Work::Drop(id)).await;
+                    }
+                }
+            }
         }
         Ok(Self {
             placement: Placement::first(session.tracks()),
