@@ -238,8 +238,9 @@ impl SegmentClock {
 pub(crate) const FIRST: u64 = 1;
 /// Encoders that round to a tick of 90 kHz or to a millisecond stay within this.
 pub(crate) const ROUNDING: Duration = Duration::from_micros(1_100);
-/// Key frames that are asked for together lie within this: a picture and a half at 30 a second.
-const ASIDE: Duration = Duration::from_millis(50);
+/// Key frames that are asked for together, or that two encoders make every so often, lie within this, even where a busy publisher
+/// leaves out some pictures.
+const ASIDE: Duration = Duration::from_millis(500);
 /// A jump of more target durations than this is an error in the time, not a pause.
 const JUMP: u32 = 20_000;
 

@@ -93,3 +93,36 @@ fn every_packet_of_a_picture_aside_is_kept_whichever_picture_comes_first_and_whe
         );
     }
 }
+
+#[test]
+fn a_picture_aside_whose_key_frames_are_a_little_early_leaves_out_no_segment() {
+    if !media::have_ffmpeg() {
+        return;
+    }
+    let mut main = h264_stream("source", 640, 360, 8, 60, 0);
+    for packet in &mut main.packets {
+        packet.pts = packet.pts + Duration::from_millis(300);
+        packet.dts = packet.dts + Duration::from_millis(300);
+    }
+    let aside = h264_stream("video-2", 480, 270, 8, 60, 0);
+    let mut packager = Packager::new(PackagerConfig::default()).unwrap();
+    packager.declare(main.info.clone()).unwrap();
+    packager.declare_aside(aside.info.clone()).unwrap();
+    let mut folder = Folder::default();
+    feed(
+        &mut packager,
+        &mut folder,
+        &[(&main, 0), (&aside, 0)],
+        Duration::ZERO,
+    );
+    packager.finish().unwrap();
+    folder.drain(&mut packager);
+    let segments = |name: &str| folder.stored(&format!("{name}/index.m3u8"));
+    let (theirs, ours) = (segments("source"), segments("video-2"));
+    assert_eq!(
+        ours.matches("#EXTINF").count(),
+        theirs.matches("#EXTINF").count(),
+        "{ours}"
+    );
+    assert!(!ours.contains("#EXT-X-GAP"), "{ours}");
+}
