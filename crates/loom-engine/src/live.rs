@@ -232,7 +232,12 @@ impl Running {
                     self.end_take();
                     *back
                 }
-                Ended::Closed(CloseReason::ByHost | CloseReason::ByPublisher) => return Ok(None),
+                // a publisher that has come back already only says goodbye to its old session
+                Ended::Closed(CloseReason::ByHost | CloseReason::ByPublisher)
+                    if recording.is_stopping() || (self.candidate.is_none() && later.is_empty()) =>
+                {
+                    return Ok(None);
+                }
                 Ended::Closed(why) if window.is_zero() || recording.is_stopping() => {
                     return Ok(Some(format!("the recording ended because {why}")));
                 }
@@ -354,7 +359,10 @@ impl Running {
                     let now = MediaTime::ZERO + self.zero.elapsed();
                     self.packaging.send(Work::Away(now)).await;
                 }
-                () = tokio::time::sleep_until(over), if alone => return None,
+                () = tokio::time::sleep_until(over), if alone => match later.try_recv() {
+                    Ok(next) => self.candidate = Some(Back::begin(next, &self.known)),
+                    Err(_) => return None,
+                },
             }
         }
     }
@@ -473,7 +481,9 @@ impl Running {
         }
         self.feed.finish();
         let end = Instant::now() + FLUSH_LIMIT;
-        for mut pump in self.further.into_iter().map(Branch::finish) {
+        // all are told before one is waited for
+        let further: Vec<_> = self.further.into_iter().map(Branch::finish).collect();
+        for mut pump in further {
             if timeout_at(end, &mut pump).await.is_err() {
                 tracing::error!("a further track's graph did not end; what it had made is kept");
                 pump.abort();

@@ -39,7 +39,7 @@ pub(crate) struct Path {
 ///
 /// Invariant: an address leads to a session only after a STUN request from it named that session and proved that it
 /// knows the session's password, so nobody can take another's traffic. Answers follow the publisher: they go where its
-/// media last came from, and until then where it nominated.
+/// media or its handshake last came from, and until then where it nominated.
 #[derive(Debug, Default)]
 pub(crate) struct Demux {
     by_fragment: HashMap<Arc<str>, Key>,
@@ -130,9 +130,8 @@ impl Demux {
                 let Some(session) = self.by_address.get(&(from.carrier, from.remote)) else {
                     return Route::Nobody;
                 };
-                if let Some(known) = self.sessions.get_mut(session)
-                    && known.path.is_some()
-                {
+                // who has proved itself and speaks is answered there, nominated or not: its handshake comes first
+                if let Some(known) = self.sessions.get_mut(session) {
                     known.path = Some(from);
                 }
                 Route::Session(*session)

@@ -54,6 +54,10 @@ pub const SOCKET_SEND_BYTES: usize = 1024 * 1024;
 pub const SESSION_EVENTS: usize = 1_024;
 /// Synchronization sources of one session that are decrypted.
 pub const SESSION_SOURCES: usize = 64;
+/// Bytes of DTLS that one session takes in all its life; media does not travel by it.
+pub const DTLS_BYTES: usize = 256 * 1024;
+/// A publisher whose sources all said goodbye by RTCP has left once nothing came of them for this long.
+pub const GOODBYE: Duration = Duration::from_secs(2);
 /// Header extensions looked at in one packet (RFC 8285), padding included.
 pub const HEADER_EXTENSIONS: usize = 64;
 /// How many RTCP packets back one may lie and still be taken by SRTCP.

@@ -21,6 +21,7 @@ use crate::config::IngestConfig;
 use crate::demux::{Carrier, Demux, IceCredentials, Key, Path, Route};
 use crate::error::IngestError;
 use crate::ice::Check;
+use crate::limits;
 use crate::session::Core;
 use timers::Timers;
 use udp::Udp;
@@ -169,7 +170,7 @@ impl Shared {
     fn handle_datagrams<'a>(&self, from: Path, datagrams: impl Iterator<Item = &'a [u8]>, now: Instant) {
         // datagrams that came together are of one session, as good as always: it is looked up once
         let mut known: Option<(Key, Arc<Core>)> = None;
-        for datagram in datagrams {
+        for datagram in datagrams.filter(|it| it.len() <= limits::DATAGRAM_BYTES) {
             let mut state = self.lock();
             match state.demux.handle_datagram(from, datagram) {
                 Route::Session(key) => {

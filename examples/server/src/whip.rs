@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
 use loom_engine::whip::{self, Client, Patch, Published, Redirect, RedirectKind, Refusal, WhipHost};
-use loom_engine::{Answer, EngineError, IceRestart, IceServer, Recording, RecordingId, SessionHandle};
+use loom_engine::{
+    Answer, EngineError, IceRestart, IceServer, Recording, RecordingId, RecordingState, SessionHandle,
+};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -47,8 +49,8 @@ fn hash(token: &str) -> TokenHash {
 /// The engine as the WHIP adapter sees it.
 struct Publishers {
     app: App,
-    /// The session of each recording that somebody publishes to.
-    sessions: Arc<Mutex<HashMap<RecordingId, SessionHandle>>>,
+    /// The sessions of each recording that somebody publishes to: one, and those that would take its place.
+    sessions: Arc<Mutex<HashMap<RecordingId, Vec<SessionHandle>>>>,
 }
 
 /// `/v1/recordings/{id}/whip` and `/v1/recordings/{id}/whip/{session}` (RFC 9725). The adapter answers for itself to
@@ -78,7 +80,7 @@ impl Publishers {
         });
     }
 
-    fn sessions(&self) -> MutexGuard<'_, HashMap<RecordingId, SessionHandle>> {
+    fn sessions(&self) -> MutexGuard<'_, HashMap<RecordingId, Vec<SessionHandle>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -86,7 +88,7 @@ impl Publishers {
         let known = self
             .sessions()
             .get(recording.id())
-            .filter(|open| open.id().as_str() == session)
+            .and_then(|open| open.iter().find(|it| it.id().as_str() == session))
             .cloned();
         let gone = || Problem::not_found("unknown-session", "this recording has no such WHIP session");
         known.ok_or_else(|| gone().into())
@@ -120,7 +122,10 @@ impl WhipHost for Publishers {
 
     async fn redirect(&self, endpoint: &str, _client: Client<'_>) -> Option<Redirect> {
         let to = self.app.config.redirect_to.as_ref()?;
-        self.app.engine.is_full().then(|| Redirect {
+        // a publisher that comes back to its recording finds it nowhere else
+        let recording = self.app.recording(endpoint).await.ok()?;
+        let is_new = recording.info().state == RecordingState::Created;
+        (is_new && self.app.engine.is_full()).then(|| Redirect {
             to: to.url(endpoint),
             kind: RedirectKind::Temporary,
         })
@@ -139,7 +144,9 @@ impl WhipHost for Publishers {
             Err(why) => return Err(Problem::from(why).into()),
         };
         self.sessions()
-            .insert(recording.id().clone(), answer.handle.clone());
+            .entry(recording.id().clone())
+            .or_default()
+            .push(answer.handle.clone());
         self.forget_when_over(recording);
         Ok(Published {
             session: answer.session.as_str().into(),

@@ -115,7 +115,11 @@ async fn receive(shared: &Shared, path: Path, read: OwnedReadHalf) -> io::Result
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         shared.handle_datagrams(path, std::iter::once(frame), Instant::now());
-        is_known = is_known || shared.lock().demux.knows(Carrier::Tcp, path.remote);
+        let knows = shared.lock().demux.knows(Carrier::Tcp, path.remote);
+        if is_known && !knows {
+            return Ok(()); // its session is over, or took to other addresses
+        }
+        is_known = knows;
     }
 }
 

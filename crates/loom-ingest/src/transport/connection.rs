@@ -61,6 +61,8 @@ pub(crate) struct Connection {
     /// When the session began or the last media came.
     heard: Instant,
     has_media: bool,
+    /// When all sources had said goodbye (RFC 3550 §6.6); nothing came of them since.
+    goodbye: Option<Instant>,
     /// The host takes nothing for now: what comes is lost, as on the road.
     is_congested: bool,
     outputs: VecDeque<ConnectionOutput>,
@@ -113,6 +115,7 @@ impl Connection {
             phase: Phase::New,
             heard: now,
             has_media: false,
+            goodbye: None,
             is_congested: false,
             outputs: VecDeque::new(),
             config,
@@ -156,6 +159,9 @@ impl Connection {
             Phase::New | Phase::Connecting if silent >= self.config.ingest.connect_timeout => {
                 return self.end(CloseReason::ConnectTimeout, now);
             }
+            Phase::Connected if self.goodbye.is_some_and(|at| now >= at + limits::GOODBYE) => {
+                return self.end(CloseReason::ByPublisher, now);
+            }
             Phase::Connected if silent >= self.config.ingest.idle_timeout => {
                 let reason = if self.has_media {
                     CloseReason::MediaTimeout
@@ -195,7 +201,9 @@ impl Connection {
     /// The publisher's ICE was restarted (RFC 9725 §4.3.3).
     pub(crate) fn handle_restart(&mut self, now: Instant) {
         if !self.is_closed() {
-            self.heard = now;
+            if self.phase == Phase::Connected {
+                self.heard = now;
+            }
             self.outputs
                 .push_back(ConnectionOutput::Event(SessionEvent::Restarted));
         }
@@ -219,7 +227,10 @@ impl Connection {
         let due = match &self.phase {
             Phase::Closed => return None,
             Phase::New | Phase::Connecting => self.heard + self.config.ingest.connect_timeout,
-            Phase::Connected => self.heard + self.config.ingest.idle_timeout,
+            Phase::Connected => {
+                let idle = self.heard + self.config.ingest.idle_timeout;
+                self.goodbye.map_or(idle, |at| idle.min(at + limits::GOODBYE))
+            }
             Phase::Closing { since, .. } => {
                 (self.heard.max(*since) + limits::DRAIN_QUIET).min(*since + limits::DRAIN)
             }
@@ -240,9 +251,6 @@ impl Connection {
     }
 
     fn handle_rtp(&mut self, datagram: &[u8], now: Instant) {
-        if self.is_congested {
-            return;
-        }
         let (Some(srtp), Some(header)) = (&mut self.srtp, RtpHeader::read(datagram)) else {
             return;
         };
@@ -251,6 +259,10 @@ impl Connection {
         };
         self.heard = now;
         self.has_media = true;
+        self.goodbye = None;
+        if self.is_congested {
+            return; // lost here, as on the road; but the publisher lives, and SRTP keeps count
+        }
         let repair =
             self.config.repairs.iter().position(|repair| {
                 (repair.source, repair.payload_type) == (header.source, header.payload_type)
@@ -354,8 +366,9 @@ impl Connection {
                 bye |= self.publisher.handle_bye(&goodbye.sources);
             }
         }
+        // a sender that pauses says goodbye too: it has left only if nothing follows
         if bye {
-            self.begin_end(CloseReason::ByPublisher, now);
+            self.goodbye.get_or_insert(now);
         }
         self.advance(now);
     }

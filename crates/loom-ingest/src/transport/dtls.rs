@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256, Sha384, Sha512};
 
 use super::srtp::{Srtp, SrtpKeys};
 use crate::error::IngestError;
+use crate::limits;
 use crate::sdp::{DtlsRole, Fingerprint};
 
 /// What every session shares: one DTLS certificate and one source of randomness.
@@ -90,6 +91,8 @@ pub(crate) struct Dtls {
     crypto: Arc<dyn RTCCryptoProvider>,
     fingerprints: Vec<Fingerprint>,
     is_established: bool,
+    /// Bytes that came.
+    taken: usize,
 }
 
 /// What a [`Dtls`] has to say.
@@ -116,6 +119,7 @@ impl Dtls {
             crypto: Arc::clone(&identity.crypto),
             fingerprints,
             is_established: false,
+            taken: 0,
         }
     }
 
@@ -128,10 +132,18 @@ impl Dtls {
     }
 
     pub(crate) fn handle_datagram(&mut self, datagram: &[u8], now: Instant) -> Option<DtlsEvent> {
+        // the library keeps what it cannot read yet, without a limit of its own
+        self.taken = self.taken.saturating_add(datagram.len());
+        if self.taken > limits::DTLS_BYTES {
+            let why = "the DTLS handshake is longer than any".to_owned();
+            return (!self.is_established).then_some(DtlsEvent::Failed(why));
+        }
         let events = match self.endpoint.read(now, PUBLISHER, None, BytesMut::from(datagram)) {
             Ok(events) => events,
             // after the handshake, what is broken costs only itself: anybody may send it
             Err(_) if self.is_established => return None,
+            // a record that is cut is dropped in silence (RFC 6347 §4.1.2.7)
+            Err(rtc::shared::error::Error::ErrInvalidPacketLength) => return None,
             Err(why) => return Some(DtlsEvent::Failed(format!("the DTLS handshake failed: {why}"))),
         };
         for event in events {

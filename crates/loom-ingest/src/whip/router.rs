@@ -93,12 +93,14 @@ impl<'a> Asked<'a> {
         let call = head.call()?;
         let address = self.parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let address = address.map(|ConnectInfo(address)| address.ip().to_canonical());
+        // a browser's preflight asks nothing of the host
+        let is_preflight = call == Call::Options && is_preflight(&self.parts.headers);
+        if let Some(address) = address.filter(|_| !is_preflight) {
+            site.pace.take(address, Instant::now())?;
+        }
         if call == Call::Options {
             let token = head.token().unwrap_or_default();
             return Ok(self.options(&*site.host, Client { token, address }).await);
-        }
-        if let Some(address) = address {
-            site.pace.take(address, Instant::now())?;
         }
         let token = head.token()?;
         let client = Client { token, address };

@@ -396,7 +396,13 @@ async fn an_address_that_floods_is_429_before_the_host_hears_of_it() {
         "a flood of {} was let in",
         statuses.len()
     );
-    // preflights are the browser's, and cost nothing
-    let response = site.ask(Method::OPTIONS, SESSION, &[], "").await;
+    // preflights are the browser's, and cost nothing; others could try tokens
+    let preflight = [
+        ("origin", "https://a.example"),
+        ("access-control-request-method", "PATCH"),
+    ];
+    let response = site.ask(Method::OPTIONS, SESSION, &preflight, "").await;
     assert_eq!(response.status(), 200);
+    let response = site.ask(Method::OPTIONS, SESSION, &[GOOD], "").await;
+    assert_eq!(response.status(), 429);
 }

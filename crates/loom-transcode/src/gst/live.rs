@@ -56,6 +56,7 @@ pub(super) fn run(plan: &Plan, formats: &[TrackFormat]) -> Result<(Feed, Outputs
         audio_kept,
         out: sender,
         skipping: false,
+        is_foreign: false,
         skipped: 0,
         pictures_from: None,
         sound_to: None,
@@ -102,6 +103,8 @@ struct LivePort {
     out: mpsc::Sender<Event>,
     /// The decoder is behind, or has had no key frame: packets are passed over up to the next one.
     skipping: bool,
+    /// What comes is of another codec than the plan is for.
+    is_foreign: bool,
     skipped: u64,
     pictures_from: Option<MediaTime>,
     /// Where the sound that was pushed ends.
@@ -150,14 +153,14 @@ impl LivePort {
         let graphs = lock(&self.graphs);
         match &format.codec {
             CodecParameters::Video(video) if self.roles.is_video(format.track) => {
-                if self.codec != Some(video.codec.into()) {
+                self.is_foreign = self.codec != Some(video.codec.into());
+                if self.is_foreign {
                     let text = format!(
                         "video: the source became {:?}, which the plan is not for",
                         video.codec
                     );
                     let _ = self.out.try_send(Event::Output(Output::Warning(text)));
                     self.skipping = true;
-                    self.codec = None;
                     return;
                 }
                 if let Some(graph) = &graphs.video {
@@ -180,7 +183,7 @@ impl LivePort {
     }
 
     fn handle_video(&mut self, packet: Packet) {
-        if self.codec.is_none() {
+        if self.codec.is_none() || self.is_foreign {
             return;
         }
         if let Some(kept) = &mut self.video_kept {

@@ -303,7 +303,18 @@ fn a_goodbye_of_all_sources_is_an_end() {
         reason: bytes::Bytes::new(),
     });
     bench.send(&goodbye);
-    bench.pass(Duration::from_millis(100));
+    bench.pass(Duration::from_secs(1));
+    // a sender that only paused
+    let packet = bench.audio();
+    bench.send(&packet);
+    bench.pass(Duration::from_secs(5));
+    assert_eq!(bench.closed(), None);
+    let goodbye = bench.client.rtcp(&Goodbye {
+        sources: vec![AUDIO],
+        reason: bytes::Bytes::new(),
+    });
+    bench.send(&goodbye);
+    bench.pass(Duration::from_secs(3));
     assert_eq!(bench.closed(), Some(&CloseReason::ByPublisher));
 }
 
