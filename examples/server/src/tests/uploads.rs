@@ -127,7 +127,10 @@ async fn a_second_upload_at_the_same_time_is_refused() {
     site.upload(&id, "video/mp4", "data").await.problem(409);
     first.abort();
     let _ = first.await;
-    assert_eq!(site.received(), 0, "a client that left takes its bytes with it");
+    // a client that left takes its bytes with it, once the disk is done with what it was doing
+    while site.received() > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test]
