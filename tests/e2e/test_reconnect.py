@@ -141,7 +141,10 @@ def test_a_publisher_who_does_not_come_back_leaves_what_there_is(server, publish
     assert not ready.get("gaps")
     judges.check_finished(server, ready)
     for path in judges.renditions(server, ready):
-        assert "#EXT-X-GAP" not in playlist(server, ready, path)
+        # what an encoder held when its publisher died may be missing of a last segment as short
+        text = playlist(server, ready, path)
+        gaps = [float(it) for it in re.findall(r"#EXT-X-GAP\n#EXTINF:([0-9.]+)", text)]
+        assert sum(gaps) < 0.1, text
 
 
 def test_a_recording_can_be_stopped_while_its_publisher_is_away(server, publish, growing):
