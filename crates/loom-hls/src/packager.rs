@@ -477,15 +477,8 @@ impl Packager {
                     } else {
                         stall
                     };
-                    while let Some(patience) = patience.filter(|_| live || track.ended) {
-                        match track.give_up(head - patience, Duration::ZERO, clock, out) {
-                            Ok(true) => {}
-                            Ok(false) => break,
-                            Err(why) => {
-                                first = first.and(Err(why));
-                                break;
-                            }
-                        }
+                    if let Some(patience) = patience.filter(|_| live || track.ended) {
+                        first = first.and(track.give_up_all(head - patience, Duration::ZERO, clock, out));
                     }
                 }
                 Track::Captions(captions) => captions.advance(clock, out),
@@ -530,16 +523,7 @@ impl Packager {
         let (mut first, clock, out) = (Ok(()), &self.clock, &mut self.out);
         for declared in &mut self.tracks {
             match &mut declared.track {
-                Track::Media(track) => loop {
-                    match track.give_up(until, tail, clock, out) {
-                        Ok(true) => {}
-                        Ok(false) => break,
-                        Err(why) => {
-                            first = first.and(Err(why));
-                            break;
-                        }
-                    }
-                },
+                Track::Media(track) => first = first.and(track.give_up_all(until, tail, clock, out)),
                 Track::Captions(captions) => captions.advance(clock, out),
             }
         }

@@ -412,6 +412,18 @@ impl MediaTrack {
         Ok(true)
     }
 
+    /// [`Self::give_up`] until there is nothing to do, or it fails.
+    pub(crate) fn give_up_all(
+        &mut self,
+        until: MediaTime,
+        tail: Duration,
+        clock: &SegmentClock,
+        out: &mut VecDeque<HlsOutput>,
+    ) -> Result<(), HlsError> {
+        while self.give_up(until, tail, clock, out)? {}
+        Ok(())
+    }
+
     /// Ends the rendition at `end`, the end of the whole recording.
     pub(crate) fn finish(
         &mut self,
