@@ -229,6 +229,8 @@ impl Recording {
                             Some(bytes) => bytes,
                             None => return HlsAnswer::NotFound,
                         },
+                        // whole segments only, here
+                        Body::Growing { .. } => return HlsAnswer::NotFound,
                     };
                     let (content_type, cache_control) = (response.content_type, response.cache_control);
                     return HlsAnswer::Ready {

@@ -226,6 +226,10 @@ fn answer(
                         let end = len.map_or(file.len(), |len| (offset + len) as usize);
                         file[offset as usize..end].to_vec()
                     }),
+                    // what there is of it by now
+                    Body::Growing { rendition, segment } => {
+                        folder.files.get(&format!("{rendition}/s{segment}.m4s")).cloned()
+                    }
                 };
                 return match body {
                     Some(body) => ("200 OK", response.content_type, response.cache_control, body),

@@ -27,6 +27,6 @@ mod webvtt;
 
 pub use config::{PackagerConfig, RenditionInfo, RenditionKind, SoundListing};
 pub use error::HlsError;
-pub use origin::{Answer, Body, Origin, Response, Wait, stored_answer};
+pub use origin::{Answer, Body, Growth, Origin, Response, Wait, stored_answer};
 pub use packager::Packager;
 pub use publish::{HlsOutput, Publish, PublishKind};

@@ -38,11 +38,16 @@ pub enum Answer {
     BadRequest(String),
 }
 
-/// What a request waits for.
+/// What a request waits for. Requests that wait for the same rendition, segment and part are answered by the same change;
+/// [`Origin::is_over`] tells whether it has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wait {
     /// Whose [`Publish`]es may bring it; `None`: those of the multivariant playlist.
     pub rendition: Option<RenditionId>,
+    /// The segment; `None`: the rendition's first whole one.
+    pub segment: Option<u64>,
+    /// The part of that segment; `None`: the whole segment.
+    pub part: Option<u64>,
     /// After this long it will not come: answer 503 (RFC 8216bis §6.2.5.2).
     pub limit: Duration,
 }
@@ -72,6 +77,41 @@ pub enum Body {
         /// How many bytes; `None` for all that follow.
         len: Option<u64>,
     },
+    /// A segment that is still being made: [`Origin::growth`] gives it piece by piece, until it is whole.
+    Growing {
+        /// The rendition.
+        rendition: RenditionId,
+        /// The segment's media sequence number.
+        segment: u64,
+    },
+}
+
+/// The next piece of a segment that is still being made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Growth {
+    /// These bytes; ask again behind them.
+    Bytes(Bytes),
+    /// These bytes of a file in the store; ask again behind them.
+    Stored {
+        /// The file's path in the recording's folder.
+        key: String,
+        /// Where in the file they begin, bytes.
+        offset: u64,
+        /// How many, bytes; above zero.
+        len: u64,
+    },
+    /// All that follows in a file of the store, which is whole; nothing comes behind it.
+    Rest {
+        /// The file's path in the recording's folder.
+        key: String,
+        /// Where in the file it begins, bytes.
+        offset: u64,
+    },
+    /// The next piece is not there yet.
+    WaitFor(Wait),
+    /// The segment is whole, and that was all of it.
+    End,
 }
 
 /// One rendition as viewers see it.
@@ -164,6 +204,8 @@ impl Origin {
                 None if self.ended => Answer::NotFound,
                 None => Answer::WaitFor(Wait {
                     rendition: None,
+                    segment: None,
+                    part: None,
                     limit: FIRST_WAIT,
                 }),
             },
@@ -172,6 +214,8 @@ impl Origin {
                 None if self.ended || self.multivariant.is_some() => Answer::NotFound,
                 None => Answer::WaitFor(Wait {
                     rendition: None,
+                    segment: None,
+                    part: None,
                     limit: FIRST_WAIT,
                 }),
             },
@@ -185,6 +229,8 @@ impl Origin {
                     None if self.ended || !self.is_named(&id) => Answer::NotFound,
                     None => Answer::WaitFor(Wait {
                         rendition: Some(id),
+                        segment: block.map(|block| block.segment),
+                        part: block.and_then(|block| block.part),
                         limit: FIRST_WAIT,
                     }),
                 }
@@ -197,6 +243,7 @@ impl Origin {
                 Some(served) => served.part(id, segment, part),
                 None => Answer::NotFound,
             },
+            Address::Segment(id, number) if self.is_unfinished(&id, number) => self.unfinished(id, number),
             Address::Segment(ref id, number) | Address::Text(ref id, number) => {
                 let listed = self
                     .renditions
@@ -208,6 +255,90 @@ impl Origin {
                     Answer::NotFound
                 }
             }
+        }
+    }
+
+    /// Whether what a request waits for is there, or will never come: asking again gives another answer.
+    pub fn is_over(&self, wait: &Wait) -> bool {
+        let Some(id) = &wait.rendition else {
+            return self.ended || self.multivariant.is_some();
+        };
+        let Some(served) = self.renditions.get(id) else {
+            return self.ended;
+        };
+        let block = wait.segment.map(|segment| Block {
+            segment,
+            part: wait.part,
+        });
+        self.ended || served.ended || served.is_over(block)
+    }
+
+    /// The bytes from `offset` on of a segment that [`Body::Growing`] named.
+    pub fn growth(&self, rendition: &RenditionId, segment: u64, offset: u64) -> Growth {
+        let rest = || Growth::Rest {
+            key: format!("{rendition}/{}", address::segment(segment)),
+            offset,
+        };
+        let Some(served) = self.renditions.get(rendition) else {
+            return Growth::End;
+        };
+        let closed = served.is_closed(segment);
+        let Some(parts) = served.parts.get(&segment) else {
+            return if closed || served.ended || self.ended {
+                rest()
+            } else {
+                Growth::WaitFor(served.wait(
+                    rendition.clone(),
+                    Some(Block {
+                        segment,
+                        part: Some(0),
+                    }),
+                ))
+            };
+        };
+        let mut begins = 0;
+        for part in parts {
+            let ends = begins + part.len;
+            if offset < ends {
+                let skip = offset - begins;
+                return match &part.data {
+                    Some(data) => Growth::Bytes(data.slice(skip as usize..)),
+                    None => Growth::Stored {
+                        key: part.key.to_string(),
+                        offset: part.offset + skip,
+                        len: part.len - skip,
+                    },
+                };
+            }
+            begins = ends;
+        }
+        if closed || served.ended || self.ended {
+            return Growth::End;
+        }
+        let part = parts.len() as u64;
+        Growth::WaitFor(served.wait(
+            rendition.clone(),
+            Some(Block {
+                segment,
+                part: Some(part),
+            }),
+        ))
+    }
+
+    /// Whether the segment is the one that is being made, or the one that comes next.
+    fn is_unfinished(&self, id: &RenditionId, segment: u64) -> bool {
+        let expected = self.renditions.get(id).and_then(Served::expected);
+        !self.ended && expected.is_some_and(|(next, _)| next == segment)
+    }
+
+    fn unfinished(&self, id: RenditionId, segment: u64) -> Answer {
+        match self.growth(&id, segment, 0) {
+            // nothing of it is there: an answer could still become 404
+            Growth::WaitFor(wait) => Answer::WaitFor(wait),
+            _ => media_response(Body::Growing {
+                rendition: id,
+                segment,
+            }),
         }
     }
 
@@ -378,14 +509,7 @@ impl Served {
     }
 
     fn playlist(&self, id: RenditionId, block: Option<Block>) -> Answer {
-        let target = self
-            .head
-            .as_ref()
-            .map_or(FIRST_WAIT, |head| head.target_duration * 3);
-        let wait = Answer::WaitFor(Wait {
-            rendition: Some(id),
-            limit: target,
-        });
+        let wait = Answer::WaitFor(self.wait(id, block));
         if self.head.is_none() || self.settled.is_empty() && self.recent.is_empty() {
             return if self.ended { Answer::NotFound } else { wait };
         }
@@ -404,6 +528,44 @@ impl Served {
         match self.text() {
             Some(text) => Answer::Ready(playlist_response(text.clone(), self.ended)),
             None => wait,
+        }
+    }
+
+    fn is_closed(&self, segment: u64) -> bool {
+        self.last_closed.is_some_and(|last| segment <= last)
+    }
+
+    /// The wait for what a request names; past the end of a closed segment the next one's first part is meant.
+    fn wait(&self, id: RenditionId, block: Option<Block>) -> Wait {
+        let block = match block {
+            Some(Block {
+                segment,
+                part: Some(_),
+            }) if self.is_closed(segment) => Some(Block {
+                segment: segment + 1,
+                part: Some(0),
+            }),
+            block => block,
+        };
+        Wait {
+            rendition: Some(id),
+            segment: block.map(|block| block.segment),
+            part: block.and_then(|block| block.part),
+            limit: self
+                .head
+                .as_ref()
+                .map_or(FIRST_WAIT, |head| head.target_duration * 3),
+        }
+    }
+
+    /// Whether a wait for `block` is over, one way or the other.
+    fn is_over(&self, block: Option<Block>) -> bool {
+        match block {
+            None => self.last_closed.is_some(),
+            // a hinted part that its segment went without does not come any more
+            Some(block) => {
+                self.is_closed(block.segment) || self.holds(block) || self.too_far(block).is_some()
+            }
         }
     }
 
@@ -467,13 +629,10 @@ impl Served {
                 },
             }),
             // a hinted part is waited for (RFC 8216bis §6.2.6)
-            None if !self.ended && self.expected() == Some((segment, part)) => Answer::WaitFor(Wait {
-                rendition: Some(id),
-                limit: self
-                    .head
-                    .as_ref()
-                    .map_or(FIRST_WAIT, |head| head.target_duration * 3),
-            }),
+            None if !self.ended && self.expected() == Some((segment, part)) => {
+                let part = Some(part);
+                Answer::WaitFor(self.wait(id, Some(Block { segment, part })))
+            }
             None => Answer::NotFound,
         }
     }

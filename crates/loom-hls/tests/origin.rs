@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use loom_core::codec::h264;
 use loom_core::{CodecParameters, MediaTime, WallClock};
-use loom_hls::{Answer, Body, Packager, PackagerConfig, RenditionInfo, stored_answer};
+use loom_hls::{Answer, Body, Growth, Packager, PackagerConfig, RenditionInfo, stored_answer};
 use support::{Folder, aac_stereo, audio, captions, id, packet, video};
 
 const PICTURE: i64 = 40;
@@ -82,7 +82,7 @@ impl Growing {
         match self.ask("source/index.m3u8", query) {
             Answer::Ready(response) => match response.body {
                 Body::Bytes(text) => Some(String::from_utf8(text.to_vec()).unwrap()),
-                Body::Stored { .. } => panic!("a live playlist is in memory"),
+                _ => panic!("a live playlist is in memory"),
             },
             Answer::WaitFor(wait) => {
                 assert_eq!(wait.rendition, Some(id("source")));
@@ -250,6 +250,83 @@ fn the_hinted_part_is_waited_for_and_no_other() {
     }
     growing.to(2_800);
     assert!(matches!(growing.ask("source/s2.p1.m4s", ""), Answer::Ready(_)));
+}
+
+#[test]
+fn only_the_change_that_brings_it_ends_a_wait() {
+    let mut growing = Growing::started();
+    growing.to(2_500);
+    let waits: Vec<_> = [
+        ("source/s2.p1.m4s", ""),
+        ("source/index.m3u8", "_HLS_msn=2&_HLS_part=1"),
+        ("source/index.m3u8", "_HLS_msn=2&_HLS_part=2"),
+        ("source/index.m3u8", "_HLS_msn=2"),
+    ]
+    .map(|(path, query)| match growing.ask(path, query) {
+        Answer::WaitFor(wait) => wait,
+        other => panic!("{path}?{query}: {other:?}"),
+    })
+    .into();
+    let of = |at: usize| (waits[at].segment, waits[at].part);
+    assert_eq!(
+        (of(0), of(1), of(3)),
+        ((Some(2), Some(1)), (Some(2), Some(1)), (Some(2), None))
+    );
+    let over = |growing: &Growing| -> Vec<bool> {
+        waits
+            .iter()
+            .map(|wait| growing.folder.origin.is_over(wait))
+            .collect()
+    };
+    assert_eq!(over(&growing), [false; 4]);
+    growing.to(2_800);
+    assert_eq!(over(&growing), [true, true, false, false]);
+    growing.to(4_400);
+    assert_eq!(over(&growing), [true; 4]);
+}
+
+#[test]
+fn a_segment_can_be_fetched_while_it_is_made() {
+    let mut growing = Growing::started();
+    growing.to(2_500);
+    let Answer::Ready(response) = growing.ask("source/s2.m4s", "") else {
+        panic!("it has begun")
+    };
+    let Body::Growing { rendition, segment } = response.body else {
+        panic!("it is not whole: {:?}", response.body)
+    };
+    let (mut got, mut waited) = (Vec::new(), 0);
+    loop {
+        match growing
+            .folder
+            .origin
+            .growth(&rendition, segment, got.len() as u64)
+        {
+            Growth::Bytes(data) => got.extend_from_slice(&data),
+            Growth::WaitFor(wait) => {
+                assert!(!growing.folder.origin.is_over(&wait), "{wait:?}");
+                waited += 1;
+                let next = growing.next * PICTURE + 340;
+                growing.to(next);
+            }
+            Growth::End => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(waited >= 3, "{waited}");
+    assert!(
+        growing.folder.files["source/s2.m4s"] == got,
+        "all of it, once, in order"
+    );
+    // long after, what is left of it is in its file
+    growing.to(60_000);
+    assert_eq!(
+        growing.folder.origin.growth(&rendition, 2, 10),
+        Growth::Rest {
+            key: "source/s2.m4s".to_owned(),
+            offset: 10
+        }
+    );
 }
 
 #[test]

@@ -102,6 +102,9 @@ impl Folder {
                     let to = len.map_or(file.len(), |len| from + len as usize);
                     Some(file[from..to].to_vec())
                 }
+                Body::Growing { rendition, segment } => {
+                    self.files.get(&format!("{rendition}/s{segment}.m4s")).cloned()
+                }
             },
             _ => None,
         }
