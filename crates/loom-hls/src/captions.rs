@@ -18,6 +18,8 @@ pub(crate) struct CaptionTrack {
     cues: Vec<Held>,
     watermark: MediaTime,
     next: Option<u64>,
+    /// Where the media ended, while the publisher is away: what was said before may be listed only now.
+    pub(crate) away: Option<MediaTime>,
 }
 
 #[derive(Debug)]
@@ -33,6 +35,7 @@ impl CaptionTrack {
             cues: Vec::new(),
             watermark: MediaTime::ZERO,
             next: None,
+            away: None,
         }
     }
 
@@ -162,6 +165,9 @@ impl CaptionTrack {
             gap: false,
         };
         self.listing.close(opening.clone(), entry.clone(), out);
+        if self.away.is_some_and(|away| start.at < away) {
+            self.listing.remark();
+        }
         let change = Change::Segment {
             segment,
             opening: Some(opening),

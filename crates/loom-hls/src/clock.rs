@@ -142,9 +142,17 @@ impl SegmentClock {
         }
     }
 
-    /// Takes note of a picture that has no say in where segments begin.
-    pub(crate) fn see_aside(&mut self, at: MediaTime) {
+    /// Takes note of a picture that has no say in where segments begin, unless the main one has been silent for too long: then
+    /// its key frames define boundaries.
+    pub(crate) fn see_aside(&mut self, at: MediaTime, key: bool) {
         self.begin(at);
+        if at.since(self.pictures.unwrap_or(self.starts[0].at)) <= ASIDE_WAIT {
+            return;
+        }
+        self.bridge(at);
+        if key && self.elapsed(at) >= self.enough() {
+            self.push(at, false);
+        }
     }
 
     /// Takes note of sound, and defines a boundary where it leads, or where the pictures have kept it waiting too long.
@@ -241,6 +249,8 @@ pub(crate) const ROUNDING: Duration = Duration::from_micros(1_100);
 /// Key frames that are asked for together, or that two encoders make every so often, lie within this, even where a busy publisher
 /// leaves out some pictures.
 const ASIDE: Duration = Duration::from_millis(500);
+/// How long, in media time, a picture aside waits for the main one to come as far.
+pub(crate) const ASIDE_WAIT: Duration = Duration::from_secs(2);
 /// A jump of more target durations than this is an error in the time, not a pause.
 const JUMP: u32 = 20_000;
 

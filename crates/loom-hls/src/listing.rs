@@ -51,6 +51,13 @@ impl Listing {
         self.mark.get_or_insert(self.body.len());
     }
 
+    /// What has just been listed lies before the publisher went away.
+    pub(crate) fn remark(&mut self) {
+        if let Some(mark) = &mut self.mark {
+            *mark = self.body.len();
+        }
+    }
+
     /// The publisher is back.
     pub(crate) fn unmark(&mut self) {
         self.mark = None;

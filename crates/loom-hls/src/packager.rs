@@ -5,7 +5,7 @@ use loom_core::{CodecParameters, Cue, MediaKind, MediaTime, Packet, RenditionId}
 
 use crate::address;
 use crate::captions::CaptionTrack;
-use crate::clock::{Lead, ROUNDING, SegmentClock};
+use crate::clock::{ASIDE_WAIT, Lead, ROUNDING, SegmentClock};
 use crate::config::{PackagerConfig, RenditionInfo, RenditionKind};
 use crate::error::HlsError;
 use crate::limits;
@@ -168,7 +168,7 @@ impl Packager {
                 self.head = self.head.max(packet.pts);
                 if !self.leads(at) {
                     // whether a segment begins here is known once the main picture has come as far
-                    self.clock.see_aside(packet.pts);
+                    self.clock.see_aside(packet.pts, packet.key);
                     let mut fits = true;
                     self.with_track(at, |track, _, _| {
                         fits = track.hold(packet);
@@ -261,7 +261,7 @@ impl Packager {
         for declared in &mut self.tracks {
             declared.listing().mark();
         }
-        self.away = Some(end);
+        self.set_away(Some(end));
         first.map(|()| end)
     }
 
@@ -295,7 +295,7 @@ impl Packager {
         for declared in &mut self.tracks {
             declared.listing().unmark();
         }
-        self.away = None;
+        self.set_away(None);
         self.back = at;
         Ok(at)
     }
@@ -512,6 +512,13 @@ impl Packager {
         first
     }
 
+    fn set_away(&mut self, away: Option<MediaTime>) {
+        self.away = away;
+        if let Some(captions) = self.captions() {
+            captions.away = away;
+        }
+    }
+
     /// Where the media of all renditions ends as far as is known.
     fn natural_end(&self) -> MediaTime {
         let ends = self.tracks.iter().filter_map(|t| t.media()?.natural_end());
@@ -655,9 +662,6 @@ impl Declared {
         }
     }
 }
-
-/// How long, in media time, a picture aside waits for the main one to come as far.
-const ASIDE_WAIT: Duration = Duration::from_secs(2);
 
 /// How far the last sound is drawn out at a publisher's absence, so that sound and pictures end together.
 const ABSENCE_TAIL: Duration = Duration::from_millis(200);

@@ -176,3 +176,39 @@ fn a_publisher_who_does_not_come_back_leaves_no_gap_at_the_end() {
         assert!(said.is_empty(), "{name}: {said}");
     }
 }
+
+#[test]
+fn captions_that_lag_are_kept_when_the_publisher_does_not_come_back() {
+    if !media::have_ffmpeg() {
+        return;
+    }
+    let streams = [h264_stream("source", 320, 180, 9, 60, 0), opus_stream("opus", 9)];
+    // What was said is known only so late: while the publisher is away, after the gap has grown, or never.
+    for heard in [Some(9), Some(20), None] {
+        let mut packager = declared(&streams);
+        packager.declare(captions()).unwrap();
+        let mut folder = Folder::default();
+        feed(&mut packager, &mut folder, &streams, ms(0));
+        packager.handle_cue_watermark(ms(2_500)).unwrap();
+        for second in 9..=20 {
+            packager.handle_gap(ms(second * 1_000)).unwrap();
+            folder.drain(&mut packager);
+        }
+        if let Some(second) = heard {
+            packager.handle_cue_watermark(ms(second * 1_000)).unwrap();
+        }
+        packager.finish().unwrap();
+        folder.drain(&mut packager);
+        let all = ["source", "captions"].map(|name| listed(&folder.stored(&format!("{name}/index.m3u8"))));
+        assert!(all[0].len() > 3, "{:?}", all[0]);
+        let spans = |all: &[(f64, f64, bool, bool)]| all.iter().map(|it| (it.0, it.1)).collect::<Vec<_>>();
+        let (pictures, text) = (spans(&all[0]), spans(&all[1]));
+        assert_eq!(text.len(), pictures.len(), "heard up to {heard:?}: {text:?}");
+        for (here, there) in pictures.iter().zip(&text) {
+            assert!(
+                (here.0 - there.0).abs() < 0.05 && (here.1 - there.1).abs() < 0.05,
+                "heard up to {heard:?}: {here:?} {there:?}"
+            );
+        }
+    }
+}

@@ -126,3 +126,53 @@ fn a_picture_aside_whose_key_frames_are_a_little_early_leaves_out_no_segment() {
     );
     assert!(!ours.contains("#EXT-X-GAP"), "{ours}");
 }
+
+#[test]
+fn a_picture_aside_goes_on_in_whole_segments_when_the_main_picture_stands_still_and_nobody_speaks() {
+    if !media::have_ffmpeg() {
+        return;
+    }
+    let main = h264_stream("source", 640, 360, 4, 60, 0);
+    let aside = h264_stream("video-2", 480, 270, 20, 60, 0);
+    let mut packager = Packager::new(PackagerConfig::default()).unwrap();
+    packager.declare(main.info.clone()).unwrap();
+    packager.declare_aside(aside.info.clone()).unwrap();
+    let mut folder = Folder::default();
+    feed(
+        &mut packager,
+        &mut folder,
+        &[(&main, 0), (&aside, 0)],
+        Duration::ZERO,
+    );
+    // While it is live: what came more than a few seconds ago can be watched.
+    let live = folder.text("video-2/index.m3u8");
+    let listed: f64 = live
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("#EXTINF:")?
+                .split(',')
+                .next()?
+                .parse::<f64>()
+                .ok()
+        })
+        .sum();
+    assert!(listed > 14.0, "{listed} s of 20 are listed\n{live}");
+    packager.finish().unwrap();
+    folder.drain(&mut packager);
+    let dir = tempfile::tempdir().unwrap();
+    folder.write_to(dir.path());
+    let seen = media::probe_packets(&dir.path().join("video-2/index.m3u8"), "0");
+    assert_eq!(seen.len(), aside.packets.len());
+    let text = folder.stored("video-2/index.m3u8");
+    let longest = text
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("#EXTINF:")?
+                .split(',')
+                .next()?
+                .parse::<f64>()
+                .ok()
+        })
+        .fold(0.0, f64::max);
+    assert!(longest <= 4.0 && !text.contains("#EXT-X-GAP"), "{text}");
+}
