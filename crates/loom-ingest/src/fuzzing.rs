@@ -14,13 +14,15 @@ use crate::config::IngestConfig;
 use crate::ice::{Check, StunKind, username_fragment};
 use crate::limits;
 use crate::media::{
-    Arrival, CodedUnit, Depacketizer, FecConfig, FecDecoder, Feedback, FeedbackConfig, FeedbackOutput,
-    Publisher, PublisherConfig, PublisherOutput, ReordererConfig, RtpCodec, RtpFormat, RtpPacket, RtpSection,
+    CodedUnit, Depacketizer, FecConfig, FecDecoder, FeedbackConfig, Publisher, PublisherConfig,
+    PublisherOutput, ReordererConfig, RtpCodec, RtpFormat, RtpPacket, RtpSection,
 };
-use crate::sdp::{AnswerParts, Candidate, DtlsRole, Extensions, Offer, answer};
+use crate::sdp::{AnswerParts, Candidate, DtlsRole, Extensions, Offer, RepairStream, answer};
 use crate::session::SessionEvent;
+use crate::transport::replay::{Place, ReplayWindow};
 use crate::transport::rtp::RtpHeader;
 use crate::transport::{Connection, ConnectionConfig, ConnectionOutput, Identity};
+use crate::transport::{Receiver, ReceiverConfig, ReceiverOutput};
 use crate::whip::Fragment;
 
 /// Takes one input.
@@ -339,132 +341,104 @@ impl Sender {
 /// byte after it that says how many milliseconds pass.
 pub fn rtp(input: &[u8]) {
     let mut now = Instant::now();
-    let mut receiver = Receiver::new(now);
+    let mut bench = ReceiverBench::new(now);
     let mut script = Script(input);
     while let Some(count) = script.0.first() {
         if *count == 0 {
             script.byte();
             now += Duration::from_millis(script.byte().unwrap_or_default().into());
-            receiver.feedback.handle_timeout(now);
-            receiver.publisher.handle_timeout(now);
+            bench.receiver.handle_timeout(now);
         } else {
-            let packet = Bytes::copy_from_slice(script.counted());
-            receiver.handle_rtp(&packet, now);
+            bench.handle_rtp(script.counted(), now);
         }
-        receiver.drain(now);
+        bench.drain(now);
     }
+    bench.receiver.finish(now);
+    bench.drain(now);
 }
 
 /// One RTCP packet, as it is once it is decrypted.
 pub fn rtcp(input: &[u8]) {
     let now = Instant::now();
-    let mut receiver = Receiver::new(now);
+    let mut bench = ReceiverBench::new(now);
     // a sender of sound, for reports to be about
-    let packet = [128, 111, 0, 1, 0, 0, 0, 0, 0, 0, 0, 10, 0xfc, 0];
-    receiver.handle_rtp(&Bytes::copy_from_slice(&packet), now);
-    let Ok(reports) = rtc::rtcp::packet::unmarshal(&mut Bytes::copy_from_slice(input)) else {
-        return;
-    };
-    for report in reports {
-        let report = report.as_any();
-        if let Some(report) = report.downcast_ref::<rtc::rtcp::sender_report::SenderReport>() {
-            let ntp = NtpTime(report.ntp_time);
-            receiver.feedback.handle_sender_report(report.ssrc, ntp, now);
-            receiver
-                .publisher
-                .handle_report(report.ssrc, ntp, report.rtp_time);
-        } else if let Some(goodbye) = report.downcast_ref::<rtc::rtcp::goodbye::Goodbye>() {
-            receiver.publisher.handle_bye(&goodbye.sources);
-        }
-    }
+    let mut packet = [128, 111, 0, 1, 0, 0, 0, 0, 0, 0, 0, 10, 0xfc, 0];
+    bench.handle_rtp(&packet, now);
+    bench.receiver.handle_rtcp(Bytes::copy_from_slice(input), now);
     let later = now + Duration::from_secs(2);
-    receiver.feedback.handle_timeout(later);
-    receiver.handle_rtp(&Bytes::copy_from_slice(&packet), later);
-    receiver.drain(later);
+    bench.receiver.handle_timeout(later);
+    packet[3] += 1;
+    bench.handle_rtp(&packet, later);
+    bench.drain(later);
 }
 
-/// What receives the packets of one connection.
-struct Receiver {
-    feedback: Feedback,
-    publisher: Publisher,
+/// What receives the packets of one connection, past SRTP but for its window of what has come.
+struct ReceiverBench {
+    receiver: Receiver,
+    windows: HashMap<u32, ReplayWindow>,
     judge: Judge,
 }
 
-impl Receiver {
+impl ReceiverBench {
     fn new(now: Instant) -> Self {
-        let feedback = FeedbackConfig {
-            retransmitted: vec![96, 97, 98, 99, 105, 111],
-            transport_cc: true,
-            ..FeedbackConfig::default()
+        let config = ReceiverConfig {
+            extensions: Extensions {
+                mid: Some(1),
+                rid: Some(2),
+                transport_cc: Some(3),
+                ..Extensions::default()
+            },
+            feedback: FeedbackConfig {
+                retransmitted: vec![96, 97, 98, 99, 105, 111],
+                transport_cc: true,
+                ..FeedbackConfig::default()
+            },
+            repairs: vec![RepairStream {
+                payload_type: 49,
+                source: 21,
+                protects: 20,
+                parameters: String::new(),
+                transport_wide: true,
+            }],
+            publisher: publisher_config(),
         };
         Self {
-            feedback: Feedback::new(feedback, now),
-            publisher: Publisher::new(publisher_config()),
+            receiver: Receiver::new(config, now),
+            windows: HashMap::new(),
             judge: Judge::default(),
         }
     }
 
-    fn handle_rtp(&mut self, packet: &Bytes, now: Instant) {
+    fn handle_rtp(&mut self, packet: &[u8], now: Instant) {
         let Some(header) = RtpHeader::read(packet) else {
             return;
         };
         assert!(header.len <= packet.len());
-        let Some(end) = header.payload_end(packet) else {
-            return;
-        };
-        let (mut mid, mut rid, mut transport_sequence) = (None, None, None);
-        header.extensions(packet, |id, range| {
+        header.extensions(packet, |_, range| {
             assert!(
                 range.start <= range.end && range.end <= header.len,
                 "beyond the header"
             );
-            match id {
-                1 => mid = Some(packet.slice(range)),
-                2 => rid = Some(packet.slice(range)),
-                3 => {
-                    let value = packet[range].first_chunk::<2>();
-                    transport_sequence = value.map(|value| u16::from_be_bytes(*value));
-                }
-                _ => {}
-            }
         });
-        let scale = match header.payload_type {
-            111 => RtpCodec::Opus,
-            _ => RtpCodec::Vp8,
-        };
-        let arrival = Arrival {
-            source: header.source,
-            sequence: header.sequence,
-            timestamp: header.timestamp,
-            payload_type: header.payload_type,
-            scale: scale.scale(),
-            transport_sequence,
-            is_repair: false,
-        };
-        self.feedback.handle_rtp(&arrival, now);
-        if end > header.len {
-            let packet = RtpPacket {
-                source: header.source,
-                payload_type: header.payload_type,
-                sequence: header.sequence,
-                timestamp: header.timestamp,
-                marker: header.marker,
-                payload: packet.slice(header.len..end),
-                arrived: now,
-                mid,
-                rid,
-            };
-            self.publisher.handle_packet(packet, now);
+        let packet = Bytes::copy_from_slice(packet);
+        let window = self.windows.entry(header.source).or_default();
+        match window.place(header.sequence) {
+            Place::New => {
+                window.accept(header.sequence);
+                self.receiver.handle_rtp(&header, &packet, now);
+            }
+            Place::Again => self.receiver.handle_copy(&header, &packet, now),
+            Place::Beyond => {}
         }
     }
 
     /// Takes all outputs: what is sent is RTCP to another's parser, and a timeout that is due passes once it is handled.
     fn drain(&mut self, now: Instant) {
-        self.judge.drain(&mut self.publisher, now);
         for turn in 0.. {
             let due = loop {
-                match self.feedback.poll_output() {
-                    Some(FeedbackOutput::Rtcp(report)) => {
+                match self.receiver.poll_output() {
+                    Some(ReceiverOutput::Media(media)) => self.judge.handle_media(media),
+                    Some(ReceiverOutput::Rtcp(report)) => {
                         assert!(
                             report.len() <= limits::DATAGRAM_BYTES,
                             "{} bytes of RTCP",
@@ -473,12 +447,13 @@ impl Receiver {
                         let read = rtc::rtcp::packet::unmarshal(&mut report.clone());
                         assert!(read.is_ok(), "{:?} of {report:x?}", read.err());
                     }
-                    Some(FeedbackOutput::Timeout(due)) => break Some(due),
+                    Some(ReceiverOutput::Paused(_) | ReceiverOutput::Resumed(_)) => {}
+                    Some(ReceiverOutput::Timeout(due)) => break Some(due),
                     None => break None,
                 }
             };
             match due {
-                Some(due) if due <= now => self.feedback.handle_timeout(now),
+                Some(due) if due <= now => self.receiver.handle_timeout(now),
                 _ => return,
             }
             assert!(turn < 64, "a timeout that is due for ever");
@@ -542,10 +517,12 @@ pub fn connection(input: &[u8]) {
         identity: identity.clone(),
         role,
         fingerprints: Vec::new(),
-        extensions: Extensions::default(),
-        feedback: FeedbackConfig::default(),
-        repairs: Vec::new(),
-        publisher: publisher_config(),
+        receiver: ReceiverConfig {
+            extensions: Extensions::default(),
+            feedback: FeedbackConfig::default(),
+            repairs: Vec::new(),
+            publisher: publisher_config(),
+        },
     };
     let mut connection = Connection::new(config, now);
     connection.handle_path(now);

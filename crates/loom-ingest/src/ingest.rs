@@ -13,7 +13,7 @@ use crate::restart::{Restarts, new_credentials};
 use crate::sdp::{self, AnswerParts, Candidate, Feedback as Agreed, Offer};
 use crate::session::{Core, Session, SessionId};
 use crate::track::TrackInfo;
-use crate::transport::{Connection, ConnectionConfig, Identity};
+use crate::transport::{Connection, ConnectionConfig, Identity, ReceiverConfig};
 
 /// What answers an offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,16 +114,18 @@ impl Ingest {
                 identity: self.identity.clone(),
                 role: offer.role,
                 fingerprints: offer.fingerprints,
-                extensions: offer.extensions,
-                feedback,
-                repairs,
-                publisher: PublisherConfig {
-                    sections: offer.sections,
-                    reorder: ReordererConfig {
-                        wait: self.config.reorder_wait,
-                        ..ReordererConfig::default()
+                receiver: ReceiverConfig {
+                    extensions: offer.extensions,
+                    feedback,
+                    repairs,
+                    publisher: PublisherConfig {
+                        sections: offer.sections,
+                        reorder: ReordererConfig {
+                            wait: self.config.reorder_wait,
+                            ..ReordererConfig::default()
+                        },
+                        key_frame_spacing: self.config.key_frame_spacing,
                     },
-                    key_frame_spacing: self.config.key_frame_spacing,
                 },
             },
             now,

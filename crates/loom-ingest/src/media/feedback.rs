@@ -200,7 +200,7 @@ impl Feedback {
     }
 
     /// Asks the sender for a key frame of this source at once (RFC 4585 §6.3.1). The caller spaces them.
-    pub(crate) fn request_key_frame(&mut self, source: u32, _now: Instant) {
+    pub(crate) fn request_key_frame(&mut self, source: u32) {
         header(&mut self.outbox.packet, 1, PAYLOAD_FEEDBACK, 2);
         self.outbox.packet.put_u32(self.config.source);
         self.outbox.packet.put_u32(source);

@@ -112,9 +112,9 @@ pub(crate) struct RepairStream {
     /// The source of the media.
     pub(crate) protects: u32,
     /// Its `a=fmtp`: how far back its packets reach.
-    pub(super) parameters: String,
+    pub(crate) parameters: String,
     /// Whether its packets count in transport-wide feedback.
-    pub(super) transport_wide: bool,
+    pub(crate) transport_wide: bool,
 }
 
 /// The repair streams of a section whose format is `flexfec-03` and that say which source they protect

@@ -5,12 +5,16 @@
 pub(crate) mod client;
 mod connection;
 mod dtls;
-mod replay;
+mod receiver;
+pub(crate) mod replay;
 pub(crate) mod rtp;
 mod srtp;
 
 pub(crate) use connection::{Connection, ConnectionConfig, ConnectionOutput};
 pub(crate) use dtls::Identity;
+pub(crate) use receiver::ReceiverConfig;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use receiver::{Receiver, ReceiverOutput};
 
 /// What a datagram is by its first byte (RFC 7983 §7) and, for RTCP, its second (RFC 5761 §4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

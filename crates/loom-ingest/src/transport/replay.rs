@@ -1,5 +1,3 @@
-use rtc::shared::replay_detector::ReplayDetector;
-
 use crate::limits;
 
 const WORDS: usize = limits::REPLAY_PACKETS / 64;
@@ -10,7 +8,16 @@ const WORDS: usize = limits::REPLAY_PACKETS / 64;
 pub(crate) struct ReplayWindow {
     seen: Box<Seen>,
     latest: Option<u16>,
-    checked: Option<u16>,
+}
+
+/// Where a number lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    New,
+    /// It has come before.
+    Again,
+    /// Too old to tell.
+    Beyond,
 }
 
 #[derive(Debug)]
@@ -34,24 +41,25 @@ impl Seen {
     }
 }
 
-impl ReplayDetector for ReplayWindow {
-    fn check(&mut self, sequence: u64) -> bool {
-        let sequence = sequence as u16;
-        let is_new = match self.latest {
-            None => true,
-            Some(latest) => {
-                let ahead = i32::from(sequence.wrapping_sub(latest) as i16);
-                ahead > 0 || (ahead > -(limits::REPLAY_PACKETS as i32) && !self.seen.has(sequence))
-            }
+impl ReplayWindow {
+    pub(crate) fn place(&self, sequence: u16) -> Place {
+        let Some(latest) = self.latest else {
+            return Place::New;
         };
-        self.checked = is_new.then_some(sequence);
-        is_new
+        let ahead = i32::from(sequence.wrapping_sub(latest) as i16);
+        if ahead > 0 {
+            Place::New
+        } else if ahead <= -(limits::REPLAY_PACKETS as i32) {
+            Place::Beyond
+        } else if self.seen.has(sequence) {
+            Place::Again
+        } else {
+            Place::New
+        }
     }
 
-    fn accept(&mut self) {
-        let Some(sequence) = self.checked.take() else {
-            return;
-        };
+    /// Remembers a number that is new, once its packet has proved that its sender knows the keys.
+    pub(crate) fn accept(&mut self, sequence: u16) {
         let latest = *self.latest.get_or_insert(sequence);
         let ahead = sequence.wrapping_sub(latest) as i16;
         if ahead > 0 {
@@ -69,7 +77,7 @@ impl ReplayDetector for ReplayWindow {
 
 #[cfg(test)]
 mod tests {
-    use rtc::shared::replay_detector::WrappedSlidingWindowDetector;
+    use rtc::shared::replay_detector::{ReplayDetector, WrappedSlidingWindowDetector};
 
     use super::*;
 
@@ -87,12 +95,12 @@ mod tests {
                 1 => at + draw % 300,
                 _ => at,
             } & 0xffff;
-            let answers = (theirs.check(sequence), ours.check(sequence));
-            assert_eq!(answers.0, answers.1, "step {step}, number {sequence}");
+            let is_new = ours.place(sequence as u16) == Place::New;
+            assert_eq!(theirs.check(sequence), is_new, "step {step}, number {sequence}");
             // one of ten is forged: it was checked, and is not accepted
-            if draw % 10 != 0 {
+            if draw % 10 != 0 && is_new {
                 theirs.accept();
-                ours.accept();
+                ours.accept(sequence as u16);
             }
         }
     }
@@ -100,14 +108,14 @@ mod tests {
     #[test]
     fn a_number_is_taken_once_and_not_when_it_is_older_than_the_window() {
         let mut window = ReplayWindow::default();
-        let mut take = |sequence: u64| {
-            let is_new = window.check(sequence);
-            window.accept();
-            is_new
-        };
-        assert!(take(65_535) && take(0) && take(5_000));
-        assert!(!take(65_535) && !take(0) && !take(5_000));
-        assert!(!take(5_000 - limits::REPLAY_PACKETS as u64));
-        assert!(take(5_001 - limits::REPLAY_PACKETS as u64));
+        for sequence in [65_535, 0, 5_000] {
+            assert_eq!(window.place(sequence), Place::New);
+            window.accept(sequence);
+            assert_eq!(window.place(sequence), Place::Again);
+        }
+        let oldest = 5_001 - limits::REPLAY_PACKETS as u16;
+        assert_eq!(window.place(0), Place::Beyond);
+        assert_eq!(window.place(oldest - 1), Place::Beyond);
+        assert_eq!(window.place(oldest), Place::New);
     }
 }

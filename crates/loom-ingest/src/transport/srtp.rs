@@ -11,7 +11,7 @@ use rtc::srtp::context::Context;
 use rtc::srtp::option::srtcp_replay_protection;
 use rtc::srtp::protection_profile::ProtectionProfile;
 
-use super::replay::ReplayWindow;
+use super::replay::{Place, ReplayWindow};
 use super::rtp::RtpHeader;
 use crate::limits;
 
@@ -56,10 +56,25 @@ impl SrtpKeys {
 pub(crate) struct Srtp {
     keys: SrtpKeys,
     crypto: Arc<dyn RTCCryptoProvider>,
-    sources: Vec<(u32, Context)>,
+    sources: Vec<Source>,
     outbound: Context,
     /// Tells the library where the payload begins; used again for each packet.
     header: Header,
+}
+
+/// One of the publisher's synchronization sources.
+struct Source {
+    source: u32,
+    context: Context,
+    /// Of RTP; that of RTCP is the library's.
+    window: ReplayWindow,
+}
+
+/// An RTP packet whose sender knows the keys.
+pub(crate) enum Opened {
+    New(Bytes),
+    /// It has come before: it was duplicated on the way, sent again for nothing, or is a replay.
+    Again(Bytes),
 }
 
 impl Srtp {
@@ -76,36 +91,29 @@ impl Srtp {
         })
     }
 
-    /// Opens an RTP packet; `None` where it is forged, broken, or was here before.
-    pub(crate) fn open_rtp(&mut self, header: &RtpHeader, packet: &[u8]) -> Option<Bytes> {
+    /// Opens an RTP packet; `None` where it is forged, broken, or so old that nobody knows whether it was here before.
+    pub(crate) fn open_rtp(&mut self, header: &RtpHeader, packet: &[u8]) -> Option<Opened> {
         set_header(&mut self.header, header);
-        let Self {
-            sources,
-            header: place,
-            ..
-        } = self;
-        if let Some((_, context)) = sources.iter_mut().find(|(source, _)| *source == header.source) {
-            return context
-                .decrypt_rtp_with_header(packet, place)
-                .ok()
-                .map(BytesMut::freeze);
-        }
-        let mut context = self.inbound()?;
-        let opened = context.decrypt_rtp_with_header(packet, &self.header).ok()?;
-        self.sources.push((header.source, context));
-        Some(opened.freeze())
+        let known = self.sources.iter().position(|it| it.source == header.source);
+        let Some(at) = known else {
+            let mut source = self.inbound(header.source)?;
+            let opened = source.open(header, &self.header, packet)?;
+            self.sources.push(source);
+            return Some(opened);
+        };
+        self.sources[at].open(header, &self.header, packet)
     }
 
-    /// Opens an RTCP packet; `None` as above.
+    /// Opens an RTCP packet; `None` where it is forged, broken, or was here before.
     pub(crate) fn open_rtcp(&mut self, packet: &[u8]) -> Option<BytesMut> {
         let (_, rest) = packet.split_first_chunk::<4>()?;
-        let source = u32::from_be_bytes(*rest.first_chunk::<4>()?);
-        if let Some((_, context)) = self.sources.iter_mut().find(|(known, _)| *known == source) {
-            return context.decrypt_rtcp(packet).ok();
+        let id = u32::from_be_bytes(*rest.first_chunk::<4>()?);
+        if let Some(source) = self.sources.iter_mut().find(|it| it.source == id) {
+            return source.context.decrypt_rtcp(packet).ok();
         }
-        let mut context = self.inbound()?;
-        let opened = context.decrypt_rtcp(packet).ok()?;
-        self.sources.push((source, context));
+        let mut source = self.inbound(id)?;
+        let opened = source.context.decrypt_rtcp(packet).ok()?;
+        self.sources.push(source);
         Some(opened)
     }
 
@@ -114,21 +122,40 @@ impl Srtp {
         self.outbound.encrypt_rtcp(packet).ok()
     }
 
-    /// A context for a new source.
-    fn inbound(&self) -> Option<Context> {
+    /// A new source.
+    fn inbound(&self, source: u32) -> Option<Source> {
         if self.sources.len() >= limits::SESSION_SOURCES {
             return None;
         }
         let keys = &self.keys.keys;
-        Context::new(
+        let context = Context::new(
             &keys.remote_master_key,
             &keys.remote_master_salt,
             self.keys.profile,
-            Some(Box::new(|| Box::<ReplayWindow>::default())),
+            None,
             Some(srtcp_replay_protection(limits::REPLAY_REPORTS)),
             self.crypto.crypto(),
-        )
-        .ok()
+        );
+        Some(Source {
+            source,
+            context: context.ok()?,
+            window: ReplayWindow::default(),
+        })
+    }
+}
+
+impl Source {
+    fn open(&mut self, header: &RtpHeader, place: &Header, packet: &[u8]) -> Option<Opened> {
+        let seen = self.window.place(header.sequence);
+        if seen == Place::Beyond {
+            return None;
+        }
+        let opened = self.context.decrypt_rtp_with_header(packet, place).ok()?.freeze();
+        if seen == Place::Again {
+            return Some(Opened::Again(opened));
+        }
+        self.window.accept(header.sequence);
+        Some(Opened::New(opened))
     }
 }
 

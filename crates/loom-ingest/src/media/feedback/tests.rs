@@ -397,7 +397,7 @@ fn jitter_in_a_report_is_that_of_the_arrivals() {
 #[test]
 fn a_key_frame_is_asked_for_at_once() {
     let mut bench = Bench::with_nack();
-    bench.feedback.request_key_frame(VIDEO, bench.now);
+    bench.feedback.request_key_frame(VIDEO);
     bench.drain();
     let requests = bench.taken::<PictureLossIndication>();
     assert_eq!(
@@ -420,7 +420,7 @@ fn without_reduced_size_every_datagram_begins_with_a_report_and_a_name() {
     });
     bench.arrive_numbered(1, Some(1));
     bench.arrive_numbered(3, Some(3));
-    bench.feedback.request_key_frame(VIDEO, bench.now);
+    bench.feedback.request_key_frame(VIDEO);
     bench.advance(5_000);
     let datagrams = std::mem::take(&mut bench.datagrams);
     assert!(datagrams.len() >= 4, "{datagrams:?}");

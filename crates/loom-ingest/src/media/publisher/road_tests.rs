@@ -642,7 +642,7 @@ impl Journey {
             match self.publisher.poll_output() {
                 Some(PublisherOutput::Media(media)) => self.check(media),
                 Some(PublisherOutput::RequestKeyFrame { source }) => {
-                    self.feedback.request_key_frame(source, self.now);
+                    self.feedback.request_key_frame(source);
                 }
                 Some(PublisherOutput::Paused(_) | PublisherOutput::Resumed(_)) => {}
                 Some(PublisherOutput::Timeout(at)) => break Some(at.max(self.now)),

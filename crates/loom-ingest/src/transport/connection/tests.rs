@@ -3,12 +3,14 @@ use std::time::Duration;
 use loom_core::Media;
 use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc::interceptor::FlexFec03Encoder;
+use rtc::rtcp::goodbye::Goodbye;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
+use rtc::rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
 use rtc::rtp::Header;
 
 use super::*;
-use crate::media::ReordererConfig;
+use crate::media::{FeedbackConfig, PublisherConfig, ReordererConfig};
 use crate::sdp::Offer;
 use crate::transport::client::{AUDIO, Client, VIDEO};
 
@@ -41,17 +43,19 @@ impl Bench {
             identity: Identity::generate().unwrap(),
             role: DtlsRole::Passive,
             fingerprints: vec![client.fingerprint.clone()],
-            extensions: offer.extensions,
-            repairs: Vec::new(),
-            feedback: FeedbackConfig {
-                retransmitted: vec![96],
-                transport_cc: true,
-                ..FeedbackConfig::default()
-            },
-            publisher: PublisherConfig {
-                sections: offer.sections,
-                reorder: ReordererConfig::default(),
-                key_frame_spacing: Duration::from_millis(300),
+            receiver: ReceiverConfig {
+                extensions: offer.extensions,
+                repairs: Vec::new(),
+                feedback: FeedbackConfig {
+                    retransmitted: vec![96],
+                    transport_cc: true,
+                    ..FeedbackConfig::default()
+                },
+                publisher: PublisherConfig {
+                    sections: offer.sections,
+                    reorder: ReordererConfig::default(),
+                    key_frame_spacing: Duration::from_millis(300),
+                },
             },
         };
         adjust(&mut config, &mut ingest);
@@ -390,7 +394,7 @@ fn a_picture_that_only_a_repair_packet_holds_comes_out_in_its_place() {
     let mut bench = Bench::with(GCM, |config, _| {
         let offer = Client::new(GCM).offer().replace("SAVPF 96", "SAVPF 96 49")
             + "a=rtpmap:49 flexfec-03/90000\r\na=ssrc-group:FEC-FR 2000 3000\r\na=ssrc:3000 cname:c\r\n";
-        config.repairs = Offer::parse(&offer).unwrap().repairs().cloned().collect();
+        config.receiver.repairs = Offer::parse(&offer).unwrap().repairs().cloned().collect();
     });
     bench.connect();
     let pictures: Vec<_> = (1..=3).map(picture).collect();
@@ -428,4 +432,62 @@ fn a_packet_without_a_payload_holds_nothing_up() {
         bench.send(&packet);
     }
     assert_eq!(bench.packets(), 2, "it is padding, as bandwidth probes send it");
+}
+
+/// Of each ten packets the first comes 50 ms after the second; where it was asked for, the answer comes 20 ms later, as
+/// `answer` makes it. Gives how many were asked for in the last 100 of 200 such groups.
+fn needless_requests(answer: impl Fn(&[u8]) -> Vec<u8>) -> usize {
+    let mut bench = Bench::new(GCM);
+    bench.connect();
+    let mut needless = 0;
+    for group in 0..200u16 {
+        let (header, payload) = picture(group * 10 + 1);
+        let late = bench.client.rtp(header, payload);
+        for packet in 2..=10 {
+            let (header, payload) = picture(group * 10 + packet);
+            let sealed = bench.client.rtp(header, payload);
+            bench.send(&sealed);
+            bench.pass(Duration::from_millis(5));
+        }
+        bench.pass(Duration::from_millis(5));
+        bench.send(&late);
+        let asked = bench.told::<TransportLayerNack>();
+        bench.pass(Duration::from_millis(20));
+        for _ in 0..asked {
+            bench.send(&answer(&late));
+        }
+        if group >= 100 {
+            needless += asked;
+        }
+    }
+    needless
+}
+
+#[test]
+fn a_second_copy_tells_that_the_first_was_late_and_not_lost_and_a_forged_one_tells_nothing() {
+    let answered = needless_requests(<[u8]>::to_vec);
+    assert!(answered <= 4, "{answered} needless requests for 100 late packets");
+    let forged = needless_requests(|packet| {
+        let mut forged = packet.to_vec();
+        *forged.last_mut().unwrap() ^= 1;
+        forged
+    });
+    assert!(
+        forged >= 50,
+        "{forged} requests for 100 packets that seem to be lost"
+    );
+}
+
+#[test]
+fn a_replay_is_no_media_and_no_sign_of_life() {
+    let mut bench = Bench::new(GCM);
+    bench.connect();
+    let packet = bench.audio();
+    bench.send(&packet);
+    for _ in 0..110 {
+        bench.pass(Duration::from_millis(100));
+        bench.send(&packet);
+    }
+    assert_eq!(bench.packets(), 1);
+    assert_eq!(bench.closed(), Some(&CloseReason::MediaTimeout));
 }
