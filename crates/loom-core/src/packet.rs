@@ -18,7 +18,7 @@ pub struct Packet {
     pub duration: Option<Duration>,
     /// Whether decoding can start here (H.264: an IDR picture; audio: always).
     pub key: bool,
-    /// The payload, in the form of a sample of ISO BMFF: H.264 as NAL units each behind a 4-byte big-endian length,
+    /// The payload, in the form of a sample of ISO BMFF: H.264 and HEVC as NAL units each behind a 4-byte big-endian length,
     /// without parameter sets or delimiters; VP8, VP9 a frame or superframe; AV1 a temporal unit of OBUs with sizes and
     /// without the temporal delimiter; Opus and AAC one raw frame.
     pub data: Bytes,

@@ -214,6 +214,7 @@ pub(crate) fn codec_name(codec: &CodecParameters) -> &'static str {
 pub(crate) fn video_name(codec: VideoCodec) -> &'static str {
     match codec {
         VideoCodec::H264 => "h264",
+        VideoCodec::Hevc => "hevc",
         VideoCodec::Vp8 => "vp8",
         VideoCodec::Vp9 => "vp9",
         VideoCodec::Av1 => "av1",

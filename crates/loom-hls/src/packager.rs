@@ -363,7 +363,7 @@ impl Packager {
         self.tracks.push(Declared {
             track: match media {
                 Some(kind) => {
-                    let mut track = MediaTrack::new(listing, kind, &self.config);
+                    let mut track = MediaTrack::new(listing, kind, rendition.bandwidth, &self.config);
                     track.follows = place != Place::Main;
                     Track::Media(Box::new(track))
                 }

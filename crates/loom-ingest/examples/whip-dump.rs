@@ -274,6 +274,7 @@ fn ivf_header(video: &VideoParameters) -> Vec<u8> {
         VideoCodec::Vp9 => b"VP90",
         VideoCodec::Av1 => b"AV01",
         VideoCodec::H264 => b"H264",
+        VideoCodec::Hevc => b"HEVC",
     };
     let mut header = b"DKIF\0\0\x20\0".to_vec();
     header.extend(name);

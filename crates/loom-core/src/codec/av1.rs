@@ -4,7 +4,7 @@
 use bytes::{BufMut, BytesMut};
 
 use crate::bits::BitReader;
-use crate::codec::{VideoCodec, VideoParameters};
+use crate::codec::{Colour, VideoCodec, VideoParameters};
 use crate::error::CodecError;
 
 /// `obu_type` values that Loom looks at (§6.2.2).
@@ -134,6 +134,13 @@ pub fn rfc6381(config: &[u8]) -> String {
     )
 }
 
+/// The colour that the sequence header of an `av1C` body tells (§5.5.2), where it does.
+pub(crate) fn colour(config: &[u8]) -> Option<Colour> {
+    let obus = obus(config.get(4..)?).ok()?;
+    let header = obus.iter().find(|o| o.obu_type == obu_type::SEQUENCE_HEADER)?;
+    SequenceHeader::read(header.payload)?.colour
+}
+
 #[derive(Debug, Clone, Copy)]
 struct SequenceHeader {
     profile: u8,
@@ -144,6 +151,7 @@ struct SequenceHeader {
     subsampling_x: bool,
     subsampling_y: bool,
     chroma_sample_position: u8,
+    colour: Option<Colour>,
     width: u32,
     height: u32,
 }
@@ -228,6 +236,7 @@ impl SequenceHeader {
                 subsampling_x: true,
                 subsampling_y: true,
                 chroma_sample_position: 0,
+                colour: None,
                 width,
                 height,
             },
@@ -248,14 +257,26 @@ impl SequenceHeader {
         } else {
             (2, 2, 2)
         };
+        let said = |full_range| {
+            let (primaries, transfer, matrix) = (colour.0 as u8, colour.1 as u8, colour.2 as u8);
+            let said = Colour {
+                primaries,
+                transfer,
+                matrix,
+                full_range,
+            };
+            (said != Colour::UNSPECIFIED).then_some(said)
+        };
         if seq.monochrome {
+            seq.colour = said(b.bit()?);
             return Some(seq);
         }
         if colour == (1, 13, 0) {
+            seq.colour = said(true);
             (seq.subsampling_x, seq.subsampling_y) = (false, false);
             return Some(seq);
         }
-        b.bit()?; // color_range
+        seq.colour = said(b.bit()?);
         (seq.subsampling_x, seq.subsampling_y) = match seq.profile {
             0 => (true, true),
             1 => (false, false),

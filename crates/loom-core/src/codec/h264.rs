@@ -1,10 +1,13 @@
 //! H.264 / AVC (ISO/IEC 14496-10) in the form of ISO/IEC 14496-15: NAL units behind 4-byte lengths.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use h264_reader::nal::NalHeader;
+use h264_reader::nal::pps::PicParameterSet;
+use h264_reader::nal::slice::SliceHeader;
 use h264_reader::nal::sps::SeqParameterSet;
 use h264_reader::rbsp::{BitReader, decode_nal};
 
-use crate::codec::{VideoCodec, VideoParameters};
+use crate::codec::{Aspect, Colour, VideoCodec, VideoParameters};
 use crate::error::CodecError;
 
 /// `nal_unit_type` values that Loom looks at (ISO/IEC 14496-10 Table 7-1).
@@ -200,6 +203,83 @@ pub fn rfc6381(avcc: &[u8]) -> String {
         [_, profile, constraints, level, ..] => format!("avc1.{profile:02x}{constraints:02x}{level:02x}"),
         _ => "avc1".to_owned(),
     }
+}
+
+/// Finds where slice headers end, from the parameter sets of an `avcC` body: what follows may be encrypted (ISO/IEC 23001-7
+/// §10.4.2).
+#[derive(Debug)]
+pub struct SliceHeaders {
+    sets: h264_reader::Context,
+}
+
+impl SliceHeaders {
+    /// With the parameter sets of an `avcC` body.
+    ///
+    /// # Errors
+    /// Where the record is cut short or a set does not parse (ISO/IEC 14496-15 §5.3.3.1.2).
+    pub fn new(avcc: &Bytes) -> Result<Self, CodecError> {
+        let mut sets = h264_reader::Context::new();
+        let (sps, pps) = parameter_sets(avcc)?;
+        for sps in &sps {
+            sets.put_seq_param_set(parse_sps(sps)?);
+        }
+        for pps in &pps {
+            let rbsp = decode_nal(pps).map_err(|why| invalid_sps(why.to_string()))?;
+            let read = PicParameterSet::from_bits(&sets, BitReader::new(&rbsp[..]));
+            sets.put_pic_param_set(read.map_err(|why| CodecError::Invalid {
+                what: "H.264 PPS",
+                why: format!("{why:?}"),
+                clause: "ISO/IEC 14496-10 §7.3.2.2",
+            })?);
+        }
+        Ok(Self { sets })
+    }
+
+    /// How many bytes of a coded slice, from its NAL unit header on, its slice header reaches into; `None` where the NAL unit is
+    /// no coded slice, or its header does not parse.
+    pub fn reach(&self, nal: &[u8]) -> Option<usize> {
+        const LONGEST: usize = 1_024;
+        if !matches!(nal_unit_type(nal)?, 1 | nal_type::IDR) {
+            return None;
+        }
+        // without emulation prevention (ISO/IEC 14496-10 §7.3.1): where each byte of it lies in the NAL unit
+        let (mut rbsp, mut places, mut zeros) = (Vec::new(), Vec::new(), 0);
+        for (place, byte) in nal.iter().enumerate().skip(1).take(LONGEST) {
+            if zeros >= 2 && *byte == 3 {
+                zeros = 0;
+                continue;
+            }
+            zeros = if *byte == 0 { zeros + 1 } else { 0 };
+            rbsp.push(*byte);
+            places.push(place);
+        }
+        let mut bits = BitReader::new(&rbsp[..]);
+        let header = NalHeader::new(nal[0]).ok()?;
+        SliceHeader::from_bits(&self.sets, &mut bits, header, None).ok()?;
+        let read = rbsp.len() - bits.into_reader().len();
+        Some(places.get(read.checked_sub(1)?)? + 1)
+    }
+}
+
+/// What the SPS of an `avcC` body says of colour and of the shape of its pixels; the first `None` where nothing is said.
+pub(crate) fn shown(avcc: &Bytes) -> (Option<Colour>, Aspect) {
+    let sps = parameter_sets(avcc)
+        .ok()
+        .and_then(|(sps, _)| sps.into_iter().next());
+    let Some(vui) = sps.and_then(|sps| parse_sps(&sps).ok()?.vui_parameters) else {
+        return (None, Aspect::SQUARE);
+    };
+    let colour = vui.video_signal_type.map(|signal| {
+        let said = signal.colour_description;
+        Colour {
+            primaries: said.as_ref().map_or(2, |it| it.colour_primaries),
+            transfer: said.as_ref().map_or(2, |it| it.transfer_characteristics),
+            matrix: said.as_ref().map_or(2, |it| it.matrix_coefficients),
+            full_range: signal.video_full_range_flag,
+        }
+    });
+    let (width, height) = vui.aspect_ratio_info.and_then(|it| it.get()).unwrap_or((1, 1));
+    (colour, Aspect::new(width.into(), height.into()))
 }
 
 fn parse_sps(sps: &[u8]) -> Result<SeqParameterSet, CodecError> {

@@ -2,10 +2,14 @@
 
 pub mod aac;
 pub mod av1;
+mod colour;
 pub mod h264;
+pub mod hevc;
 pub mod opus;
 pub mod vp8;
 pub mod vp9;
+
+pub use colour::{Aspect, Colour, VideoRange};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -19,6 +23,8 @@ use crate::track::MediaKind;
 pub enum VideoCodec {
     /// ISO/IEC 14496-10.
     H264,
+    /// ISO/IEC 23008-2.
+    Hevc,
     /// RFC 6386.
     Vp8,
     /// VP9 Bitstream & Decoding Process Specification.
@@ -47,7 +53,7 @@ pub struct VideoParameters {
     /// Pixels down, as shown.
     pub height: u32,
     /// The decoder configuration record, as the body of the sample entry's box: `avcC` (ISO/IEC 14496-15 §5.3.3.1),
-    /// `vpcC` (VP Codec ISO Media File Format Binding §2, without the FullBox header), `av1C` (AV1-ISOBMFF §2.3).
+    /// `hvcC` (ISO/IEC 14496-15 §8.3.3.1), `vpcC` (VP Codec ISO Media File Format Binding §2, without the FullBox header), `av1C` (AV1-ISOBMFF §2.3).
     /// Empty for VP8 and VP9 where only the stream's own headers are known.
     pub config: Bytes,
 }
@@ -106,9 +112,30 @@ impl VideoParameters {
     pub fn rfc6381(&self) -> String {
         match self.codec {
             VideoCodec::H264 => h264::rfc6381(&self.config),
+            VideoCodec::Hevc => hevc::rfc6381(&self.config),
             VideoCodec::Vp8 => "vp8".to_owned(),
             VideoCodec::Vp9 => vp9::rfc6381(&self.config, self.width, self.height),
             VideoCodec::Av1 => av1::rfc6381(&self.config),
+        }
+    }
+
+    /// How its values become light, where its headers say so.
+    pub fn colour(&self) -> Option<Colour> {
+        match self.codec {
+            VideoCodec::H264 => h264::shown(&self.config).0,
+            VideoCodec::Hevc => hevc::shown(&self.config).0,
+            VideoCodec::Vp8 => None,
+            VideoCodec::Vp9 => vp9::colour(&self.config),
+            VideoCodec::Av1 => av1::colour(&self.config),
+        }
+    }
+
+    /// The shape of its pixels, as its headers say; square where they say nothing.
+    pub fn aspect(&self) -> Aspect {
+        match self.codec {
+            VideoCodec::H264 => h264::shown(&self.config).1,
+            VideoCodec::Hevc => hevc::shown(&self.config).1,
+            VideoCodec::Vp8 | VideoCodec::Vp9 | VideoCodec::Av1 => Aspect::SQUARE,
         }
     }
 }

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use crate::bits::BitReader;
+use crate::codec::Colour;
 use crate::error::CodecError;
 
 /// What a VP9 frame's uncompressed header says.
@@ -123,6 +124,20 @@ pub fn rfc6381(config: &[u8], width: u32, height: u32) -> String {
         [profile, level, packed, ..] => format!("vp09.{profile:02}.{level:02}.{:02}", packed >> 4),
         _ => format!("vp09.00.{:02}.08", level(width, height)),
     }
+}
+
+/// The colour of a `vpcC` body, where it says any.
+pub(crate) fn colour(config: &[u8]) -> Option<Colour> {
+    let [_, _, packed, primaries, transfer, matrix, ..] = *config else {
+        return None;
+    };
+    let said = Colour {
+        primaries,
+        transfer,
+        matrix,
+        full_range: packed & 1 == 1,
+    };
+    (said != Colour::UNSPECIFIED).then_some(said)
 }
 
 /// The lowest level whose picture size holds the frame (Annex A), ten times its number.

@@ -3,32 +3,37 @@ use loom_core::codec::vp9;
 use loom_core::{AudioCodec, AudioParameters, CodecParameters, RenditionId, VideoCodec, VideoParameters};
 use mp4_atom::esds::{DecoderConfig, DecoderSpecific, EsDescriptor};
 use mp4_atom::{
-    Atom, Audio, Av01, Av1c, Avc1, Avcc, Codec, Dinf, Dops, Dref, Encode, Esds, FixedPoint, FourCC, Ftyp,
-    Hdlr, Mdhd, Mdia, Minf, Moov, Mp4a, Mvex, Mvhd, Opus, OpusChannelMapping, Smhd, Stbl, Stco, Stsd, Tkhd,
-    Trak, Trex, Url, Visual, Vmhd, Vp09, VpcC,
+    Atom, Audio, Av01, Av1c, Avc1, Avcc, Btrt, Codec, Colr, Dinf, Dops, Dref, Encode, Esds, FixedPoint,
+    FourCC, Ftyp, Hdlr, Hvc1, Hvcc, Mdhd, Mdia, Minf, Moov, Mp4a, Mvex, Mvhd, Opus, OpusChannelMapping, Pasp,
+    Smhd, Stbl, Stco, Stsd, Tkhd, Trak, Trex, Url, Visual, Vmhd, Vp09, VpcC,
 };
 
 use crate::cmaf::{NOT_SYNC, SYNC, TRACK_ID};
 use crate::error::HlsError;
 
 /// The init segment (CMAF header, ISO/IEC 23000-19 §7.3.1) of one track: `ftyp` and `moov`, no samples, no edit list.
+/// `bandwidth` is the most it needs, bits a second.
 ///
 /// # Errors
 /// Where the codec has no binding to ISO BMFF that players know (VP8), or its configuration does not parse.
-pub(crate) fn write_init(rendition: &RenditionId, codec: &CodecParameters) -> Result<Bytes, HlsError> {
+pub(crate) fn write_init(
+    rendition: &RenditionId,
+    codec: &CodecParameters,
+    bandwidth: u32,
+) -> Result<Bytes, HlsError> {
     let timescale = codec.timescale().hz();
     let (entry, handler, name, width, height) = match codec {
         CodecParameters::Video(it) => {
             let (width, height) = size(rendition, it)?;
             (
-                video_entry(rendition, it, width, height)?,
+                video_entry(rendition, it, width, height, btrt(bandwidth))?,
                 b"vide",
                 "video",
                 width,
                 height,
             )
         }
-        CodecParameters::Audio(it) => (audio_entry(rendition, it)?, b"soun", "sound", 0, 0),
+        CodecParameters::Audio(it) => (audio_entry(rendition, it, bandwidth)?, b"soun", "sound", 0, 0),
     };
     let video = width > 0;
     let moov = Moov {
@@ -88,10 +93,14 @@ pub(crate) fn write_init(rendition: &RenditionId, codec: &CodecParameters) -> Re
         }),
         ..Default::default()
     };
+    let mut compatible_brands = [b"iso6", b"cmfc", b"cmf2", b"mp41"].map(FourCC::new).to_vec();
+    if matches!(codec, CodecParameters::Video(it) if it.codec == VideoCodec::Av1) {
+        compatible_brands.push(FourCC::new(b"av01")); // AV1-ISOBMFF §2.1
+    }
     let ftyp = Ftyp {
         major_brand: FourCC::new(b"iso6"),
         minor_version: 0,
-        compatible_brands: [b"iso6", b"cmfc", b"cmf2", b"mp41"].map(FourCC::new).to_vec(),
+        compatible_brands,
     };
     let mut out = Vec::with_capacity(1024);
     let boxes = |source: mp4_atom::Error| HlsError::Boxes {
@@ -123,6 +132,7 @@ fn video_entry(
     video: &VideoParameters,
     width: u16,
     height: u16,
+    btrt: Option<Btrt>,
 ) -> Result<Codec, HlsError> {
     let invalid = |what: &str, clause: &'static str| {
         let why = format!("the {what} does not parse");
@@ -138,16 +148,44 @@ fn video_entry(
         height,
         ..Default::default()
     };
+    // what the stream's own headers say, for readers that look no deeper (ISO/IEC 14496-12 §12.1.4, §12.1.5)
+    let colr = video.colour().map(|colour| Colr::Nclx {
+        colour_primaries: colour.primaries.into(),
+        transfer_characteristics: colour.transfer.into(),
+        matrix_coefficients: colour.matrix.into(),
+        full_range_flag: colour.full_range,
+    });
+    let aspect = video.aspect();
+    let pasp = Some(Pasp {
+        h_spacing: aspect.width,
+        v_spacing: aspect.height,
+    });
     Ok(match video.codec {
         VideoCodec::H264 => Codec::Avc1(Avc1 {
             visual,
             avcc: Avcc::decode_body(&mut &video.config[..])
                 .map_err(invalid("avcC", "ISO/IEC 14496-15 §5.3.3.1"))?,
+            btrt,
+            colr,
+            pasp,
+            ..Default::default()
+        }),
+        // parameter sets stand in the sample entry only: players of HLS want `hvc1`, not `hev1`
+        VideoCodec::Hevc => Codec::Hvc1(Hvc1 {
+            visual,
+            hvcc: Hvcc::decode_body(&mut &video.config[..])
+                .map_err(invalid("hvcC", "ISO/IEC 14496-15 §8.3.3.1"))?,
+            btrt,
+            colr,
+            pasp,
             ..Default::default()
         }),
         VideoCodec::Av1 => Codec::Av01(Av01 {
             visual,
             av1c: Av1c::decode_body(&mut &video.config[..]).map_err(invalid("av1C", "AV1-ISOBMFF §2.3"))?,
+            btrt,
+            colr,
+            pasp,
             ..Default::default()
         }),
         VideoCodec::Vp9 => {
@@ -177,6 +215,9 @@ fn video_entry(
                     matrix_coefficients: stated[5],
                     codec_initialization_data: Vec::new(),
                 },
+                btrt,
+                colr,
+                pasp,
                 ..Default::default()
             })
         }
@@ -190,7 +231,15 @@ fn video_entry(
     })
 }
 
-fn audio_entry(rendition: &RenditionId, audio: &AudioParameters) -> Result<Codec, HlsError> {
+fn btrt(bandwidth: u32) -> Option<Btrt> {
+    (bandwidth > 0).then_some(Btrt {
+        buffer_size_db: 0,
+        max_bitrate: bandwidth,
+        avg_bitrate: bandwidth,
+    })
+}
+
+fn audio_entry(rendition: &RenditionId, audio: &AudioParameters, bandwidth: u32) -> Result<Codec, HlsError> {
     let invalid = |why: &str, clause: &'static str| HlsError::Format {
         rendition: rendition.clone(),
         why: why.to_owned(),
@@ -225,6 +274,8 @@ fn audio_entry(rendition: &RenditionId, audio: &AudioParameters) -> Result<Codec
                         dec_config: DecoderConfig {
                             object_type_indication: 0x40, // MPEG-4 audio, ISO/IEC 14496-1 Table 5
                             stream_type: 5,               // audio, Table 6
+                            max_bitrate: bandwidth,
+                            avg_bitrate: bandwidth,
                             dec_specific: Some(DecoderSpecific {
                                 raw: audio.config.to_vec(),
                                 ..Default::default()
@@ -234,7 +285,7 @@ fn audio_entry(rendition: &RenditionId, audio: &AudioParameters) -> Result<Codec
                         ..Default::default()
                     },
                 },
-                btrt: None,
+                btrt: btrt(bandwidth),
                 taic: None,
             }))
         }
@@ -283,7 +334,7 @@ fn audio_entry(rendition: &RenditionId, audio: &AudioParameters) -> Result<Codec
                     output_gain: i16::from_le_bytes([*g0, *g1]),
                     channel_mapping,
                 },
-                btrt: None,
+                btrt: btrt(bandwidth),
             }))
         }
     }

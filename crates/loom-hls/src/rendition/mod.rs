@@ -23,6 +23,8 @@ use crate::rendition::segment::OpenSegment;
 pub(crate) struct MediaTrack {
     pub(crate) listing: Listing,
     kind: MediaKind,
+    /// The most it was declared to need, bits a second.
+    bandwidth: u32,
     part: Option<Duration>,
     target: Duration,
     codec: Option<CodecParameters>,
@@ -78,10 +80,11 @@ pub(crate) struct Measured {
 }
 
 impl MediaTrack {
-    pub(crate) fn new(listing: Listing, kind: MediaKind, config: &PackagerConfig) -> Self {
+    pub(crate) fn new(listing: Listing, kind: MediaKind, bandwidth: u32, config: &PackagerConfig) -> Self {
         Self {
             listing,
             kind,
+            bandwidth,
             part: config.low_latency.then_some(config.part),
             target: config.target_duration,
             codec: None,
@@ -174,7 +177,7 @@ impl MediaTrack {
         if self.codec.as_ref() == Some(&codec) {
             return Ok(());
         }
-        let data = cmaf::write_init(self.id(), &codec)?;
+        let data = cmaf::write_init(self.id(), &codec, self.bandwidth)?;
         let differs = self
             .codec
             .as_ref()

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
-use loom_core::codec::{aac, av1, h264, opus, vp9};
+use loom_core::codec::{aac, av1, h264, hevc, opus, vp9};
 use loom_core::{CodecParameters, MediaTime, Packet, RenditionId, Timescale, VideoCodec, VideoParameters};
 use loom_hls::{RenditionInfo, RenditionKind};
 
@@ -361,4 +361,49 @@ pub(crate) fn ivf_stream(
 
 fn u32_at(data: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(data[at..at + 4].try_into().unwrap())
+}
+
+/// A moving test picture as HEVC, 10 bits deep, of BT.2020 with PQ, from a byte stream with delimiters.
+pub(crate) fn hevc_stream(name: &str, width: u32, height: u32, seconds: u32, gop: u32) -> Stream {
+    let source = format!("testsrc2=size={width}x{height}:rate=30:duration={seconds}");
+    let x265 = format!(
+        "log-level=error:keyint={gop}:min-keyint={gop}:scenecut=0:bframes=0:aud=1:pools=1:colorprim=9:transfer=16:colormatrix=9"
+    );
+    let data = ffmpeg(&[
+        "-f",
+        "lavfi",
+        "-i",
+        &source,
+        "-pix_fmt",
+        "yuv420p10le",
+        "-c:v",
+        "libx265",
+        "-preset",
+        "ultrafast",
+        "-x265-params",
+        &x265,
+        "-f",
+        "hevc",
+    ]);
+    let mut units: Vec<Vec<&[u8]>> = Vec::new();
+    for nal in h264::annex_b_nals(&data) {
+        match (hevc::nal_unit_type(nal), units.last_mut()) {
+            (Some(hevc::nal_type::AUD), _) | (_, None) => units.push(vec![nal]),
+            (_, Some(unit)) => unit.push(nal),
+        }
+    }
+    let units: Vec<hevc::AccessUnit> = units.into_iter().map(hevc::AccessUnit::from_nals).collect();
+    let parameters = hevc::parameters(&units[0].vps, &units[0].sps, &units[0].pps).unwrap();
+    let packets = (0..)
+        .zip(units)
+        .map(|(n, unit)| {
+            let pts = MediaTime::from_ticks(n * 3_000, Timescale::VIDEO);
+            packet(pts, pts, None, unit.key, unit.sample)
+        })
+        .collect();
+    Stream {
+        info: video(name, width, height),
+        codec: CodecParameters::Video(parameters),
+        packets,
+    }
 }

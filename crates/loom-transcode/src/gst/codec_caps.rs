@@ -14,6 +14,10 @@ pub(super) fn video_caps(video: &VideoParameters, frame_rate: f64) -> gst::Caps 
             .field("stream-format", "avc")
             .field("alignment", "au")
             .field("codec_data", gst::Buffer::from_slice(video.config.clone())),
+        VideoCodec::Hevc => gst::Caps::builder("video/x-h265")
+            .field("stream-format", "hvc1")
+            .field("alignment", "au")
+            .field("codec_data", gst::Buffer::from_slice(video.config.clone())),
         VideoCodec::Vp8 => gst::Caps::builder("video/x-vp8"),
         VideoCodec::Vp9 => gst::Caps::builder("video/x-vp9"),
         VideoCodec::Av1 => gst::Caps::builder("video/x-av1")

@@ -35,6 +35,7 @@ impl From<VideoCodec> for SourceVideoCodec {
     fn from(it: VideoCodec) -> Self {
         match it {
             VideoCodec::H264 => Self::H264,
+            VideoCodec::Hevc => Self::Hevc,
             VideoCodec::Vp8 => Self::Vp8,
             VideoCodec::Vp9 => Self::Vp9,
             VideoCodec::Av1 => Self::Av1,
