@@ -19,6 +19,8 @@ pub(crate) enum Address {
     Segment(RenditionId, u64),
     Part(RenditionId, u64, u64),
     Text(RenditionId, u64),
+    /// A segment of IMSC1 text.
+    TimedText(RenditionId, u64),
 }
 
 impl Address {
@@ -37,6 +39,9 @@ impl Address {
         }
         if let Some(number) = file.strip_prefix("init-").and_then(|f| f.strip_suffix(".mp4")) {
             return Some(Self::Init(rendition, u32::try_from(number_of(number)?).ok()?));
+        }
+        if let Some(number) = file.strip_prefix('t').and_then(|f| f.strip_suffix(".m4s")) {
+            return Some(Self::TimedText(rendition, number_of(number)?));
         }
         let numbered = file.strip_prefix('s')?;
         if let Some(number) = numbered.strip_suffix(".vtt") {
@@ -83,6 +88,10 @@ pub(crate) fn text(number: u64) -> String {
     format!("s{number}.vtt")
 }
 
+pub(crate) fn timed_text(number: u64) -> String {
+    format!("t{number}.m4s")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +107,7 @@ mod tests {
             (format!("720p/{}", segment(12)), Address::Segment(id(), 12)),
             (format!("720p/{}", part(12, 0)), Address::Part(id(), 12, 0)),
             (format!("720p/{}", text(7)), Address::Text(id(), 7)),
+            (format!("720p/{}", timed_text(7)), Address::TimedText(id(), 7)),
         ] {
             assert_eq!(Address::parse(&path), Some(address), "{path}");
         }

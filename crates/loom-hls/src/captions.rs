@@ -1,22 +1,29 @@
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use loom_core::{Cue, CueState, MediaTime};
 
 use crate::address;
 use crate::clock::{FIRST, SegmentClock};
+use crate::config::TextForm;
 use crate::limits;
 use crate::listing::Listing;
 use crate::playlist::{Opening, Seconds, SegmentEntry};
 use crate::publish::{Change, HlsOutput};
-use crate::webvtt;
+use crate::text::TextCue;
+use crate::{imsc1, webvtt};
 
-/// The subtitle rendition: cues cut by the same boundaries as the media, a segment at a time, once all that was said in it
+/// A subtitle rendition: cues cut by the same boundaries as the media, a segment at a time, once all that was said in it
 /// is known.
 #[derive(Debug)]
 pub(crate) struct CaptionTrack {
     pub(crate) listing: Listing,
+    /// BCP 47.
+    language: String,
+    form: TextForm,
     cues: Vec<Held>,
-    watermark: MediaTime,
+    /// Up to where all cues have come; `None` where nobody says so, and a segment is published once it has ended.
+    watermark: Option<MediaTime>,
     next: Option<u64>,
     /// Where the media ended, while the publisher is away: what was said before may be listed only now.
     pub(crate) away: Option<MediaTime>,
@@ -24,38 +31,59 @@ pub(crate) struct CaptionTrack {
 
 #[derive(Debug)]
 struct Held {
-    cue: Cue,
+    cue: TextCue,
+    /// It will not change any more.
+    settled: bool,
     written: bool,
 }
 
 impl CaptionTrack {
-    pub(crate) fn new(listing: Listing) -> Self {
+    /// `paced` tells whether a watermark will come; without, cues are expected before their segments end.
+    pub(crate) fn new(listing: Listing, language: String, form: TextForm, paced: bool) -> Self {
         Self {
             listing,
+            language,
+            form,
             cues: Vec::new(),
-            watermark: MediaTime::ZERO,
+            watermark: paced.then_some(MediaTime::ZERO),
             next: None,
             away: None,
         }
     }
 
-    /// Takes a cue; one with the id of an earlier one replaces it.
-    pub(crate) fn handle_cue(&mut self, mut cue: Cue) {
-        if cue.text.len() > limits::CUE_BYTES {
-            let mut end = limits::CUE_BYTES;
-            while !cue.text.is_char_boundary(end) {
-                end -= 1;
-            }
-            cue.text.truncate(end);
-        }
-        cue.words = Vec::new(); // only the text is shown
+    /// Whether it holds back what a watermark has not passed.
+    pub(crate) fn is_paced(&self) -> bool {
+        self.watermark.is_some()
+    }
+
+    /// Takes what was said; a cue with the id of an earlier one replaces it.
+    pub(crate) fn handle_cue(&mut self, cue: Cue) {
+        let settled = cue.state == CueState::Final;
+        self.take(cue.into(), settled);
+    }
+
+    /// Takes a cue that is as it will be; one with the id of an earlier one replaces it.
+    pub(crate) fn handle_text(&mut self, cue: TextCue) {
+        self.take(cue, true);
+    }
+
+    fn take(&mut self, cue: TextCue, settled: bool) {
+        let cue = cue.bounded();
         match self.cues.iter_mut().find(|held| held.cue.id == cue.id) {
-            Some(held) => held.cue = cue,
+            Some(held) => {
+                held.cue = cue;
+                held.settled = settled;
+            }
             None => {
                 if self.cues.len() >= limits::CUES {
                     self.cues.remove(0);
                 }
-                self.cues.push(Held { cue, written: false });
+                let written = false;
+                self.cues.push(Held {
+                    cue,
+                    settled,
+                    written,
+                });
                 self.cues.sort_by_key(|held| (held.cue.start, held.cue.id));
             }
         }
@@ -63,7 +91,7 @@ impl CaptionTrack {
 
     /// All that was said before `to` is known.
     pub(crate) fn handle_watermark(&mut self, to: MediaTime) {
-        self.watermark = self.watermark.max(to);
+        self.watermark = Some(self.watermark.map_or(to, |it| it.max(to)));
     }
 
     /// Publishes the segments whose end is known and passed by the watermark.
@@ -71,7 +99,9 @@ impl CaptionTrack {
         while clock.started() {
             let segment = self.next.unwrap_or(FIRST);
             match clock.start(segment + 1) {
-                Some(end) if self.watermark >= end.at => self.publish(clock, segment, end.at, false, out),
+                Some(end) if self.watermark.is_none_or(|it| it >= end.at) => {
+                    self.publish(clock, segment, end.at, false, out);
+                }
                 _ => return,
             }
         }
@@ -86,31 +116,83 @@ impl CaptionTrack {
         }
     }
 
-    /// Writes every segment anew from `cues`, the final ones. What is listed stays as it is: the boundaries are the same.
-    pub(crate) fn rewrite(
-        &self,
-        cues: &[Cue],
+    /// `cues` are all there are, in place of those before: what is out already is written anew under its names, the rest waits for
+    /// its segments. What is listed stays as it is: the boundaries are the same.
+    pub(crate) fn replace(
+        &mut self,
+        cues: &[TextCue],
         clock: &SegmentClock,
         end: MediaTime,
         out: &mut VecDeque<HlsOutput>,
     ) {
-        for segment in FIRST..self.next.unwrap_or(FIRST) {
+        let next = self.next.unwrap_or(FIRST);
+        for segment in FIRST..next {
             let Some(start) = clock.start(segment) else {
                 continue;
             };
-            let from = if segment == FIRST {
-                MediaTime::from_nanos(i64::MIN)
-            } else {
-                start.at
-            };
+            let from = if segment == FIRST { BEGINNING } else { start.at };
             let to = clock.start(segment + 1).map_or(end.max(start.at), |s| s.at);
-            let shown = cues.iter().filter(|cue| webvtt::overlaps(cue, from, to));
-            let key = format!("{}/{}", self.listing.id(), address::text(segment));
+            let shown = cues.iter().filter(|cue| cue.overlaps(from, to));
+            out.push_back(self.segment(segment, start.at, to, shown));
+        }
+        let written_to = clock
+            .start(next)
+            .map_or(BEGINNING, |s| if next == FIRST { BEGINNING } else { s.at });
+        let waiting = cues.iter().filter(|cue| cue.end > written_to);
+        self.cues = waiting
+            .take(limits::CUES)
+            .map(|cue| Held {
+                cue: cue.clone().bounded(),
+                settled: true,
+                written: cue.start < written_to,
+            })
+            .collect();
+        self.cues.sort_by_key(|held| (held.cue.start, held.cue.id));
+    }
+
+    fn file(&self, segment: u64) -> String {
+        match self.form {
+            TextForm::WebVtt => address::text(segment),
+            TextForm::Imsc1 => address::timed_text(segment),
+        }
+    }
+
+    fn segment<'a>(
+        &self,
+        segment: u64,
+        start: MediaTime,
+        end: MediaTime,
+        shown: impl IntoIterator<Item = &'a TextCue>,
+    ) -> HlsOutput {
+        HlsOutput::Store {
+            key: format!("{}/{}", self.listing.id(), self.file(segment)),
+            data: match self.form {
+                TextForm::WebVtt => webvtt::write_segment(shown).into(),
+                TextForm::Imsc1 => imsc1::write_segment(segment, &self.language, start, end, shown),
+            },
+        }
+    }
+
+    /// Begins the playlist. Gives the init segment's URI, where there is one.
+    fn begin(
+        &mut self,
+        segment: u64,
+        clock: &SegmentClock,
+        out: &mut VecDeque<HlsOutput>,
+    ) -> Option<Arc<str>> {
+        let init = (self.form == TextForm::Imsc1).then(|| {
+            let (name, data) = (address::init(0), imsc1::write_init(&self.language));
+            let key = format!("{}/{name}", self.listing.id());
             out.push_back(HlsOutput::Store {
                 key,
-                data: webvtt::write_segment(shown).into(),
+                data: data.clone(),
             });
-        }
+            self.listing.publish(Change::Init { number: 0, data }, out);
+            name.into()
+        });
+        self.listing
+            .begin(segment, clock.discontinuities_to(segment), out);
+        init
     }
 
     fn publish(
@@ -122,11 +204,7 @@ impl CaptionTrack {
         out: &mut VecDeque<HlsOutput>,
     ) {
         let Some(start) = clock.start(segment) else { return };
-        let from = if segment == FIRST {
-            MediaTime::from_nanos(i64::MIN)
-        } else {
-            start.at
-        };
+        let from = if segment == FIRST { BEGINNING } else { start.at };
         let to = if last {
             MediaTime::from_nanos(i64::MAX)
         } else {
@@ -136,31 +214,27 @@ impl CaptionTrack {
         for held in &mut self.cues {
             // a partial cue may still change, so it waits for its final form; a final one that came too late for its segment
             // is put into the next, or it would be lost
-            let settled = held.cue.state == CueState::Final || last;
+            let settled = held.settled || last;
             let late = !held.written && held.cue.start < to;
-            if settled && (late || webvtt::overlaps(&held.cue, from, to)) {
+            if settled && (late || held.cue.overlaps(from, to)) {
                 held.written = true;
-                shown.push(&held.cue);
+                shown.push(held.cue.clone());
             }
         }
-        let file = address::text(segment);
-        let key = format!("{}/{file}", self.listing.id());
-        out.push_back(HlsOutput::Store {
-            key,
-            data: webvtt::write_segment(shown).into(),
-        });
+        let stored = self.segment(segment, start.at, end, &shown);
+        out.push_back(stored);
         self.cues.retain(|held| held.cue.end > end || !held.written);
-        if self.next.is_none() {
-            self.listing
-                .begin(segment, clock.discontinuities_to(segment), out);
-        }
+        let map = match self.next {
+            None => self.begin(segment, clock, out),
+            Some(_) => None,
+        };
         let opening = Opening {
             discontinuity: segment > FIRST && start.discontinuity,
-            map: None,
+            map,
             date: self.listing.date(start.at),
         };
         let entry = SegmentEntry {
-            uri: file,
+            uri: self.file(segment),
             duration: Seconds::from(end.since(start.at)),
             gap: false,
         };
@@ -178,3 +252,6 @@ impl CaptionTrack {
         self.next = Some(segment + 1);
     }
 }
+
+/// The first segment has whatever comes before it too.
+const BEGINNING: MediaTime = MediaTime::from_nanos(i64::MIN);

@@ -20,6 +20,8 @@ pub struct PackagerConfig {
     pub zero: Option<WallClock>,
     /// Which renditions of sound viewers are offered.
     pub sound: SoundListing,
+    /// How subtitle renditions are written.
+    pub text: TextForm,
     /// How long, in media time past the end that a segment aims at, sound waits for the pictures to say where the
     /// segment ends. Past it, sound ends the segment by itself. `None`: as long as it takes, as for a file.
     pub audio_wait: Option<Duration>,
@@ -40,6 +42,17 @@ pub enum SoundListing {
     Every,
 }
 
+/// How subtitle renditions are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum TextForm {
+    /// WebVTT files (RFC 8216bis §3.1.4): every player reads them.
+    #[default]
+    WebVtt,
+    /// IMSC1 text in fragmented MP4 (RFC 8216bis §3.1.5, `stpp.ttml.im1t`): for players and archives that want TTML.
+    Imsc1,
+}
+
 impl Default for PackagerConfig {
     /// Live, with low latency: 2 s segments of 334 ms parts.
     fn default() -> Self {
@@ -50,6 +63,7 @@ impl Default for PackagerConfig {
             target_duration: Duration::from_secs(4),
             zero: None,
             sound: SoundListing::Preferred,
+            text: TextForm::WebVtt,
             audio_wait: Some(Duration::from_secs(2)),
             stall: Some(Duration::from_secs(6)),
         }
@@ -71,6 +85,7 @@ impl PackagerConfig {
             target_duration: target,
             zero: None,
             sound: SoundListing::Preferred,
+            text: TextForm::WebVtt,
             audio_wait: None,
             stall: None,
         }
@@ -139,7 +154,7 @@ pub enum RenditionKind {
         /// Channels, as planned; the format tells the truth.
         channels: u16,
     },
-    /// Captions, made of the cues. At most one rendition of this kind.
+    /// Captions or subtitles, made of cues.
     Subtitles {
         /// Its `NAME` to people.
         name: String,
@@ -149,6 +164,15 @@ pub enum RenditionKind {
 }
 
 impl RenditionKind {
+    /// BCP 47, where known.
+    pub(crate) fn language(&self) -> Option<&str> {
+        match self {
+            Self::Video { .. } => None,
+            Self::Audio { language, .. } => language.as_deref(),
+            Self::Subtitles { language, .. } => Some(language),
+        }
+    }
+
     pub(crate) fn media(&self) -> Option<MediaKind> {
         match self {
             Self::Video { .. } => Some(MediaKind::Video),

@@ -49,6 +49,16 @@ pub enum HlsError {
         /// The clause that says so.
         clause: &'static str,
     },
+    /// A text track that cannot be read.
+    #[error("text, line {line}: {why} ({clause})")]
+    Text {
+        /// The line, from 1; 0 for the whole.
+        line: usize,
+        /// What is wrong.
+        why: String,
+        /// The clause that it breaks.
+        clause: &'static str,
+    },
     /// The boxes could not be written.
     #[error("rendition {rendition}, segment {segment}: boxes cannot be written (ISO/IEC 14496-12 §8.8)")]
     Boxes {

@@ -16,6 +16,10 @@ pub const RENDITIONS: usize = 32;
 pub const CUES: usize = 4_096;
 /// The longest text of one cue.
 pub const CUE_BYTES: usize = 8 << 10;
+/// The largest text track that is read from a file.
+pub const TEXT_BYTES: usize = 4 << 20;
+/// The most cues of one text track that is handed over whole.
+pub const TEXT_CUES: usize = 20_000;
 /// Recent parts' bytes that the origin keeps for each rendition; older ones are read from the store.
 pub const PART_MEMORY_BYTES: usize = 4 << 20;
 /// The same in time: live viewers ask for parts within this; it is above the hold-back of low-latency players.

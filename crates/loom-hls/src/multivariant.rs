@@ -212,7 +212,7 @@ fn audio_codec(member: &Member<'_>) -> Option<AudioCodec> {
 }
 
 /// The text of a quoted-string, which can hold neither quotes nor line ends (RFC 8216bis §4.2).
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     text.chars().filter(|c| !c.is_control() && *c != '"').collect()
 }
 

@@ -244,7 +244,9 @@ impl Origin {
                 None => Answer::NotFound,
             },
             Address::Segment(id, number) if self.is_unfinished(&id, number) => self.unfinished(id, number),
-            Address::Segment(ref id, number) | Address::Text(ref id, number) => {
+            Address::Segment(ref id, number)
+            | Address::Text(ref id, number)
+            | Address::TimedText(ref id, number) => {
                 let listed = self
                     .renditions
                     .get(id)
@@ -684,6 +686,7 @@ pub fn stored_answer(path: &str) -> Answer {
         Some(Address::Init(..) | Address::Segment(..)) => (MEDIA_TYPE, FOREVER),
         // the final transcript replaces it
         Some(Address::Text(..)) => (TEXT_TYPE, CHANGING),
+        Some(Address::TimedText(..)) => (TIMED_TEXT_TYPE, CHANGING),
         Some(Address::Part(..)) | None => return Answer::NotFound,
     };
     Answer::Ready(Response {
@@ -713,6 +716,8 @@ fn media_response(body: Body) -> Answer {
 const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
 /// RFC 8216bis §3.1.2; sound is sent under it too.
 const MEDIA_TYPE: &str = "video/mp4";
+/// RFC 8216bis §3.1.5, RFC 4337 §2.
+const TIMED_TEXT_TYPE: &str = "application/mp4";
 /// WebVTT §1.
 const TEXT_TYPE: &str = "text/vtt; charset=utf-8";
 /// A name is never used again for other bytes.

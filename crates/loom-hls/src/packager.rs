@@ -6,13 +6,14 @@ use loom_core::{CodecParameters, Cue, MediaKind, MediaTime, Packet, RenditionId}
 use crate::address;
 use crate::captions::CaptionTrack;
 use crate::clock::{ASIDE_WAIT, Lead, ROUNDING, SegmentClock};
-use crate::config::{PackagerConfig, RenditionInfo, RenditionKind};
+use crate::config::{PackagerConfig, RenditionInfo};
 use crate::error::HlsError;
 use crate::limits;
 use crate::listing::Listing;
 use crate::multivariant::{self, Member};
 use crate::publish::{Change, HlsOutput, Publish};
 use crate::rendition::MediaTrack;
+use crate::text::{TextCue, name_text_codec};
 
 /// Turns a recording's packets and cues into CMAF segments and their playlists.
 ///
@@ -51,12 +52,14 @@ enum Place {
     Layer,
     /// One of its own.
     Aside,
+    /// `main.m3u8`, and every other; text that the host hands over.
+    Text,
 }
 
 #[derive(Debug)]
 enum Track {
     Media(Box<MediaTrack>),
-    Captions(CaptionTrack),
+    Captions(Box<CaptionTrack>),
 }
 
 impl Packager {
@@ -201,8 +204,8 @@ impl Packager {
         self.advance()
     }
 
-    /// Takes a cue for the subtitle rendition; one with the id of an earlier cue replaces it. Without such a rendition it is
-    /// ignored.
+    /// Takes a cue of what is said, for the first subtitle rendition that was declared by [`Self::declare`]; one with the id of an earlier
+    /// cue replaces it. Without such a rendition it is ignored.
     ///
     /// # Errors
     /// [`HlsError::Finished`].
@@ -210,6 +213,33 @@ impl Packager {
         self.check_running()?;
         if let Some(captions) = self.captions() {
             captions.handle_cue(cue);
+        }
+        Ok(())
+    }
+
+    /// Takes a cue for a subtitle rendition; one with the id of an earlier cue of that rendition replaces it.
+    ///
+    /// # Errors
+    /// [`HlsError::UnknownRendition`], also for a rendition of media; [`HlsError::Finished`].
+    pub fn handle_text(&mut self, rendition: &RenditionId, cue: TextCue) -> Result<(), HlsError> {
+        self.check_running()?;
+        self.text(rendition)?.handle_text(cue);
+        self.advance()
+    }
+
+    /// These are all the cues of a subtitle rendition, in place of those before: segments that are listed are written anew under
+    /// their names. After [`Self::finish`] too.
+    ///
+    /// # Errors
+    /// [`HlsError::UnknownRendition`], also for a rendition of media.
+    pub fn replace_text(&mut self, rendition: &RenditionId, cues: &[TextCue]) -> Result<(), HlsError> {
+        self.text(rendition)?;
+        for declared in &mut self.tracks {
+            if let Track::Captions(captions) = &mut declared.track
+                && declared.info.id == *rendition
+            {
+                captions.replace(cues, &self.clock, self.head, &mut self.out);
+            }
         }
         Ok(())
     }
@@ -333,17 +363,34 @@ impl Packager {
         self.declare_in(Place::Aside, rendition)
     }
 
+    /// Declares a subtitle rendition whose cues the host hands over, such as a translation: [`Self::handle_text`], [`Self::replace_text`].
+    /// No watermark is waited for: a cue that comes after its segment has ended is put into the next. It may be declared at any time
+    /// before the end; who asked for the multivariant playlist before does not know of it.
+    ///
+    /// # Errors
+    /// As [`Self::declare`], and for a rendition of media.
+    pub fn declare_text(&mut self, rendition: RenditionInfo) -> Result<(), HlsError> {
+        if rendition.kind.media().is_some() {
+            return Err(HlsError::Declaration {
+                rendition: rendition.id,
+                why: "it is no text".to_owned(),
+            });
+        }
+        let announced = self.announced;
+        self.declare_in(Place::Text, rendition)?;
+        if announced {
+            self.store_multivariant();
+        }
+        self.advance()
+    }
+
     fn declare_in(&mut self, place: Place, rendition: RenditionInfo) -> Result<(), HlsError> {
         self.check_running()?;
-        let second_text =
-            matches!(rendition.kind, RenditionKind::Subtitles { .. }) && self.captions().is_some();
         let why = if self.tracks.iter().any(|t| t.info.id == rendition.id) {
             Some("its name is taken")
-        } else if second_text {
-            Some("a recording has one subtitle rendition")
         } else if self.tracks.len() >= limits::RENDITIONS {
             Some("there are too many")
-        } else if self.announced {
+        } else if self.announced && place != Place::Text {
             Some("the multivariant playlist is out, and may not change")
         } else {
             None
@@ -367,7 +414,12 @@ impl Packager {
                     track.follows = place != Place::Main;
                     Track::Media(Box::new(track))
                 }
-                None => Track::Captions(CaptionTrack::new(listing)),
+                None => Track::Captions(Box::new(CaptionTrack::new(
+                    listing,
+                    rendition.kind.language().unwrap_or("und").to_owned(),
+                    self.config.text,
+                    place != Place::Text,
+                ))),
             },
             place,
             info: rendition,
@@ -443,12 +495,14 @@ impl Packager {
         first
     }
 
-    /// After [`Self::finish`]: writes the subtitle rendition anew from the final cues. Without such a rendition nothing happens.
+    /// After [`Self::finish`]: writes the subtitle rendition of what is said anew from the final cues. Without such a rendition nothing
+    /// happens.
     pub fn replace_cues(&mut self, cues: &[Cue]) {
-        for declared in &self.tracks {
-            if let Track::Captions(captions) = &declared.track {
-                captions.rewrite(cues, &self.clock, self.head, &mut self.out);
-            }
+        let cues: Vec<TextCue> = cues.iter().cloned().map(TextCue::from).collect();
+        let (clock, end) = (&self.clock, self.head);
+        let mut texts = self.tracks.iter_mut().filter_map(Declared::captions);
+        if let Some(captions) = texts.find(|it| it.is_paced()) {
+            captions.replace(&cues, clock, end, &mut self.out);
         }
     }
 
@@ -514,7 +568,7 @@ impl Packager {
 
     fn set_away(&mut self, away: Option<MediaTime>) {
         self.away = away;
-        if let Some(captions) = self.captions() {
+        for captions in self.tracks.iter_mut().filter_map(Declared::captions) {
             captions.away = away;
         }
     }
@@ -588,7 +642,8 @@ impl Packager {
                 .iter()
                 .filter(named)
                 .all(|t| t.media().is_none_or(|m| m.listing.independent));
-        bytes::Bytes::from(multivariant::write(&members, self.config.sound, independent))
+        let text = multivariant::write(&members, self.config.sound, independent);
+        bytes::Bytes::from(name_text_codec(text, self.config.text))
     }
 
     /// Whether a rendition of pictures says where segments begin: those of the main picture, or any where that has ended.
@@ -622,11 +677,21 @@ impl Packager {
         }
     }
 
+    /// The text of what is said.
     fn captions(&mut self) -> Option<&mut CaptionTrack> {
-        self.tracks.iter_mut().find_map(|t| match &mut t.track {
-            Track::Captions(captions) => Some(captions),
-            Track::Media(_) => None,
-        })
+        self.tracks
+            .iter_mut()
+            .filter_map(Declared::captions)
+            .find(|it| it.is_paced())
+    }
+
+    fn text(&mut self, rendition: &RenditionId) -> Result<&mut CaptionTrack, HlsError> {
+        let at = self.position(rendition)?;
+        self.tracks[at]
+            .captions()
+            .ok_or_else(|| HlsError::UnknownRendition {
+                rendition: rendition.clone(),
+            })
     }
 
     fn position(&self, rendition: &RenditionId) -> Result<usize, HlsError> {
@@ -652,6 +717,13 @@ impl Declared {
         match &mut self.track {
             Track::Media(track) => &mut track.listing,
             Track::Captions(captions) => &mut captions.listing,
+        }
+    }
+
+    fn captions(&mut self) -> Option<&mut CaptionTrack> {
+        match &mut self.track {
+            Track::Captions(captions) => Some(captions),
+            Track::Media(_) => None,
         }
     }
 

@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use loom_core::{Cue, MediaTime};
+use crate::text::{TextCue, harmless_settings};
 
 /// One segment's file. Media time and the media's decode times have the same zero, which is what a segment without
 /// `X-TIMESTAMP-MAP` means (RFC 8216bis §3.1.4). hls.js 1.7 would add the start of the last discontinuity to a map's times.
-pub(crate) fn write_segment<'a>(cues: impl IntoIterator<Item = &'a Cue>) -> String {
+pub(crate) fn write_segment<'a>(cues: impl IntoIterator<Item = &'a TextCue>) -> String {
     let mut out = String::from("WEBVTT\n\n");
     for cue in cues {
         write_cue(&mut out, cue);
@@ -15,26 +15,31 @@ pub(crate) fn write_segment<'a>(cues: impl IntoIterator<Item = &'a Cue>) -> Stri
 }
 
 /// A cue block with its id: a cue that is repeated in the segments it spans is told from another by it.
-fn write_cue(out: &mut String, cue: &Cue) {
+fn write_cue(out: &mut String, cue: &TextCue) {
     let start = cue.start.millis().max(0);
     let end = cue.end.millis().max(start + 1);
     let _ = writeln!(out, "{}", cue.id.0);
     write_time(out, start);
     out.push_str(" --> ");
     write_time(out, end);
+    let settings = harmless_settings(&cue.settings);
+    if !settings.is_empty() {
+        out.push(' ');
+        out.push_str(&settings);
+    }
     out.push('\n');
     write_text(out, &cue.text);
     out.push_str("\n\n");
 }
 
 /// `HH:MM:SS.mmm`; more than 99 hours take more digits (WebVTT §4.1).
-fn write_time(out: &mut String, millis: i64) {
+pub(crate) fn write_time(out: &mut String, millis: i64) {
     let (s, ms) = (millis / 1000, millis % 1000);
     let _ = write!(out, "{:02}:{:02}:{:02}.{ms:03}", s / 3600, s / 60 % 60, s % 60);
 }
 
 /// Cue text: no markup, no blank line, no control characters but line ends.
-fn write_text(out: &mut String, text: &str) {
+pub(crate) fn write_text(out: &mut String, text: &str) {
     let mut lines = text
         .split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}'])
         .map(str::trim)
@@ -62,31 +67,25 @@ fn write_text(out: &mut String, text: &str) {
     }
 }
 
-/// Whether a cue is seen between `from` and `to`.
-pub(crate) fn overlaps(cue: &Cue, from: MediaTime, to: MediaTime) -> bool {
-    cue.start < to && cue.end > from
-}
-
 #[cfg(test)]
 mod tests {
-    use loom_core::{CueId, CueState};
+    use loom_core::{CueId, MediaTime};
 
     use super::*;
 
     #[test]
     fn hostile_text_cannot_end_its_cue_or_begin_another() {
-        let cue = Cue {
+        let cue = TextCue {
             id: CueId(7),
             start: MediaTime::from_millis(3_723_004),
             end: MediaTime::from_millis(3_723_004),
             text: "a < b && c --> d\r\n\r\n00:00.000 --> 00:01.000\n\nNOTE x\0y <b>".to_owned(),
-            words: Vec::new(),
-            state: CueState::Final,
+            settings: "line:0 region:x\n00:00.000 --> 00:01.000".to_owned(),
         };
         assert_eq!(
             write_segment([&cue]),
             "WEBVTT\n\n\
-             7\n01:02:03.004 --> 01:02:03.005\na &lt; b &amp;&amp; c --&gt; d\n00:00.000 --&gt; 00:01.000\n\
+             7\n01:02:03.004 --> 01:02:03.005 line:0\na &lt; b &amp;&amp; c --&gt; d\n00:00.000 --&gt; 00:01.000\n\
              NOTE x y &lt;b&gt;\n\n"
         );
     }
