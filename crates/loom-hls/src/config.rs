@@ -28,6 +28,21 @@ pub struct PackagerConfig {
     /// How far, in media time, a rendition may fall behind the end of a segment before it goes on without: what
     /// it has of the segment is closed, or `EXT-X-GAP` stands for it. `None`: it is waited for, as for a file.
     pub stall: Option<Duration>,
+    /// What becomes of a picture that stands longer than a part may last.
+    pub stills: Stills,
+}
+
+/// What becomes of pictures that stand longer than a part may last (RFC 8216bis §4.4.4.9), such as a screen's on which nothing
+/// moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Stills {
+    /// Pictures of a few bytes that show the same again are put behind them, where the codec and the stream permit it; else as
+    /// [`Kept`](Self::Kept). H.264 headers are rewritten to make room for them; each picture still decodes as it did.
+    #[default]
+    Repeated,
+    /// Their part lasts as long as they do.
+    Kept,
 }
 
 /// Which renditions of sound the multivariant playlist names. All are packaged and have a media playlist.
@@ -66,6 +81,7 @@ impl Default for PackagerConfig {
             text: TextForm::WebVtt,
             audio_wait: Some(Duration::from_secs(2)),
             stall: Some(Duration::from_secs(6)),
+            stills: Stills::Repeated,
         }
     }
 }
@@ -88,6 +104,7 @@ impl PackagerConfig {
             text: TextForm::WebVtt,
             audio_wait: None,
             stall: None,
+            stills: Stills::Kept,
         }
     }
 

@@ -24,10 +24,11 @@ mod playlist;
 pub mod progressive;
 mod publish;
 mod rendition;
+mod still;
 mod text;
 mod webvtt;
 
-pub use config::{PackagerConfig, RenditionInfo, RenditionKind, SoundListing, TextForm};
+pub use config::{PackagerConfig, RenditionInfo, RenditionKind, SoundListing, Stills, TextForm};
 pub use error::HlsError;
 pub use origin::{Answer, Body, Growth, Origin, Response, Wait, stored_answer};
 pub use packager::Packager;

@@ -287,6 +287,12 @@ impl Packager {
         }
         let end = self.natural_end();
         self.clock.skip_to(end, false);
+        let (clock, out) = (&self.clock, &mut self.out);
+        for declared in &mut self.tracks {
+            if let Track::Media(track) = &mut declared.track {
+                first = first.and(track.catch_up(end, clock, out));
+            }
+        }
         first = first.and(self.give_up(end, ABSENCE_TAIL));
         for declared in &mut self.tracks {
             declared.listing().mark();

@@ -1,3 +1,4 @@
+mod fill;
 mod segment;
 
 use std::collections::VecDeque;
@@ -9,12 +10,13 @@ use loom_core::{CodecParameters, MediaKind, MediaTime, Packet, RenditionId, Time
 use crate::address;
 use crate::clock::{FIRST, SegmentClock};
 use crate::cmaf::{self, Sample};
-use crate::config::PackagerConfig;
+use crate::config::{PackagerConfig, Stills};
 use crate::error::HlsError;
 use crate::limits;
 use crate::listing::Listing;
 use crate::publish::{Change, HlsOutput};
 use crate::rendition::segment::OpenSegment;
+use crate::still::Repeater;
 
 /// One rendition of pictures or sound: packets become samples, samples chunks, chunks parts and segments.
 ///
@@ -59,6 +61,10 @@ pub(crate) struct MediaTrack {
     pub(crate) ended: bool,
     /// Its pictures have no say in where segments begin.
     pub(crate) follows: bool,
+    stills: Stills,
+    repeater: Repeater,
+    /// That of the new format, until its first picture comes.
+    coming: Option<Repeater>,
     pub(crate) measured: Measured,
 }
 
@@ -107,6 +113,9 @@ impl MediaTrack {
             sequence: 0,
             ended: false,
             follows: false,
+            stills: config.stills,
+            repeater: Repeater::none(),
+            coming: None,
             measured: Measured::default(),
         }
     }
@@ -177,7 +186,12 @@ impl MediaTrack {
         if self.codec.as_ref() == Some(&codec) {
             return Ok(());
         }
-        let data = cmaf::write_init(self.id(), &codec, self.bandwidth)?;
+        let repeats = self.stills == Stills::Repeated && self.part.is_some() && self.kind == MediaKind::Video;
+        let (repeater, announced) = match repeats {
+            true => Repeater::new(codec.clone()),
+            false => (Repeater::none(), codec.clone()),
+        };
+        let data = cmaf::write_init(self.id(), &announced, self.bandwidth)?;
         let differs = self
             .codec
             .as_ref()
@@ -212,6 +226,7 @@ impl MediaTrack {
         self.fresh = true;
         self.differs |= differs;
         self.codec = Some(codec);
+        self.coming = Some(repeater);
         Ok(())
     }
 
@@ -255,16 +270,21 @@ impl MediaTrack {
             && number > open.number
             && !packet.key
         {
-            // a boundary without a key frame: wait for one, as long as the target duration and the next boundary allow
-            let start = self.time(open.start);
-            if number == open.number + 1 && packet.pts.since(start) < self.target {
-                number = open.number;
-            }
+            number = self.without_key(number, packet.pts, open);
         }
         let dts = packet.dts.ticks(self.scale);
         let pts = packet.pts.ticks(self.scale);
         let shift = *self.shift.get_or_insert(pts - dts);
         self.place(packet, pts, dts + shift, number, clock, out)
+    }
+
+    /// The segment for a picture at `at` that is no key frame, though `number` begins there or before. All renditions of the main
+    /// picture are cut at the same instants; another picture waits for its own key frame, as long as the target duration and
+    /// the next boundary allow.
+    fn without_key(&self, number: u64, at: MediaTime, open: &OpenSegment) -> u64 {
+        let waits =
+            self.follows && number == open.number + 1 && at.since(self.time(open.start)) < self.target;
+        if waits { open.number } else { number }
     }
 
     /// Places sound into the segment `number`.
@@ -303,7 +323,9 @@ impl MediaTrack {
             Some(pending) => pending.sample.dts as i64 + 1,
             None => self.end as i64,
         };
-        let slack = i64::from(self.scale.hz());
+        let late = self.repeater.is_repeated();
+        // a picture that repeats have overtaken is shown at once
+        let slack = i64::from(self.scale.hz()) * if late { LATE_PICTURE } else { 1 };
         if dts < floor - slack || self.kind == MediaKind::Audio && self.pending.is_some() && dts < floor {
             let at = MediaTime::from_ticks(dts, self.scale);
             return Err(drop(
@@ -312,6 +334,7 @@ impl MediaTrack {
             ));
         }
         let dts = dts.max(floor);
+        let pts = if late { pts.max(dts) } else { pts };
         let (Ok(tick), Ok(offset)) = (u64::try_from(dts), i32::try_from(pts - dts)) else {
             return Err(drop(
                 format!("its times of {pts} and {dts} ticks are out of range"),
@@ -321,7 +344,7 @@ impl MediaTrack {
         let told = packet.duration.map(|d| {
             MediaTime::from_nanos(d.as_nanos().min(i64::MAX as u128) as i64).ticks(self.scale) as u64
         });
-        let next = Pending {
+        let mut next = Pending {
             sample: Sample {
                 dts: tick,
                 duration: 0,
@@ -331,9 +354,14 @@ impl MediaTrack {
             },
             told,
         };
-        let crosses = self.open.as_ref().is_none_or(|open| number > open.number);
         self.settle(tick, number, clock, out)?;
-        if crosses {
+        if self.kind == MediaKind::Video {
+            if let Some(coming) = self.coming.take() {
+                self.repeater = coming;
+            }
+            next.sample.data = self.repeater.take(next.sample.data);
+        }
+        if self.open.as_ref().is_none_or(|open| number > open.number) {
             self.listing.independent &= next.sample.key;
             self.cross(number, tick, clock, out)?;
         } else if tick > self.end {
@@ -351,6 +379,7 @@ impl MediaTrack {
         clock: &SegmentClock,
         out: &mut VecDeque<HlsOutput>,
     ) -> Result<(), HlsError> {
+        self.fill(next, number, clock, out)?;
         let Some(mut before) = self.pending.take() else {
             return Ok(());
         };
@@ -400,7 +429,8 @@ impl MediaTrack {
             return Ok(false);
         };
         let end = end.at.ticks(self.scale).max(0) as u64;
-        if self.open.is_some() {
+        if let Some(open) = &self.open {
+            self.fill(end, open.number, clock, out)?;
             // a part may not be drawn out beyond its target (RFC 8216bis §4.4.4.9): what is left of the segment is a gap
             let most = self.part.map(|part| self.ticks_down(part));
             let own = self
@@ -435,11 +465,13 @@ impl MediaTrack {
         out: &mut VecDeque<HlsOutput>,
     ) -> Result<(), HlsError> {
         if self.started() {
+            self.catch_up(end, clock, out)?;
             while self.segment() < clock.newest()
                 && self.give_up(MediaTime::from_nanos(i64::MAX), Duration::ZERO, clock, out)?
             {}
             let end = end.ticks(self.scale).max(0) as u64;
-            if self.open.is_some() {
+            if let Some(open) = &self.open {
+                self.fill(end, open.number, clock, out)?;
                 self.settle_at(end, limits::AUDIO_TAIL, out)?;
                 self.close_segment(end.max(self.end), out)?;
             } else if let Some(last) = self.next.filter(|next| *next <= clock.newest() && end > self.end) {
@@ -500,6 +532,9 @@ fn shape(codec: &CodecParameters) -> (String, u32, u32) {
         CodecParameters::Audio(it) => (it.rfc6381(), it.sample_rate, u32::from(it.channels)),
     }
 }
+
+/// How late a picture may come that repeats have overtaken, seconds.
+const LATE_PICTURE: i64 = 10;
 
 /// Steps of sound up to this are a clock being followed, not a loss.
 const DRIFT: Duration = Duration::from_millis(10);

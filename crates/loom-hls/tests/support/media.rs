@@ -156,7 +156,11 @@ pub(crate) fn h264_stream(
         "null",
     ];
     ffmpeg(&arguments);
-    let data = std::fs::read(&file).unwrap();
+    h264_of_mp4(name, width, height, std::fs::read(&file).unwrap())
+}
+
+/// Pictures as H.264 from an MP4, the first of them shown at zero.
+pub(crate) fn h264_of_mp4(name: &str, width: u32, height: u32, data: Vec<u8>) -> Stream {
     let size = data.len() as u64;
     let mut reader = mp4::Mp4Reader::read_header(Cursor::new(data), size).unwrap();
     let track = &reader.tracks()[&1];
