@@ -15,13 +15,15 @@ use crate::limits;
 
 /// The UDP socket, read in batches (recvmmsg and GRO where the platform has them).
 pub(super) struct Udp {
-    socket: UdpSocket,
+    socket: std::net::UdpSocket,
     state: UdpSocketState,
     local: SocketAddr,
 }
 
 /// Buffers a system call fills at most; with GRO each holds several datagrams.
 const BATCH: usize = 64;
+/// So many batches are taken before timers and other tasks have their turn.
+const BATCHES: usize = 8;
 /// What GRO puts into one buffer at most.
 const BUFFER_BYTES: usize = 65_536;
 /// Over how long the load is measured.
@@ -46,7 +48,7 @@ impl Udp {
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         let state = UdpSocketState::new((&socket).into())?;
-        let socket = UdpSocket::from_std(socket.into())?;
+        let socket = std::net::UdpSocket::from(socket);
         let local = socket.local_addr()?;
         Ok(Self { socket, state, local })
     }
@@ -63,55 +65,79 @@ impl Udp {
             segment_size: None,
             src_ip: to.local,
         };
-        let sent = self.socket.try_io(Interest::WRITABLE, || {
-            self.state.try_send((&self.socket).into(), &transmit)
-        });
-        if let Err(why) = sent {
+        if let Err(why) = self.state.try_send((&self.socket).into(), &transmit) {
             debug!(to = %to.remote, %why, "a datagram was not sent");
         }
+    }
+
+    /// The socket as the runtime watches it, until it is dropped.
+    fn watch(&self) -> io::Result<UdpSocket> {
+        UdpSocket::from_std(self.socket.try_clone()?)
     }
 }
 
 /// Receives and runs timers for ever; ends when aborted.
 ///
-/// Where much comes, it is let gather for a moment between two reads: waking for each datagram would cost more than
-/// everything else that is done with it.
+/// Where much comes, the socket is not watched but looked at every few milliseconds: being woken for each datagram would
+/// cost more than everything else that is done with it.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut buffers = vec![vec![0; BUFFER_BYTES]; BATCH];
     let mut load = Load::new(Instant::now());
+    let mut watched = None;
     let sleep = tokio::time::sleep(IDLE);
     tokio::pin!(sleep);
     loop {
-        let next = shared.timers.next().unwrap_or_else(|| Instant::now() + IDLE);
-        if sleep.deadline() != next.into() {
-            sleep.as_mut().reset(next.into());
+        if load.moment.is_none() && watched.is_none() {
+            watched = shared.udp.watch().map_err(unwatched).ok();
         }
-        tokio::select! {
-            ready = shared.udp.socket.readable() => match ready {
-                Ok(()) => {
-                    let count = receive(&shared, &mut buffers);
-                    load.handle(count, Instant::now());
-                    if let Some(moment) = load.moment.filter(|_| count < BATCH) {
-                        tokio::time::sleep(moment).await;
+        let count = match (load.moment, &watched) {
+            (None, Some(socket)) => {
+                let next = shared.timers.next().unwrap_or_else(|| Instant::now() + IDLE);
+                if sleep.deadline() != next.into() {
+                    sleep.as_mut().reset(next.into());
+                }
+                tokio::select! {
+                    ready = socket.readable() => match ready {
+                        Ok(()) => receive(&shared, &mut buffers, |read| socket.try_io(Interest::READABLE, read)),
+                        Err(why) => {
+                            debug!(%why, "the socket is not readable");
+                            tokio::task::yield_now().await;
+                            0
+                        }
+                    },
+                    () = &mut sleep => 0,
+                    () = shared.timers.earlier() => 0,
+                }
+            }
+            (moment, _) => {
+                watched = None;
+                tokio::time::sleep(moment.unwrap_or(LONGEST)).await;
+                let mut count = 0;
+                for _ in 0..BATCHES {
+                    let more = receive(&shared, &mut buffers, |read| read());
+                    count += more;
+                    if more < BATCH {
+                        break;
                     }
                 }
-                Err(why) => {
-                    debug!(%why, "the socket is not readable");
-                    tokio::task::yield_now().await;
-                }
-            },
-            () = &mut sleep => {}
-            () = shared.timers.earlier() => {}
-        }
-        shared.run_timers(Instant::now());
+                count
+            }
+        };
+        let now = Instant::now();
+        load.handle(count, now);
+        shared.run_timers(now);
     }
+}
+
+fn unwatched(why: io::Error) {
+    debug!(%why, "the socket cannot be watched; it is looked at from time to time");
 }
 
 /// How much comes.
 struct Load {
     since: Instant,
     count: u32,
-    /// How long to let datagrams gather: where much comes, until half a batch is there.
+    /// How long to let datagrams gather, where much comes: until two batches are there.
     moment: Option<Duration>,
 }
 
@@ -128,22 +154,26 @@ impl Load {
         self.count += count as u32;
         let passed = now.saturating_duration_since(self.since);
         if passed >= WINDOW {
-            let is_much = self.count >= MUCH;
-            let gathered = passed / self.count.max(1) * (BATCH as u32 / 2);
-            self.moment = is_much.then_some(gathered.clamp(SHORTEST, LONGEST));
+            let a_window = self.count as f64 * WINDOW.div_duration_f64(passed);
+            // where it was much, half of that still is, so that it does not change all the time
+            let least = f64::from(MUCH) * if self.moment.is_some() { 0.5 } else { 1.0 };
+            let gathered = passed / self.count.max(1) * (BATCH as u32 * 2);
+            self.moment = (a_window >= least).then_some(gathered.clamp(SHORTEST, LONGEST));
             (self.since, self.count) = (now, 0);
         }
     }
 }
 
-/// Takes one batch off the socket; gives how many buffers it filled.
-fn receive(shared: &Shared, buffers: &mut [Vec<u8>]) -> usize {
+/// Takes one batch off the socket; gives how many buffers it filled. `read` does the reading, at once if ever.
+fn receive<'a>(
+    shared: &Shared,
+    buffers: &'a mut [Vec<u8>],
+    read: impl FnOnce(&mut dyn FnMut() -> io::Result<usize>) -> io::Result<usize>,
+) -> usize {
     let mut metas = [RecvMeta::default(); BATCH];
     let udp = &shared.udp;
-    let mut slices: Vec<IoSliceMut<'_>> = buffers.iter_mut().map(|it| IoSliceMut::new(it)).collect();
-    let received = udp.socket.try_io(Interest::READABLE, || {
-        udp.state.recv((&udp.socket).into(), &mut slices, &mut metas)
-    });
+    let mut slices: Vec<IoSliceMut<'a>> = buffers.iter_mut().map(|it| IoSliceMut::new(it)).collect();
+    let received = read(&mut || udp.state.recv((&udp.socket).into(), &mut slices, &mut metas));
     let count = match received {
         Ok(count) => count,
         Err(why) if why.kind() == io::ErrorKind::WouldBlock => return 0,
@@ -171,5 +201,29 @@ fn mapped(address: SocketAddr, local: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) if local.is_ipv6() => SocketAddr::new(ip.to_ipv6_mapped().into(), address.port()),
         _ => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn datagrams_gather_only_where_many_come_and_never_for_long() {
+        let mut now = Instant::now();
+        let mut load = Load::new(now);
+        let mut second = |load: &mut Load, each: usize| {
+            for _ in 0..100 {
+                now += Duration::from_millis(10);
+                load.handle(each, now);
+            }
+            load.moment
+        };
+        assert_eq!(second(&mut load, 10), None, "1,000 a second");
+        assert_eq!(second(&mut load, 30), Some(LONGEST), "3,000");
+        assert_eq!(second(&mut load, 12), Some(LONGEST), "1,200 after more");
+        assert_eq!(second(&mut load, 600), Some(Duration::from_nanos(2_133_248)));
+        assert_eq!(second(&mut load, 5_000), Some(SHORTEST));
+        assert_eq!(second(&mut load, 5), None);
     }
 }
