@@ -111,6 +111,23 @@ impl Demux {
         }
     }
 
+    /// An address is nobody's any more: who has it next proves itself anew.
+    pub(crate) fn forget(&mut self, carrier: Carrier, remote: SocketAddr) {
+        let address = (carrier, remote);
+        let session = self.by_address.remove(&address);
+        let Some(known) = session.and_then(|session| self.sessions.get_mut(&session)) else {
+            return;
+        };
+        known.addresses.retain(|it| *it != address);
+        if known
+            .path
+            .is_some_and(|path| (path.carrier, path.remote) == address)
+        {
+            known.path = None;
+            known.is_nominated = false;
+        }
+    }
+
     /// Where answers to the session's publisher go; `None` before it nominated a path.
     pub(crate) fn path(&self, session: Key) -> Option<Path> {
         self.sessions.get(&session)?.path
@@ -242,6 +259,22 @@ mod tests {
         demux.handle_check(path(1), TWO, &credentials("bbbb"), true);
         demux.close(ONE);
         assert_eq!(demux.handle_datagram(path(1), MEDIA), Route::Session(TWO));
+    }
+
+    #[test]
+    fn an_address_that_is_given_up_leads_nowhere_until_it_is_proved_and_nominated_anew() {
+        let mut demux = demux();
+        let ours = credentials("aaaa");
+        demux.handle_check(path(1), ONE, &ours, true);
+        demux.handle_check(path(2), ONE, &ours, true);
+        demux.forget(Carrier::Udp, path(1).remote);
+        assert_eq!(demux.handle_datagram(path(1), MEDIA), Route::Nobody);
+        assert_eq!(demux.path(ONE), None, "answers do not go to a stranger");
+        demux.forget(Carrier::Udp, path(3).remote);
+        demux.handle_check(path(2), ONE, &ours, true);
+        assert_eq!(demux.path(ONE), Some(path(2)));
+        demux.close(ONE);
+        assert!(demux.by_address.is_empty());
     }
 
     #[test]

@@ -69,6 +69,11 @@ impl Ingest {
         self.port.session_count()
     }
 
+    #[cfg(test)]
+    pub(crate) fn port(&self) -> &Port {
+        &self.port
+    }
+
     /// Takes an offer and answers at once; the publisher connects, and its media comes, through the session.
     ///
     /// # Errors

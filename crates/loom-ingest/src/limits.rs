@@ -65,6 +65,8 @@ pub const REPLAY_REPORTS: usize = 128;
 
 /// TCP streams (RFC 6544) at once.
 pub const STREAMS: usize = 1_024;
+/// TCP streams of one address that have not proved to be a publisher's, at once. A publisher proves it with its first frame.
+pub const UNPROVEN_STREAMS: usize = 32;
 /// Bytes read from a TCP stream at one go.
 pub const STREAM_BYTES: usize = 16 * 1024;
 /// Frames that wait to be written to one TCP stream. When full the newest is dropped.

@@ -47,8 +47,10 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) if streams.len() < limits::STREAMS => {
-                    streams.spawn(serve(Arc::clone(&shared), stream));
+                Ok((stream, remote)) if streams.len() < limits::STREAMS => {
+                    if let Some((open, frames)) = Registered::new(&shared, remote) {
+                        streams.spawn(serve(open, stream, frames));
+                    }
                 }
                 Ok((_, remote)) => debug!(%remote, "too many streams; one was refused"),
                 Err(why) => {
@@ -61,42 +63,70 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
     }
 }
 
-async fn serve(shared: Arc<Shared>, stream: TcpStream) {
-    let (Ok(remote), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
+async fn serve(open: Registered, stream: TcpStream, frames: mpsc::Receiver<Bytes>) {
+    let Ok(local) = stream.local_addr() else {
         return;
     };
     let _ = stream.set_nodelay(true);
     let path = Path {
         carrier: Carrier::Tcp,
-        remote,
+        remote: open.remote,
         local: Some(local.ip()),
     };
     let (read, write) = stream.into_split();
-    let (sender, frames) = mpsc::channel(limits::STREAM_FRAMES);
-    shared.lock().streams.insert(remote, sender);
-    let _open = Registered {
-        shared: Arc::clone(&shared),
-        remote,
-    };
     tokio::select! {
-        ended = receive(&shared, path, read) => {
+        ended = receive(&open.shared, path, read) => {
             if let Err(why) = ended {
-                debug!(%remote, %why, "a stream ended");
+                debug!(remote = %open.remote, %why, "a stream ended");
             }
         }
         _ = send(write, frames) => {}
     }
 }
 
-/// Takes a stream off the list when it ends.
-struct Registered {
+/// Keeps a stream on the list until it ends.
+pub(super) struct Registered {
     shared: Arc<Shared>,
     remote: SocketAddr,
+    sender: mpsc::Sender<Bytes>,
+}
+
+impl Registered {
+    /// `None` where its address has too many streams that have not proved to be a publisher's.
+    pub(super) fn new(shared: &Arc<Shared>, remote: SocketAddr) -> Option<(Self, mpsc::Receiver<Bytes>)> {
+        let mut state = shared.lock();
+        let address = remote.ip().to_canonical();
+        let unproven = state.streams.keys().filter(|other| {
+            other.ip().to_canonical() == address && !state.demux.knows(Carrier::Tcp, **other)
+        });
+        if unproven.count() >= limits::UNPROVEN_STREAMS {
+            debug!(%remote, "too many streams without a proof; one was refused");
+            return None;
+        }
+        let (sender, frames) = mpsc::channel(limits::STREAM_FRAMES);
+        // one that had this address before is gone, or its publisher would not have it again: who comes now proves itself
+        if state.streams.insert(remote, sender.clone()).is_some() {
+            state.demux.forget(Carrier::Tcp, remote);
+        }
+        drop(state);
+        let registered = Self {
+            shared: Arc::clone(shared),
+            remote,
+            sender,
+        };
+        Some((registered, frames))
+    }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.shared.lock().streams.remove(&self.remote);
+        let mut state = self.shared.lock();
+        // its address may be another stream's by now
+        let registered = state.streams.get(&self.remote);
+        if registered.is_some_and(|it| it.same_channel(&self.sender)) {
+            state.streams.remove(&self.remote);
+            state.demux.forget(Carrier::Tcp, self.remote);
+        }
     }
 }
 

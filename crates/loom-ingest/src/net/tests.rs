@@ -1,6 +1,7 @@
 //! Publishers over real sockets: by UDP, by TCP, by IPv6, and on the move.
 
 use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use loom_core::Media;
@@ -9,8 +10,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
+use super::tcp;
+use crate::demux::Carrier;
 use crate::ice::StunKind;
 use crate::ice::tests::check;
+use crate::limits;
 use crate::transport::client::Client;
 use crate::{CloseReason, Ingest, IngestConfig, IngestError, Session, SessionEvent};
 
@@ -149,6 +153,108 @@ async fn a_stream_that_breaks_its_frames_costs_only_itself() {
         closed.is_err(),
         "a frame longer than any datagram closes the stream"
     );
+    publisher.speak().await;
+}
+
+/// Whether the other side closes it, within a moment.
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    timeout(Duration::from_millis(300), stream.read_u8())
+        .await
+        .is_ok_and(|read| read.is_err())
+}
+
+#[tokio::test]
+async fn streams_that_prove_nothing_are_few_and_keep_no_publisher_out() {
+    let ingest = Ingest::bind(local(IngestConfig::default())).await.unwrap();
+    let mut publisher = Publisher::connect(&ingest, Wire::tcp(ingest.local_addr()).await).await;
+    let mut idle = Vec::new();
+    for _ in 0..limits::UNPROVEN_STREAMS {
+        idle.push(TcpStream::connect(ingest.local_addr()).await.unwrap());
+    }
+    let mut refused = TcpStream::connect(ingest.local_addr()).await.unwrap();
+    assert!(is_closed(&mut refused).await, "one too many of this address");
+    let last = idle.last_mut().unwrap();
+    assert!(!is_closed(last).await);
+    // who has proved itself does not count, and goes on
+    publisher.speak().await;
+    // from another address one is taken nevertheless
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    if socket.bind("127.0.0.2:0".parse().unwrap()).is_ok() {
+        let stream = socket.connect(ingest.local_addr()).await.unwrap();
+        Publisher::connect(&ingest, Wire::Tcp(stream)).await.speak().await;
+    }
+    idle.clear();
+    // their places are free again
+    let connected = timeout(PATIENCE, async {
+        loop {
+            let mut stream = TcpStream::connect(ingest.local_addr()).await.unwrap();
+            if !is_closed(&mut stream).await {
+                return;
+            }
+        }
+    });
+    connected.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_streams_end_takes_its_proof_along_but_not_its_successor() {
+    let ingest = Ingest::bind(local(IngestConfig::default())).await.unwrap();
+    let publisher = Publisher::connect(&ingest, Wire::tcp(ingest.local_addr()).await).await;
+    let Wire::Tcp(stream) = &publisher.wire else {
+        panic!("not by TCP")
+    };
+    let (remote, shared) = (stream.local_addr().unwrap(), Arc::clone(&ingest.port().shared));
+    let knows = || shared.lock().demux.knows(Carrier::Tcp, remote);
+    assert!(knows());
+    // another stream from the very same address, while the end of the first has not been noticed
+    let (successor, _frames) = tcp::Registered::new(&shared, remote).unwrap();
+    assert!(!knows(), "it has proved nothing yet");
+    drop(publisher);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(shared.lock().streams.contains_key(&remote), "it is still there");
+    drop(successor);
+    assert!(!shared.lock().streams.contains_key(&remote));
+
+    let publisher = Publisher::connect(&ingest, Wire::tcp(ingest.local_addr()).await).await;
+    let Publisher { wire, session, .. } = publisher;
+    let Wire::Tcp(stream) = wire else {
+        panic!("not by TCP")
+    };
+    let remote = stream.local_addr().unwrap();
+    assert!(shared.lock().demux.knows(Carrier::Tcp, remote));
+    drop(stream);
+    let forgotten = timeout(PATIENCE, async {
+        while shared.lock().demux.knows(Carrier::Tcp, remote) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    forgotten.await.unwrap();
+    drop(session);
+}
+
+#[tokio::test]
+async fn nothing_is_lost_where_so_much_comes_that_the_port_looks_at_it_by_the_clock() {
+    const SOUNDS: usize = 900;
+    let ingest = Ingest::bind(local(IngestConfig::default())).await.unwrap();
+    let wire = Wire::udp(ingest.local_addr()).await;
+    let mut publisher = Publisher::connect(&ingest, wire).await;
+    for _ in 0..SOUNDS / 10 {
+        for _ in 0..10 {
+            let packet = publisher.client.audio();
+            publisher.wire.send(&packet).await;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let mut taken = 0;
+    while taken < SOUNDS {
+        match publisher.next().await {
+            SessionEvent::Media(Media::Packet(_)) => taken += 1,
+            SessionEvent::Media(Media::Format(_)) => {}
+            other => panic!("{other:?} after {taken} sounds"),
+        }
+    }
+    // and it is woken again once little comes
+    tokio::time::sleep(Duration::from_millis(300)).await;
     publisher.speak().await;
 }
 
