@@ -232,6 +232,7 @@ impl CaptionTrack {
             discontinuity: segment > FIRST && start.discontinuity,
             map,
             date: self.listing.date(start.at),
+            key: None,
         };
         let entry = SegmentEntry {
             uri: self.file(segment),

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use loom_core::{MediaKind, RenditionId, WallClock};
 
+use crate::crypt::Encryption;
 use crate::error::HlsError;
 
 /// How a recording is cut. Checked once in [`crate::Packager::new`].
@@ -25,6 +26,8 @@ pub struct PackagerConfig {
     /// How long, in media time past the end that a segment aims at, sound waits for the pictures to say where the
     /// segment ends. Past it, sound ends the segment by itself. `None`: as long as it takes, as for a file.
     pub audio_wait: Option<Duration>,
+    /// How pictures and sound are encrypted; `None`: not at all. Keys are asked for by [`HlsOutput::NeedKey`](crate::HlsOutput::NeedKey).
+    pub encryption: Option<Encryption>,
     /// How far, in media time, a rendition may fall behind the end of a segment before it goes on without: what
     /// it has of the segment is closed, or `EXT-X-GAP` stands for it. `None`: it is waited for, as for a file.
     pub stall: Option<Duration>,
@@ -80,6 +83,7 @@ impl Default for PackagerConfig {
             sound: SoundListing::Preferred,
             text: TextForm::WebVtt,
             audio_wait: Some(Duration::from_secs(2)),
+            encryption: None,
             stall: Some(Duration::from_secs(6)),
             stills: Stills::Repeated,
         }
@@ -103,6 +107,7 @@ impl PackagerConfig {
             sound: SoundListing::Preferred,
             text: TextForm::WebVtt,
             audio_wait: None,
+            encryption: None,
             stall: None,
             stills: Stills::Kept,
         }

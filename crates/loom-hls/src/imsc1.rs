@@ -109,7 +109,7 @@ pub(crate) fn write_segment<'a>(
     };
     let mut out = Vec::new();
     // what can fail is a size above 32 bits; cues are bounded far below it
-    let _ = write_chunk(&mut out, (number as u32).wrapping_add(1), false, &[sample]);
+    let _ = write_chunk(&mut out, (number as u32).wrapping_add(1), false, &[sample], None);
     out.into()
 }
 

@@ -13,6 +13,7 @@ mod captions;
 mod clock;
 mod cmaf;
 mod config;
+mod crypt;
 mod error;
 mod imsc1;
 pub mod limits;
@@ -29,6 +30,7 @@ mod text;
 mod webvtt;
 
 pub use config::{PackagerConfig, RenditionInfo, RenditionKind, SoundListing, Stills, TextForm};
+pub use crypt::{ContentKey, Encryption, EncryptionScheme, KeyBytes, KeyFormat};
 pub use error::HlsError;
 pub use origin::{Answer, Body, Growth, Origin, Response, Wait, stored_answer};
 pub use packager::Packager;

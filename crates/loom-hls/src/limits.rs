@@ -30,5 +30,15 @@ pub const REQUEST_BYTES: usize = 512;
 pub const BOX_BYTES: u64 = 16 << 20;
 /// The farthest a last audio sample is drawn out so that all renditions end together.
 pub const AUDIO_TAIL: Duration = Duration::from_secs(1);
+/// The longest URI or format of a key in a playlist.
+pub const KEY_TEXT_BYTES: usize = 16 << 10;
+/// The most formats that one key is offered in beside `identity`.
+pub const KEY_FORMATS: usize = 8;
+/// The longest `pssh` boxes of one key, taken together.
+pub const PSSH_BYTES: usize = 64 << 10;
+/// Keys of one recording that are kept in memory.
+pub const KEYS: usize = 65_536;
+/// Subsamples of one sample that encryption makes: what follows them stays in the clear. `saiz` counts their bytes in 8 bits.
+pub const SUBSAMPLES: usize = 40;
 /// Times above this are no media times: two years.
 pub const MEDIA_TIME: Duration = Duration::from_secs(2 * 366 * 86_400);

@@ -5,6 +5,7 @@ use loom_core::{MediaTime, RenditionId, WallClock};
 
 use crate::address;
 use crate::config::PackagerConfig;
+use crate::crypt::EncryptionScheme;
 use crate::playlist::{self, Opening, PlaylistHead, PlaylistState, SegmentEntry};
 use crate::publish::{Change, HlsOutput, Publish};
 
@@ -37,6 +38,10 @@ impl Listing {
                 blocking: config.low_latency,
                 first_segment: 0,
                 discontinuity_sequence: 0,
+                own_parts: parts
+                    && config
+                        .encryption
+                        .is_some_and(|it| it.scheme == EncryptionScheme::Segments),
             },
             began: false,
             stored: None,

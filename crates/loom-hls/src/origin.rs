@@ -329,7 +329,9 @@ impl Origin {
 
     /// Whether the segment is the one that is being made, or the one that comes next.
     fn is_unfinished(&self, id: &RenditionId, segment: u64) -> bool {
-        let expected = self.renditions.get(id).and_then(Served::expected);
+        let served = self.renditions.get(id);
+        let grows = |it: &&Served| it.head.as_ref().is_some_and(|head| !head.own_parts);
+        let expected = served.filter(grows).and_then(Served::expected);
         !self.ended && expected.is_some_and(|(next, _)| next == segment)
     }
 

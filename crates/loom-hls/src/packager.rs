@@ -1,12 +1,14 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use loom_core::{CodecParameters, Cue, MediaKind, MediaTime, Packet, RenditionId};
 
 use crate::address;
 use crate::captions::CaptionTrack;
-use crate::clock::{ASIDE_WAIT, Lead, ROUNDING, SegmentClock};
+use crate::clock::{ASIDE_WAIT, FIRST, Lead, ROUNDING, SegmentClock};
 use crate::config::{PackagerConfig, RenditionInfo};
+use crate::crypt::{self, ContentKey, TrackCrypt};
 use crate::error::HlsError;
 use crate::limits;
 use crate::listing::Listing;
@@ -31,6 +33,12 @@ pub struct Packager {
     away: Option<MediaTime>,
     /// Where the media began again when the publisher last came back: what lies before comes too late.
     back: MediaTime,
+    /// Keys that have come, by period.
+    keys: BTreeMap<u32, Arc<ContentKey>>,
+    /// Renditions that were declared to be encrypted.
+    encrypted: u16,
+    /// The next key to ask for.
+    next_key: u32,
     announced: bool,
     finished: bool,
     out: VecDeque<HlsOutput>,
@@ -69,6 +77,8 @@ impl Packager {
     /// [`HlsError::Config`] where a value is out of range.
     pub fn new(config: PackagerConfig) -> Result<Self, HlsError> {
         config.check()?;
+        let first = config.encryption.map(|_| HlsOutput::NeedKey { period: 0 });
+        let out = first.into_iter().collect();
         Ok(Self {
             clock: SegmentClock::new(&config),
             config,
@@ -76,9 +86,12 @@ impl Packager {
             head: MediaTime::ZERO,
             away: None,
             back: MediaTime::ZERO,
+            keys: BTreeMap::new(),
+            encrypted: 0,
+            next_key: 1,
             announced: false,
             finished: false,
-            out: VecDeque::new(),
+            out,
         })
     }
 
@@ -90,6 +103,45 @@ impl Packager {
     /// Where the latest media of any rendition ends.
     pub fn head(&self) -> MediaTime {
         self.head
+    }
+
+    /// Takes a key that [`HlsOutput::NeedKey`] asked for. One for a period that has a key already is ignored.
+    ///
+    /// # Errors
+    /// [`HlsError::Config`] where nothing is to be encrypted, or what it says cannot stand in a playlist.
+    pub fn handle_key(&mut self, key: ContentKey) -> Result<(), HlsError> {
+        self.check_running()?;
+        key.check()?;
+        if self.config.encryption.is_none() || self.keys.len() >= limits::KEYS {
+            return Err(HlsError::Config {
+                what: format!("key {} is not wanted", key.period),
+                clause: "RFC 8216bis §4.4.4.4",
+            });
+        }
+        let key = Arc::new(key);
+        self.keys.entry(key.period).or_insert_with(|| key.clone());
+        for declared in &mut self.tracks {
+            if let Track::Media(track) = &mut declared.track
+                && let Some(crypt) = &mut track.crypt
+            {
+                crypt.handle_key(key.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for the key after the one that the newest segment has.
+    fn ask_for_keys(&mut self) {
+        let Some(every) = self.config.encryption.and_then(|it| it.rotation) else {
+            return;
+        };
+        let begun = self.clock.newest().saturating_sub(FIRST) / u64::from(every.get());
+        while u64::from(self.next_key) <= begun + 1 {
+            self.out.push_back(HlsOutput::NeedKey {
+                period: self.next_key,
+            });
+            self.next_key += 1;
+        }
     }
 
     /// Takes a format: before a rendition's first packet, and again when it changes; the next packet taken is a key frame.
@@ -418,6 +470,12 @@ impl Packager {
                 Some(kind) => {
                     let mut track = MediaTrack::new(listing, kind, rendition.bandwidth, &self.config);
                     track.follows = place != Place::Main;
+                    track.crypt = self.config.encryption.map(|encryption| {
+                        let mut crypt = TrackCrypt::new(encryption, self.encrypted);
+                        self.encrypted += 1;
+                        self.keys.values().for_each(|key| crypt.handle_key(key.clone()));
+                        crypt
+                    });
                     Track::Media(Box::new(track))
                 }
                 None => Track::Captions(Box::new(CaptionTrack::new(
@@ -519,6 +577,7 @@ impl Packager {
 
     /// After any input: places sound that can be placed, goes on without what is too late, publishes captions.
     fn advance(&mut self) -> Result<(), HlsError> {
+        self.ask_for_keys();
         let mut first = Ok(());
         for at in 0..self.tracks.len() {
             let released = self.release_held(at, false);
@@ -648,7 +707,12 @@ impl Packager {
                 .iter()
                 .filter(named)
                 .all(|t| t.media().is_none_or(|m| m.listing.independent));
-        let text = multivariant::write(&members, self.config.sound, independent);
+        let mut text = multivariant::write(&members, self.config.sound, independent);
+        if let Some(encryption) = self.config.encryption {
+            for key in self.keys.values() {
+                text.push_str(&crypt::session_lines(encryption.scheme, key));
+            }
+        }
         bytes::Bytes::from(name_text_codec(text, self.config.text))
     }
 

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::crypt::KeyLine;
+
 /// What a media playlist says of itself; it never changes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PlaylistHead {
@@ -14,6 +16,8 @@ pub(crate) struct PlaylistHead {
     pub(crate) blocking: bool,
     pub(crate) first_segment: u64,
     pub(crate) discontinuity_sequence: u64,
+    /// Whether parts are resources of their own, and no ranges of their segment.
+    pub(crate) own_parts: bool,
 }
 
 /// Whether a playlist still grows.
@@ -34,6 +38,8 @@ pub(crate) struct Opening {
     /// The init segment's URI, where it is another than the segment's before.
     pub(crate) map: Option<Arc<str>>,
     pub(crate) date: Option<SystemTime>,
+    /// The key from here on, where it is another than before.
+    pub(crate) key: Option<Arc<KeyLine>>,
 }
 
 /// One `EXT-X-PART`.
@@ -117,7 +123,14 @@ pub(crate) fn write_opening(out: &mut String, opening: &Opening) {
         out.push_str("#EXT-X-DISCONTINUITY\n");
     }
     if let Some(map) = &opening.map {
+        // an init segment behind the tag of such a key would be encrypted too (RFC 8216bis §4.4.4.4)
+        if opening.key.as_ref().is_some_and(|key| key.whole) {
+            out.push_str("#EXT-X-KEY:METHOD=NONE\n");
+        }
         let _ = writeln!(out, "#EXT-X-MAP:URI=\"{map}\"");
+    }
+    if let Some(key) = &opening.key {
+        out.push_str(&key.text);
     }
     if let Some(date) = opening.date {
         out.push_str("#EXT-X-PROGRAM-DATE-TIME:");

@@ -26,6 +26,17 @@ pub enum HlsOutput {
     },
     /// Make what was stored visible to viewers.
     Publish(Publish),
+    /// Delete this file: nobody asks for it any more. To keep it does no harm.
+    Remove {
+        /// Its path.
+        key: String,
+    },
+    /// Hand this key over by [`Packager::handle_key`](crate::Packager::handle_key): the first before the first format; one that comes late
+    /// leaves the one before in force, until the next segment after it has come.
+    NeedKey {
+        /// Which, from 0.
+        period: u32,
+    },
 }
 
 /// A change of what viewers see, for [`crate::Origin::handle_publish`].

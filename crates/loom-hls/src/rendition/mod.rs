@@ -5,12 +5,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use loom_core::{CodecParameters, MediaKind, MediaTime, Packet, RenditionId, Timescale};
 
 use crate::address;
 use crate::clock::{FIRST, SegmentClock};
 use crate::cmaf::{self, Sample};
 use crate::config::{PackagerConfig, Stills};
+use crate::crypt::{KeyLine, TrackCrypt};
 use crate::error::HlsError;
 use crate::limits;
 use crate::listing::Listing;
@@ -33,6 +35,10 @@ pub(crate) struct MediaTrack {
     scale: Timescale,
     init: Arc<str>,
     inits: u32,
+    /// What encrypts it.
+    pub(crate) crypt: Option<TrackCrypt>,
+    /// What the next segment's playlist entry says of its key.
+    key_line: Option<Arc<KeyLine>>,
     /// The next sample must open a segment, because the format is new.
     fresh: bool,
     /// The new format differs so much from the one before that a discontinuity is called for (RFC 8216bis §4.4.4.3: other
@@ -97,6 +103,8 @@ impl MediaTrack {
             scale: Timescale::VIDEO,
             init: Arc::from(""),
             inits: 0,
+            crypt: None,
+            key_line: None,
             fresh: false,
             differs: false,
             shift: None,
@@ -208,7 +216,26 @@ impl MediaTrack {
                 clause: "RFC 8216bis §6.2.1",
             });
         }
+        let data = match &mut self.crypt {
+            None => data,
+            Some(crypt) => crypt
+                .handle_format(&codec, data)
+                .map_err(|(why, clause)| HlsError::Format {
+                    rendition: self.listing.id().clone(),
+                    why,
+                    clause,
+                })?,
+        };
         self.scale = scale;
+        self.publish_init(data, out);
+        self.differs |= differs;
+        self.codec = Some(codec);
+        self.coming = Some(repeater);
+        Ok(())
+    }
+
+    /// Stores an init segment, and names it before the next segment.
+    fn publish_init(&mut self, data: Bytes, out: &mut VecDeque<HlsOutput>) {
         let file = address::init(self.inits);
         out.push_back(HlsOutput::Store {
             key: format!("{}/{file}", self.id()),
@@ -224,10 +251,6 @@ impl MediaTrack {
         self.init = file.into();
         self.inits += 1;
         self.fresh = true;
-        self.differs |= differs;
-        self.codec = Some(codec);
-        self.coming = Some(repeater);
-        Ok(())
     }
 
     /// Keeps sound, or a picture aside, back until [`Self::release`]. False where no more fits.
@@ -478,6 +501,7 @@ impl MediaTrack {
                 self.list_gap(last, end, clock, out);
             }
         }
+        self.remove_all_parts(out);
         self.listing.finish(out);
         Ok(())
     }

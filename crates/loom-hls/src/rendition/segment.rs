@@ -2,11 +2,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use loom_core::MediaKind;
+use loom_core::{MediaKind, RenditionId};
 
 use crate::address;
 use crate::clock::SegmentClock;
 use crate::cmaf::{self, Sample};
+use crate::crypt::TrackCrypt;
 use crate::error::HlsError;
 use crate::limits;
 use crate::playlist::{Opening, PartEntry, Seconds, SegmentEntry};
@@ -112,14 +113,27 @@ impl MediaTrack {
             self.end = tick;
             self.listing.begin(number, clock.discontinuities_to(number), out);
         }
+        self.take_key(number, out);
         self.open_segment(number, clock);
         self.gap_in_segment(tick, out)
+    }
+
+    /// Chooses the key of the segment `number`, where there are keys.
+    fn take_key(&mut self, number: u64, out: &mut VecDeque<HlsOutput>) {
+        let fresh = self.fresh;
+        let Some(crypt) = &mut self.crypt else { return };
+        let begun = crypt.begin(number, fresh);
+        self.key_line = begun.line;
+        if let Some(init) = begun.init {
+            self.publish_init(init, out);
+        }
     }
 
     pub(super) fn open_segment(&mut self, number: u64, clock: &SegmentClock) {
         let opening = self.opening(number, clock);
         self.fresh = false;
         self.differs = false;
+        self.key_line = None;
         let mut buffer = Vec::with_capacity(64);
         // cannot fail: it only fills memory
         let _ = cmaf::styp(&mut buffer);
@@ -143,6 +157,7 @@ impl MediaTrack {
             discontinuity: self.next.is_some() && clock.start(number).is_some_and(|s| s.discontinuity),
             map: self.fresh.then(|| self.init.clone()),
             date: self.listing.date(self.time(self.end)),
+            key: self.key_line.clone(),
         }
     }
 
@@ -212,7 +227,8 @@ impl MediaTrack {
         let Some(open) = &mut self.open else { return Ok(()) };
         self.sequence = self.sequence.wrapping_add(1);
         let video = self.kind == MediaKind::Video;
-        let written = cmaf::write_chunk(&mut open.buffer, self.sequence, video, &self.samples);
+        let seal = self.crypt.as_mut().and_then(TrackCrypt::seal);
+        let written = cmaf::write_chunk(&mut open.buffer, self.sequence, video, &self.samples, seal);
         self.samples.clear();
         self.sample_bytes = 0;
         written.map_err(|source| HlsError::Boxes {
@@ -222,24 +238,36 @@ impl MediaTrack {
         })
     }
 
-    /// Stores what the segment's buffer holds; gives it, and where in the segment it begins.
-    pub(super) fn store(&mut self, out: &mut VecDeque<HlsOutput>) -> Option<(u64, Bytes)> {
+    /// Stores what the segment's buffer holds; gives it as a part: the file that has it, where in the file it begins, and what
+    /// it is.
+    pub(super) fn store(&mut self, out: &mut VecDeque<HlsOutput>) -> Option<(Arc<str>, u64, Bytes)> {
         let open = self.open.as_mut().filter(|open| !open.buffer.is_empty())?;
         let data = Bytes::from(std::mem::take(&mut open.buffer));
         let offset = open.bytes;
         let key = open.key.to_string();
-        open.bytes += data.len() as u64;
+        let whole = self.crypt.as_mut().filter(|crypt| crypt.is_whole());
+        let stored = match whole {
+            None => data.clone(),
+            Some(crypt) => crypt.update(&data),
+        };
+        open.bytes += stored.len() as u64;
         out.push_back(match offset {
-            0 => HlsOutput::Store {
-                key,
-                data: data.clone(),
-            },
-            _ => HlsOutput::Append {
-                key,
-                data: data.clone(),
-            },
+            0 => HlsOutput::Store { key, data: stored },
+            _ => HlsOutput::Append { key, data: stored },
         });
-        Some((offset, data))
+        let Some(crypt) = self.crypt.as_mut().filter(|crypt| crypt.is_whole()) else {
+            return Some((open.key.clone(), offset, data));
+        };
+        let part = crypt.part(&data);
+        let file: Arc<str> =
+            format!("{}/{}", self.listing.id(), address::part(open.number, open.parts)).into();
+        if self.part.is_some() {
+            out.push_back(HlsOutput::Store {
+                key: file.to_string(),
+                data: part.clone(),
+            });
+        }
+        Some((file, 0, part))
     }
 
     /// Ends the part at `end`, where there is anything in it.
@@ -252,7 +280,7 @@ impl MediaTrack {
             return Ok(());
         }
         self.close_chunk()?;
-        let Some((offset, data)) = self.store(out) else {
+        let Some((key, offset, data)) = self.store(out) else {
             return Ok(());
         };
         let Some(open) = &mut self.open else { return Ok(()) };
@@ -270,7 +298,7 @@ impl MediaTrack {
                 segment: open.number,
                 opening: open.opening.take(),
                 entry,
-                key: open.key.clone(),
+                key,
                 offset,
                 data,
             };
@@ -282,10 +310,11 @@ impl MediaTrack {
     pub(super) fn close_segment(&mut self, end: u64, out: &mut VecDeque<HlsOutput>) -> Result<(), HlsError> {
         self.gap_in_segment(end, out)?;
         self.close_part(self.end, out)?;
-        let Some(open) = self.open.take() else {
+        let Some(mut open) = self.open.take() else {
             return Ok(());
         };
         self.end = self.end.max(end);
+        self.end_file(&mut open, out);
         let duration = Seconds::from_ticks(self.end - open.start, self.scale.hz());
         let seconds = duration.duration().as_secs_f64();
         if seconds > 0.1 {
@@ -304,6 +333,31 @@ impl MediaTrack {
         Ok(())
     }
 
+    /// Writes what an encrypted segment's file ends with, and lets go of the files of parts that are listed no more.
+    fn end_file(&mut self, open: &mut OpenSegment, out: &mut VecDeque<HlsOutput>) {
+        let listed = self.end.saturating_sub(self.ticks(self.target * 5));
+        let Some(crypt) = self.crypt.as_mut().filter(|crypt| crypt.is_whole()) else {
+            return;
+        };
+        if let Some(data) = crypt.finish().filter(|_| open.bytes > 0) {
+            open.bytes += data.len() as u64;
+            let key = open.key.to_string();
+            out.push_back(HlsOutput::Append { key, data });
+        }
+        let parts = if self.part.is_some() { open.parts } else { 0 };
+        for (segment, parts) in crypt.expire(Some((open.number, parts, self.end)), listed) {
+            remove_parts(self.listing.id(), segment, parts, out);
+        }
+    }
+
+    /// No part is listed any more.
+    pub(super) fn remove_all_parts(&mut self, out: &mut VecDeque<HlsOutput>) {
+        let Some(crypt) = &mut self.crypt else { return };
+        for (segment, parts) in crypt.expire(None, u64::MAX) {
+            remove_parts(self.listing.id(), segment, parts, out);
+        }
+    }
+
     /// A segment of which nothing came (RFC 8216bis §4.4.4.7).
     pub(super) fn list_gap(
         &mut self,
@@ -314,6 +368,7 @@ impl MediaTrack {
     ) {
         let opening = Opening {
             map: None,
+            key: None,
             ..self.opening(number, clock)
         };
         let duration = Seconds::from_ticks(end - self.end, self.scale.hz());
@@ -346,6 +401,12 @@ impl MediaTrack {
         };
         self.listing.publish(change, out);
     }
+}
+
+fn remove_parts(id: &RenditionId, segment: u64, parts: u64, out: &mut VecDeque<HlsOutput>) {
+    out.extend((0..parts).map(|part| HlsOutput::Remove {
+        key: format!("{id}/{}", address::part(segment, part)),
+    }));
 }
 
 /// The size of `styp` as we write it.

@@ -22,8 +22,22 @@ pub(crate) struct Folder {
 impl Folder {
     /// Carries out everything that waits, and checks after each publication that what it lists can be had.
     pub(crate) fn drain(&mut self, packager: &mut Packager) {
+        self.answer(packager, |_, _| {});
+    }
+
+    /// As [`Self::drain`]; `each` sees every output before it is carried out.
+    pub(crate) fn answer(
+        &mut self,
+        packager: &mut Packager,
+        mut each: impl FnMut(&mut Packager, &HlsOutput),
+    ) {
         while let Some(output) = packager.poll_output() {
+            each(packager, &output);
             match output {
+                HlsOutput::NeedKey { .. } => {}
+                HlsOutput::Remove { key } => {
+                    self.files.remove(&key);
+                }
                 HlsOutput::Store { key, data } => {
                     self.files.insert(key, data.to_vec());
                 }
@@ -67,6 +81,9 @@ impl Folder {
         };
         let tail = text[..far].rfind("m4s\n").map_or(0, |at| at + 4);
         for line in text[tail..].lines() {
+            if line.starts_with("#EXT-X-KEY") {
+                continue;
+            }
             let uri = match line
                 .split_once("URI=\"")
                 .and_then(|(_, rest)| rest.split_once('"'))
@@ -214,6 +231,16 @@ pub(crate) fn package(
     packager.finish().unwrap();
     folder.drain(packager);
     folder
+}
+
+/// Every packet with its stream's number, in the order of decode times.
+pub(crate) fn in_order(streams: &[Stream]) -> Vec<(usize, Packet)> {
+    let mut all: Vec<(usize, Packet)> = Vec::new();
+    for (s, stream) in streams.iter().enumerate() {
+        all.extend(stream.packets.iter().map(|packet| (s, packet.clone())));
+    }
+    all.sort_by_key(|(s, packet)| (packet.dts, *s));
+    all
 }
 
 pub(crate) fn packet(
