@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use loom_ai::{Segment, Transcript};
 use loom_core::{Cue, CueId, MediaTime};
-use loom_hls::{Answer, Body, Origin, Publish, stored_answer};
+use loom_hls::{Answer, Body, Origin, Publish, View, stored_answer};
 use loom_ingest::SessionHandle;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{Instant, timeout_at};
@@ -217,7 +217,7 @@ impl Recording {
                     None if state.info.state == RecordingState::Created => {
                         return HlsAnswer::Unavailable("the recording has not begun".to_owned());
                     }
-                    None => stored_answer(path),
+                    None => stored_answer(path, query),
                 }
             };
             match answer {
@@ -230,6 +230,10 @@ impl Recording {
                             None => return HlsAnswer::NotFound,
                         },
                         // whole segments only, here
+                        Body::Viewed { key, view } => match self.0.read_viewed(key, view).await {
+                            Some(bytes) => bytes,
+                            None => return HlsAnswer::NotFound,
+                        },
                         Body::Growing { .. } => return HlsAnswer::NotFound,
                     };
                     let (content_type, cache_control) = (response.content_type, response.cache_control);
@@ -551,6 +555,17 @@ impl Inner {
         if let Err(why) = self.folder.save_info(info) {
             tracing::error!(recording = %self.id, error = %why, "the recording's state could not be saved");
         }
+    }
+
+    /// A stored playlist as a request wants it shown.
+    async fn read_viewed(self: &Arc<Self>, key: String, view: View) -> Option<Bytes> {
+        let folder = self.folder.clone();
+        let read = move |key: &str| {
+            let read = folder.read(&format!("hls/{key}"), 0, None);
+            read.ok().flatten().map(Vec::from)
+        };
+        let shown = tokio::task::spawn_blocking(move || view.show(&key, read)).await;
+        shown.ok().flatten().map(Bytes::from)
     }
 
     async fn read_stored(self: &Arc<Self>, key: String, offset: u64, len: Option<u64>) -> Option<Bytes> {

@@ -216,7 +216,7 @@ fn answer(
     loop {
         let mut answer = folder.origin.handle_request(path, query);
         if folder.origin.ended() && answer == Answer::NotFound {
-            answer = stored_answer(path);
+            answer = stored_answer(path, query);
         }
         match answer {
             Answer::Ready(response) => {
@@ -227,6 +227,9 @@ fn answer(
                         file[offset as usize..end].to_vec()
                     }),
                     // what there is of it by now
+                    Body::Viewed { key, view } => view
+                        .show(&key, |key| folder.files.get(key).cloned())
+                        .map(String::into_bytes),
                     Body::Growing { rendition, segment } => {
                         folder.files.get(&format!("{rendition}/s{segment}.m4s")).cloned()
                     }

@@ -8,6 +8,11 @@ pub(crate) const MULTIVARIANT: &str = "main.m3u8";
 /// A media playlist, in its rendition's folder.
 pub(crate) const PLAYLIST: &str = "index.m3u8";
 
+/// The media playlist of the key pictures, in its rendition's folder.
+const FRAMES: &str = "iframes.m3u8";
+/// The steering manifest.
+pub(crate) const STEERING: &str = "steering.json";
+
 /// What a path names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Address {
@@ -15,6 +20,10 @@ pub(crate) enum Address {
     /// The multivariant playlist of one further picture.
     Aside(RenditionId),
     Playlist(RenditionId),
+    /// The playlist of the key pictures.
+    Frames(RenditionId),
+    /// The steering manifest.
+    Steering,
     Init(RenditionId, u32),
     Segment(RenditionId, u64),
     Part(RenditionId, u64, u64),
@@ -29,6 +38,9 @@ impl Address {
         if path == MULTIVARIANT {
             return Some(Self::Multivariant);
         }
+        if path == STEERING {
+            return Some(Self::Steering);
+        }
         if let Some(aside) = path.strip_suffix(".m3u8").filter(|name| !name.contains('/')) {
             return Some(Self::Aside(RenditionId::new(aside)?));
         }
@@ -36,6 +48,9 @@ impl Address {
         let rendition = RenditionId::new(rendition)?;
         if file == PLAYLIST {
             return Some(Self::Playlist(rendition));
+        }
+        if file == FRAMES {
+            return Some(Self::Frames(rendition));
         }
         if let Some(number) = file.strip_prefix("init-").and_then(|f| f.strip_suffix(".mp4")) {
             return Some(Self::Init(rendition, u32::try_from(number_of(number)?).ok()?));
@@ -72,6 +87,10 @@ pub(crate) fn playlist(rendition: &RenditionId) -> String {
     format!("{rendition}/{PLAYLIST}")
 }
 
+pub(crate) fn frames(rendition: &RenditionId) -> String {
+    format!("{rendition}/{FRAMES}")
+}
+
 pub(crate) fn init(number: u32) -> String {
     format!("init-{number}.mp4")
 }
@@ -103,6 +122,8 @@ mod tests {
             (MULTIVARIANT.to_owned(), Address::Multivariant),
             (multivariant(Some(&id())), Address::Aside(id())),
             (playlist(&id()), Address::Playlist(id())),
+            (frames(&id()), Address::Frames(id())),
+            (STEERING.to_owned(), Address::Steering),
             (format!("720p/{}", init(3)), Address::Init(id(), 3)),
             (format!("720p/{}", segment(12)), Address::Segment(id(), 12)),
             (format!("720p/{}", part(12, 0)), Address::Part(id(), 12, 0)),

@@ -238,6 +238,7 @@ impl CaptionTrack {
             uri: self.file(segment),
             duration: Seconds::from(end.since(start.at)),
             gap: false,
+            frame: None,
         };
         self.listing.close(opening.clone(), entry.clone(), out);
         if self.away.is_some_and(|away| start.at < away) {

@@ -2,8 +2,10 @@ use std::time::Duration;
 
 use loom_core::{MediaKind, RenditionId, WallClock};
 
-use crate::crypt::Encryption;
+use crate::crypt::{Encryption, EncryptionScheme};
 use crate::error::HlsError;
+use crate::steering::{Pathway, check_pathways};
+use crate::window::{StartPoint, Window};
 
 /// How a recording is cut. Checked once in [`crate::Packager::new`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +35,39 @@ pub struct PackagerConfig {
     pub stall: Option<Duration>,
     /// What becomes of a picture that stands longer than a part may last.
     pub stills: Stills,
+    /// How much of the recording its media playlists list while it grows, where a request does not say. Once it has ended, all.
+    pub window: Window,
+    /// Where players begin (`EXT-X-START`, RFC 8216bis §4.4.2.2), where a request does not say. Without, they choose.
+    pub start: Option<StartPoint>,
+    /// What the multivariant playlist says of the whole recording, such as its title.
+    pub session_data: Vec<SessionData>,
+    /// The ways by which viewers can get it, the best first (RFC 8216bis §7). Each has every variant. Fewer than two, and no
+    /// [`Self::steering`]: players are not steered.
+    pub pathways: Vec<Pathway>,
+    /// Whether the multivariant playlist names `steering.json`, by which players learn the ranking of the pathways anew.
+    pub steering: bool,
+}
+
+/// `EXT-X-SESSION-DATA` (RFC 8216bis §4.4.6.4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionData {
+    /// `DATA-ID`: what it is, as a reversed domain name, such as `com.apple.hls.title`.
+    pub id: String,
+    /// What it says.
+    pub value: SessionValue,
+    /// BCP 47, where it is in a language.
+    pub language: Option<String>,
+}
+
+/// What an `EXT-X-SESSION-DATA` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionValue {
+    /// `VALUE`: text.
+    Text(String),
+    /// `URI` of a JSON file.
+    Json(String),
+    /// `URI` of any file (`FORMAT=RAW`).
+    Raw(String),
 }
 
 /// What becomes of pictures that stand longer than a part may last (RFC 8216bis §4.4.4.9), such as a screen's on which nothing
@@ -86,6 +121,11 @@ impl Default for PackagerConfig {
             encryption: None,
             stall: Some(Duration::from_secs(6)),
             stills: Stills::Repeated,
+            window: Window::Event,
+            start: None,
+            session_data: Vec::new(),
+            pathways: Vec::new(),
+            steering: false,
         }
     }
 }
@@ -110,7 +150,15 @@ impl PackagerConfig {
             encryption: None,
             stall: None,
             stills: Stills::Kept,
+            ..Self::default()
         }
+    }
+
+    /// Whether there are playlists of key pictures: not where a segment is encrypted as one, of which no range stands alone.
+    pub(crate) fn lists_frames(&self) -> bool {
+        !self
+            .encryption
+            .is_some_and(|it| it.scheme == EncryptionScheme::Segments)
     }
 
     pub(crate) fn check(&self) -> Result<(), HlsError> {
@@ -140,7 +188,29 @@ impl PackagerConfig {
                 "RFC 8216bis §4.4.3.7",
             );
         }
-        Ok(())
+        if let Some(start) = self.start {
+            if matches!(start, StartPoint::FromBeginning(_)) && self.window != Window::Event {
+                return fail(
+                    "playback cannot begin a fixed time after the beginning of a window that slides"
+                        .to_owned(),
+                    "RFC 8216bis §4.4.2.2",
+                );
+            }
+            start.check(target)?;
+        }
+        for (at, data) in self.session_data.iter().enumerate() {
+            // one of an id and a language only
+            let twice = self.session_data[..at]
+                .iter()
+                .any(|before| before.id == data.id && before.language == data.language);
+            if data.id.is_empty() || twice {
+                return fail(
+                    format!("session data {:?} has no id, or stands there twice", data.id),
+                    "RFC 8216bis §4.4.6.4",
+                );
+            }
+        }
+        check_pathways(&self.pathways)
     }
 }
 
@@ -151,7 +221,7 @@ pub struct RenditionInfo {
     pub id: RenditionId,
     /// What it is.
     pub kind: RenditionKind,
-    /// Peak bit rate, bits a second: `BANDWIDTH` while live; after the end what was measured, where that is more.
+    /// Peak bit rate, bits a second: `BANDWIDTH` while live; after the end it is what was measured.
     pub bandwidth: u32,
 }
 

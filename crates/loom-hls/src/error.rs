@@ -70,6 +70,16 @@ pub enum HlsError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A date range that playlists cannot carry.
+    #[error("date range {id:?}: {why} ({clause})")]
+    DateRange {
+        /// Its name.
+        id: String,
+        /// What is wrong.
+        why: String,
+        /// The clause that says so.
+        clause: &'static str,
+    },
     /// Input after [`crate::Packager::finish`].
     #[error("the recording is finished: nothing more can be packaged")]
     Finished,

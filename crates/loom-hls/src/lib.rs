@@ -14,6 +14,8 @@ mod clock;
 mod cmaf;
 mod config;
 mod crypt;
+mod daterange;
+mod directives;
 mod error;
 mod imsc1;
 pub mod limits;
@@ -25,14 +27,24 @@ mod playlist;
 pub mod progressive;
 mod publish;
 mod rendition;
+mod served;
+mod steering;
 mod still;
 mod text;
+mod view;
 mod webvtt;
+mod window;
 
-pub use config::{PackagerConfig, RenditionInfo, RenditionKind, SoundListing, Stills, TextForm};
+pub use config::{
+    PackagerConfig, RenditionInfo, RenditionKind, SessionData, SessionValue, SoundListing, Stills, TextForm,
+};
 pub use crypt::{ContentKey, Encryption, EncryptionScheme, KeyBytes, KeyFormat};
+pub use daterange::{DateRange, DateRangeCue, DateRangeValue};
 pub use error::HlsError;
 pub use origin::{Answer, Body, Growth, Origin, Response, Wait, stored_answer};
 pub use packager::Packager;
 pub use publish::{HlsOutput, Publish, PublishKind};
+pub use steering::{Pathway, PathwayClone, Steering};
 pub use text::{StoredFile, TextCue, list_subtitles, read_cues, store_subtitles};
+pub use view::View;
+pub use window::{StartPoint, Window};

@@ -42,3 +42,13 @@ pub const KEYS: usize = 65_536;
 pub const SUBSAMPLES: usize = 40;
 /// Times above this are no media times: two years.
 pub const MEDIA_TIME: Duration = Duration::from_secs(2 * 366 * 86_400);
+/// The longest name of a date range.
+pub const DATE_RANGE_ID_BYTES: usize = 256;
+/// The longest line of a date range.
+pub const DATE_RANGE_BYTES: usize = 4 << 10;
+/// Date ranges of one recording.
+pub const DATE_RANGES: usize = 1_024;
+/// Different views of one playlist (windows, delta updates) that the origin keeps ready between two changes.
+pub const VIEWS: usize = 16;
+/// Pathways of one recording, clones and all.
+pub const PATHWAYS: usize = 16;

@@ -1,12 +1,13 @@
 use std::collections::VecDeque;
 use std::time::SystemTime;
 
-use loom_core::{MediaTime, RenditionId, WallClock};
+use loom_core::{MediaKind, MediaTime, RenditionId, WallClock};
 
 use crate::address;
 use crate::config::PackagerConfig;
 use crate::crypt::EncryptionScheme;
-use crate::playlist::{self, Opening, PlaylistHead, PlaylistState, SegmentEntry};
+use crate::daterange::RangeLine;
+use crate::playlist::{self, Beginning, Opening, PlaylistHead, PlaylistState, SegmentEntry};
 use crate::publish::{Change, HlsOutput, Publish};
 
 /// One rendition's stored playlist: it grows on disk a segment at a time, so that it is there after a crash, and is written
@@ -22,13 +23,19 @@ pub(crate) struct Listing {
     /// Whether every video segment starts with a key frame.
     pub(crate) independent: bool,
     body: String,
+    /// The same for the playlist of its key pictures, where it has any.
+    frames: Option<String>,
+    ranges: Vec<RangeLine>,
+    finished: bool,
     /// How much of [`body`](Self::body) there was when the publisher went away.
-    mark: Option<usize>,
+    mark: Option<(usize, usize)>,
 }
 
 impl Listing {
-    /// `parts` tells whether the rendition's playlist lists parts.
-    pub(crate) fn new(id: RenditionId, config: &PackagerConfig, parts: bool) -> Self {
+    /// `media` is what the rendition is made of; `None` for text.
+    pub(crate) fn new(id: RenditionId, config: &PackagerConfig, media: Option<MediaKind>) -> Self {
+        let parts = media.is_some() && config.low_latency;
+        let frames = media == Some(MediaKind::Video) && config.lists_frames();
         Self {
             id,
             zero: config.zero,
@@ -42,24 +49,31 @@ impl Listing {
                     && config
                         .encryption
                         .is_some_and(|it| it.scheme == EncryptionScheme::Segments),
+                window: config.window,
+                start: config.start,
+                frames: false,
             },
             began: false,
             stored: None,
             independent: true,
             body: String::new(),
+            frames: frames.then(String::new),
+            ranges: Vec::new(),
+            finished: false,
             mark: None,
         }
     }
 
     /// The publisher is away: what is listed from here on are gaps, and worth listing only where media follows.
     pub(crate) fn mark(&mut self) {
-        self.mark.get_or_insert(self.body.len());
+        let frames = self.frames.as_ref().map_or(0, String::len);
+        self.mark.get_or_insert((self.body.len(), frames));
     }
 
     /// What has just been listed lies before the publisher went away.
     pub(crate) fn remark(&mut self) {
         if let Some(mark) = &mut self.mark {
-            *mark = self.body.len();
+            *mark = (self.body.len(), self.frames.as_ref().map_or(0, String::len));
         }
     }
 
@@ -82,7 +96,8 @@ impl Listing {
         self.head.first_segment = segment;
         self.head.discontinuity_sequence = discontinuities;
         let head = self.head.clone();
-        self.publish(Change::Begin { head }, out);
+        let frames = self.frames.is_some();
+        self.publish(Change::Begin { head, frames }, out);
     }
 
     /// Adds a closed segment to the stored playlist.
@@ -90,40 +105,78 @@ impl Listing {
         let from = self.body.len();
         playlist::write_opening(&mut self.body, &opening);
         playlist::write_segment(&mut self.body, &entry);
-        let key = address::playlist(&self.id);
+        let mut of_frames = 0;
+        if let Some(frames) = &mut self.frames {
+            of_frames = frames.len();
+            playlist::write_opening(frames, &opening);
+            playlist::write_frame(frames, &entry.of_frame());
+        }
         if self.stored == Some(self.independent) {
             out.push_back(HlsOutput::Append {
-                key,
+                key: address::playlist(&self.id),
                 data: self.body[from..].to_owned().into(),
             });
+            if let Some(frames) = &self.frames {
+                out.push_back(HlsOutput::Append {
+                    key: address::frames(&self.id),
+                    data: frames[of_frames..].to_owned().into(),
+                });
+            }
         } else {
-            let mut text = String::new();
-            playlist::write_head(&mut text, &self.head, PlaylistState::Ended, self.independent);
-            text.push_str(&self.body);
-            out.push_back(HlsOutput::Store {
-                key,
-                data: text.into(),
-            });
+            self.store(PlaylistState::Ended, out);
             self.stored = Some(self.independent);
+        }
+    }
+
+    /// Adds a date range, or says more of one. What is stored is written anew.
+    pub(crate) fn set_range(&mut self, line: &RangeLine, out: &mut VecDeque<HlsOutput>) {
+        match self.ranges.iter_mut().find(|known| known.id == line.id) {
+            Some(known) => *known = line.clone(),
+            None => self.ranges.push(line.clone()),
+        }
+        match (self.finished, self.stored) {
+            (true, _) if self.began => self.store(PlaylistState::Whole, out),
+            (false, Some(_)) => self.store(PlaylistState::Ended, out),
+            _ => {}
         }
     }
 
     /// Writes the complete playlist and ends it.
     pub(crate) fn finish(&mut self, out: &mut VecDeque<HlsOutput>) {
-        if let Some(mark) = self.mark.take() {
+        if let Some((mark, of_frames)) = self.mark.take() {
             self.body.truncate(mark);
+            if let Some(frames) = &mut self.frames {
+                frames.truncate(of_frames);
+            }
         }
+        self.finished = true;
         if self.began {
-            let mut text = String::with_capacity(self.body.len() + 256);
-            playlist::write_head(&mut text, &self.head, PlaylistState::Whole, self.independent);
-            text.push_str(&self.body);
-            text.push_str(playlist::ENDLIST);
-            out.push_back(HlsOutput::Store {
-                key: address::playlist(&self.id),
-                data: text.into(),
-            });
+            self.store(PlaylistState::Whole, out);
         }
         self.publish(Change::End, out);
+    }
+
+    /// Writes the playlist, and that of the key pictures.
+    fn store(&self, state: PlaylistState, out: &mut VecDeque<HlsOutput>) {
+        let mut store = |key: String, head: &PlaylistHead, body: &str| {
+            let mut text = String::with_capacity(body.len() + 512);
+            playlist::write_head(&mut text, head, &Beginning::of(head, state, self.independent));
+            for range in &self.ranges {
+                text.push_str(&range.line);
+            }
+            text.push_str(body);
+            if state == PlaylistState::Whole {
+                text.push_str(playlist::ENDLIST);
+            }
+            out.push_back(HlsOutput::Store {
+                key,
+                data: text.into(),
+            });
+        };
+        store(address::playlist(&self.id), &self.head, &self.body);
+        if let Some(frames) = &self.frames {
+            store(address::frames(&self.id), &self.head.of_frames(), frames);
+        }
     }
 
     pub(crate) fn publish(&self, change: Change, out: &mut VecDeque<HlsOutput>) {

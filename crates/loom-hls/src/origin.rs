@@ -1,15 +1,18 @@
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, OnceLock};
+use std::collections::HashMap;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
 use loom_core::RenditionId;
 
 use crate::address::{self, Address};
-use crate::clock::FIRST;
+use crate::directives::{Block, Directives};
 use crate::limits;
-use crate::playlist::{self, Opening, PartEntry, PlaylistHead, PlaylistState, SegmentEntry};
+use crate::playlist;
 use crate::publish::{Change, Publish};
+use crate::served::{Ranged, Served, Show};
+use crate::steering::Steering;
+use crate::view::View;
 
 /// Answers viewers' requests for one recording, from what has been published.
 ///
@@ -17,11 +20,20 @@ use crate::publish::{Change, Publish};
 /// by [`limits::PART_MEMORY`] and [`limits::PART_MEMORY_BYTES`] a rendition); everything else it answers with a place in the store.
 #[derive(Debug, Default)]
 pub struct Origin {
-    multivariant: Option<Bytes>,
+    multivariant: Option<Multivariant>,
     /// The multivariant playlists of further pictures.
-    asides: HashMap<RenditionId, Bytes>,
+    asides: HashMap<RenditionId, Multivariant>,
     renditions: HashMap<RenditionId, Served>,
+    ranges: Vec<Ranged>,
+    steering: Option<Steering>,
     ended: bool,
+}
+
+/// A multivariant playlist, and whose media playlists it names.
+#[derive(Debug)]
+struct Multivariant {
+    text: Bytes,
+    names: Vec<RenditionId>,
 }
 
 /// The answer to a request.
@@ -77,6 +89,13 @@ pub enum Body {
         /// How many bytes; `None` for all that follow.
         len: Option<u64>,
     },
+    /// A playlist in the store, to be shown through [`View::show`].
+    Viewed {
+        /// The file's path in the recording's folder.
+        key: String,
+        /// How it is shown.
+        view: View,
+    },
     /// A segment that is still being made: [`Origin::growth`] gives it piece by piece, until it is whole.
     Growing {
         /// The rendition.
@@ -114,41 +133,6 @@ pub enum Growth {
     End,
 }
 
-/// One rendition as viewers see it.
-#[derive(Debug, Default)]
-struct Served {
-    head: Option<PlaylistHead>,
-    inits: HashMap<u32, Bytes>,
-    /// Lines of segments whose parts are not listed any more.
-    settled: String,
-    recent: VecDeque<Listed>,
-    /// Where each segment's file keeps its parts.
-    parts: BTreeMap<u64, Vec<PartPlace>>,
-    independent: bool,
-    ended: bool,
-    /// The playlist as text, made when it is asked for.
-    text: OnceLock<Bytes>,
-    last_closed: Option<u64>,
-}
-
-/// A segment whose parts are listed, closed or not.
-#[derive(Debug)]
-struct Listed {
-    number: u64,
-    opening: Opening,
-    parts: Vec<PartEntry>,
-    closed: Option<SegmentEntry>,
-}
-
-#[derive(Debug)]
-struct PartPlace {
-    key: Arc<str>,
-    offset: u64,
-    len: u64,
-    data: Option<Bytes>,
-    gap: bool,
-}
-
 impl Origin {
     /// An origin that has nothing yet.
     pub fn new() -> Self {
@@ -165,29 +149,64 @@ impl Origin {
         let Publish { rendition, change } = publish;
         let Some(id) = rendition else {
             match change {
-                Change::Multivariant { aside: None, text } => self.multivariant = Some(text),
+                Change::Multivariant {
+                    aside: None,
+                    text,
+                    names,
+                } => self.multivariant = Some(Multivariant { text, names }),
                 Change::Multivariant {
                     aside: Some(id),
                     text,
-                    ..
+                    names,
                 } => {
-                    self.asides.insert(id, text);
+                    self.asides.insert(id, Multivariant { text, names });
+                }
+                Change::DateRange { line } => {
+                    let at = self
+                        .renditions
+                        .values()
+                        .map(Served::length)
+                        .max()
+                        .unwrap_or_default();
+                    match self.ranges.iter_mut().find(|known| known.line.id == line.id) {
+                        Some(known) => *known = Ranged { line, at },
+                        None => self.ranges.push(Ranged { line, at }),
+                    }
+                    for served in self.renditions.values_mut() {
+                        served.changed();
+                    }
                 }
                 Change::End => self.ended = true,
                 _ => {}
             }
             return;
         };
-        let served = self.renditions.entry(id).or_insert_with(|| Served {
-            independent: true,
-            ..Default::default()
-        });
-        served.take(change);
-        served.text = OnceLock::new();
+        self.renditions.entry(id).or_default().take(change);
+        // the others' playlists tell how far this one is
+        for served in self.renditions.values_mut() {
+            served.changed();
+        }
+    }
+
+    /// Has `steering.json` answered: which pathways viewers are to prefer (RFC 8216bis §7).
+    pub fn set_steering(&mut self, steering: Steering) {
+        self.steering = Some(steering);
+    }
+
+    /// Ranks the pathways anew, the best first; viewers follow when they next ask.
+    ///
+    /// # Errors
+    /// As [`Steering::set_ranking`], and where there is no steering.
+    pub fn set_ranking(&mut self, ranking: &[String]) -> Result<(), crate::HlsError> {
+        match &mut self.steering {
+            Some(steering) => steering.set_ranking(ranking),
+            None => Steering::none(),
+        }
     }
 
     /// Answers a request for `path`, relative to the recording's base (`main.m3u8`, `720p/index.m3u8`, `720p/s12.p3.m4s`), with
-    /// the URL's query where it has one. `_HLS_msn` and `_HLS_part` are obeyed (RFC 8216bis §6.2.5.2), others ignored.
+    /// the URL's query where it has one. `_HLS_msn`, `_HLS_part` and `_HLS_skip` are obeyed (RFC 8216bis §6.2.5), and what
+    /// [`View`] reads; other names are ignored.
     pub fn handle_request(&self, path: &str, query: Option<&str>) -> Answer {
         if path.len() + query.map_or(0, str::len) > limits::REQUEST_BYTES {
             return Answer::BadRequest(format!(
@@ -195,46 +214,21 @@ impl Origin {
                 limits::REQUEST_BYTES
             ));
         }
+        let (view, path) = match View::parse(path, query) {
+            Ok(read) => read,
+            Err(why) => return Answer::BadRequest(why),
+        };
         let Some(address) = Address::parse(path) else {
             return Answer::NotFound;
         };
         match address {
-            Address::Multivariant => match &self.multivariant {
-                Some(text) => Answer::Ready(playlist_response(text.clone(), self.ended)),
-                None if self.ended => Answer::NotFound,
-                None => Answer::WaitFor(Wait {
-                    rendition: None,
-                    segment: None,
-                    part: None,
-                    limit: FIRST_WAIT,
-                }),
+            Address::Multivariant | Address::Aside(_) => self.multivariant_answer(address, &view),
+            Address::Playlist(id) => self.playlist_answer(id, false, query, &view),
+            Address::Frames(id) => self.playlist_answer(id, true, query, &view),
+            Address::Steering => match &self.steering {
+                Some(steering) => steering.answer(query),
+                None => Answer::NotFound,
             },
-            Address::Aside(id) => match self.asides.get(&id) {
-                Some(text) => Answer::Ready(playlist_response(text.clone(), self.ended)),
-                None if self.ended || self.multivariant.is_some() => Answer::NotFound,
-                None => Answer::WaitFor(Wait {
-                    rendition: None,
-                    segment: None,
-                    part: None,
-                    limit: FIRST_WAIT,
-                }),
-            },
-            Address::Playlist(id) => {
-                let block = match Block::parse(query) {
-                    Ok(block) => block,
-                    Err(why) => return Answer::BadRequest(why),
-                };
-                match self.renditions.get(&id) {
-                    Some(served) => served.playlist(id, block),
-                    None if self.ended || !self.is_named(&id) => Answer::NotFound,
-                    None => Answer::WaitFor(Wait {
-                        rendition: Some(id),
-                        segment: block.map(|block| block.segment),
-                        part: block.and_then(|block| block.part),
-                        limit: FIRST_WAIT,
-                    }),
-                }
-            }
             Address::Init(id, number) => match self.renditions.get(&id).and_then(|s| s.inits.get(&number)) {
                 Some(data) => media_response(Body::Bytes(data.clone())),
                 None => Answer::NotFound,
@@ -247,17 +241,134 @@ impl Origin {
             Address::Segment(ref id, number)
             | Address::Text(ref id, number)
             | Address::TimedText(ref id, number) => {
-                let listed = self
-                    .renditions
-                    .get(id)
-                    .is_some_and(|s| s.last_closed.is_some_and(|last| number <= last));
+                let listed = self.renditions.get(id).is_some_and(|s| s.is_closed(number));
                 if listed {
-                    stored_answer(path)
+                    stored_answer(path, None)
                 } else {
                     Answer::NotFound
                 }
             }
         }
+    }
+
+    fn multivariant_answer(&self, address: Address, view: &View) -> Answer {
+        let found = match &address {
+            Address::Aside(id) => self.asides.get(id),
+            _ => self.multivariant.as_ref(),
+        };
+        let Some(found) = found else {
+            return match self.ended || self.multivariant.is_some() {
+                true => Answer::NotFound,
+                false => Answer::WaitFor(Wait {
+                    rendition: None,
+                    segment: None,
+                    part: None,
+                    limit: FIRST_WAIT,
+                }),
+            };
+        };
+        let heads = || self.renditions.values().filter_map(|served| served.head.as_ref());
+        if let Err(why) = view.check_growing(heads().next().map(|head| head.window).unwrap_or_default()) {
+            return Answer::BadRequest(why);
+        }
+        let text = match (view.is_plain(), std::str::from_utf8(&found.text)) {
+            (false, Ok(text)) => view.multivariant(text, view.start).into(),
+            _ => found.text.clone(),
+        };
+        let cache_control = match (self.ended, heads().next()) {
+            (true, _) => COMPLETE,
+            (false, Some(head)) => max_age(head.target_duration / 2),
+            (false, None) => CHANGING,
+        };
+        Answer::Ready(playlist_response(text, cache_control))
+    }
+
+    fn playlist_answer(&self, id: RenditionId, frames: bool, query: Option<&str>, view: &View) -> Answer {
+        let asked = match Directives::parse(query) {
+            Ok(asked) => asked,
+            Err(why) => return Answer::BadRequest(why),
+        };
+        let Some(served) = self.renditions.get(&id) else {
+            return match self.ended || !self.is_named(&id) {
+                true => Answer::NotFound,
+                false => Answer::WaitFor(Wait {
+                    rendition: Some(id),
+                    segment: asked.block.map(|block| block.segment),
+                    part: asked.block.and_then(|block| block.part),
+                    limit: FIRST_WAIT,
+                }),
+            };
+        };
+        let window = view
+            .window
+            .or(served.head.as_ref().map(|head| head.window))
+            .unwrap_or_default();
+        if let Err(why) = view.check_growing(window) {
+            return Answer::BadRequest(why);
+        }
+        let list = match (frames, &served.frames) {
+            (false, _) => served,
+            (true, Some(frames)) => frames,
+            (true, None) if served.head.is_none() && !served.ended => {
+                return Answer::WaitFor(served.wait(id, asked.block));
+            }
+            (true, None) => return Answer::NotFound,
+        };
+        if let Some(answer) = list.delay(id.clone(), asked.block) {
+            return answer;
+        }
+        let show = Show {
+            window,
+            skip: asked.skip,
+            start: view.start,
+            query: view.query(),
+        };
+        let Some(text) = list.text(&show, &self.ranges, || match frames {
+            true => String::new(),
+            false => self.reports(&id, &show.query),
+        }) else {
+            return Answer::NotFound;
+        };
+        let target = list.head.as_ref().map_or(FIRST_WAIT, |head| head.target_duration);
+        // Appendix on caching: what was waited for six target durations, what was not half of one
+        let cache_control = match (self.ended || list.ended, asked.block) {
+            (true, _) => COMPLETE,
+            (false, Some(_)) => max_age(target * 6),
+            (false, None) => max_age(target / 2),
+        };
+        Answer::Ready(playlist_response(text, cache_control))
+    }
+
+    /// How far the other renditions are that a multivariant playlist names beside this one (RFC 8216bis §4.4.5.4).
+    fn reports(&self, id: &RenditionId, query: &str) -> String {
+        let mut out = String::new();
+        let low_latency = |served: &Served| {
+            let head = served.head.as_ref();
+            head.is_some_and(|head| head.blocking)
+        };
+        if !self.renditions.get(id).is_some_and(low_latency) {
+            return out;
+        }
+        let mut told: Vec<&RenditionId> = vec![id];
+        for lists in self.multivariant.iter().chain(self.asides.values()) {
+            if !lists.names.contains(id) {
+                continue;
+            }
+            for other in &lists.names {
+                let Some(served) = self.renditions.get(other).filter(|served| !served.ended) else {
+                    continue;
+                };
+                if told.contains(&other) {
+                    continue;
+                }
+                told.push(other);
+                if let Some((segment, part)) = served.newest() {
+                    let uri = format!("../{}{query}", address::playlist(other));
+                    playlist::write_report(&mut out, &uri, segment, part);
+                }
+            }
+        }
+        out
     }
 
     /// Whether what a request waits for is there, or will never come: asking again gives another answer.
@@ -348,365 +459,58 @@ impl Origin {
 
     /// Whether the multivariant playlist names the rendition, so that its playlist will come.
     fn is_named(&self, id: &RenditionId) -> bool {
-        let uri = address::playlist(id);
-        self.multivariant
-            .iter()
-            .chain(self.asides.values())
-            .filter_map(|text| std::str::from_utf8(text).ok())
-            .any(|text| {
-                text.lines()
-                    .any(|line| line == uri || line.contains(&format!("URI=\"{uri}\"")))
-            })
-    }
-}
-
-impl Served {
-    fn take(&mut self, change: Change) {
-        match change {
-            Change::Multivariant { .. } => {}
-            Change::Init { number, data } => {
-                self.inits.insert(number, data);
-            }
-            Change::Begin { head } => self.head = Some(head),
-            Change::Part {
-                segment,
-                opening,
-                entry,
-                key,
-                offset,
-                data,
-            } => {
-                self.open(segment, opening);
-                self.parts.entry(segment).or_default().push(PartPlace {
-                    key,
-                    offset,
-                    len: data.len() as u64,
-                    gap: entry.gap,
-                    data: Some(data),
-                });
-                if let Some(listed) = self.recent.back_mut() {
-                    listed.parts.push(entry);
-                }
-                self.forget();
-            }
-            Change::Segment {
-                segment,
-                opening,
-                entry,
-                independent,
-            } => {
-                self.open(segment, opening);
-                self.independent = independent;
-                self.last_closed = Some(segment);
-                if let Some(listed) = self.recent.back_mut() {
-                    listed.closed = Some(entry);
-                }
-                self.settle();
-            }
-            Change::End => self.ended = true,
-        }
-    }
-
-    /// Makes `segment` the newest of the recent ones.
-    fn open(&mut self, segment: u64, opening: Option<Opening>) {
-        if self.recent.back().is_none_or(|listed| listed.number != segment) {
-            self.recent.push_back(Listed {
-                number: segment,
-                opening: opening.unwrap_or_default(),
-                parts: Vec::new(),
-                closed: None,
-            });
-        }
-    }
-
-    /// Moves segments that lie more than three target durations before the end to where no parts are listed
-    /// (RFC 8216bis §6.2.2).
-    fn settle(&mut self) {
-        let Some(head) = &self.head else { return };
-        let keep = head.target_duration * 3;
-        let length = |listed: &Listed| match &listed.closed {
-            Some(entry) => entry.duration.duration(),
-            None => listed.parts.iter().map(|p| p.duration.duration()).sum(),
-        };
-        let mut all: Duration = self.recent.iter().map(length).sum();
-        while let Some(oldest) = self.recent.front() {
-            let rest = all.saturating_sub(length(oldest));
-            let Some(entry) = oldest.closed.as_ref().filter(|_| rest >= keep) else {
-                return;
-            };
-            playlist::write_opening(&mut self.settled, &oldest.opening);
-            playlist::write_segment(&mut self.settled, entry);
-            self.parts.remove(&oldest.number);
-            all = rest;
-            self.recent.pop_front();
-        }
-    }
-
-    /// Lets bytes go that few will ask for any more: of all but the last few seconds, and the oldest above the limit.
-    /// They are read from the store then.
-    fn forget(&mut self) {
-        let (mut bytes, mut seconds) = (0, Duration::ZERO);
-        for (segment, parts) in self.parts.iter_mut().rev() {
-            let listed = self.recent.iter().rev().find(|listed| listed.number == *segment);
-            for (at, part) in parts.iter_mut().enumerate().rev() {
-                let Some(data) = &part.data else {
-                    if part.gap {
-                        continue;
-                    }
-                    return; // what is older has gone before
-                };
-                let newest = bytes == 0;
-                bytes += data.len();
-                if !newest && (bytes > limits::PART_MEMORY_BYTES || seconds >= limits::PART_MEMORY) {
-                    part.data = None;
-                }
-                seconds += listed
-                    .and_then(|listed| listed.parts.get(at))
-                    .map_or(Duration::ZERO, |entry| entry.duration.duration());
-            }
-        }
-    }
-
-    /// The playlist; `None` while it lists nothing.
-    fn text(&self) -> Option<&Bytes> {
-        let head = self.head.as_ref()?;
-        let listed = !self.settled.is_empty() || !self.recent.is_empty();
-        listed.then(|| self.text.get_or_init(|| self.render(head)))
-    }
-
-    fn render(&self, head: &PlaylistHead) -> Bytes {
-        let state = if self.ended {
-            PlaylistState::Ended
-        } else {
-            PlaylistState::Growing
-        };
-        let mut text = String::with_capacity(self.settled.len() + 4096);
-        playlist::write_head(&mut text, head, state, self.independent);
-        text.push_str(&self.settled);
-        for listed in &self.recent {
-            playlist::write_opening(&mut text, &listed.opening);
-            if !self.ended {
-                for part in &listed.parts {
-                    playlist::write_part(&mut text, part);
-                }
-            }
-            if let Some(entry) = &listed.closed {
-                playlist::write_segment(&mut text, entry);
-            }
-        }
-        if self.ended {
-            text.push_str(playlist::ENDLIST);
-        } else if let Some((segment, part)) = self.expected() {
-            playlist::write_preload_hint(&mut text, &address::part(segment, part));
-        }
-        text.into()
-    }
-
-    /// The part that comes next, where parts are made.
-    fn expected(&self) -> Option<(u64, u64)> {
-        self.head.as_ref()?.part_target?;
-        let last = self.recent.back()?;
-        Some(match last.closed {
-            Some(_) => (last.number + 1, 0),
-            None => (last.number, last.parts.len() as u64),
-        })
-    }
-
-    fn playlist(&self, id: RenditionId, block: Option<Block>) -> Answer {
-        let wait = Answer::WaitFor(self.wait(id, block));
-        if self.head.is_none() || self.settled.is_empty() && self.recent.is_empty() {
-            return if self.ended { Answer::NotFound } else { wait };
-        }
-        if let Some(block) = block.filter(|_| !self.ended) {
-            if let Some(why) = self.too_far(block) {
-                return Answer::BadRequest(why);
-            }
-            if !self.holds(block) {
-                return wait;
-            }
-        }
-        // hls.js takes a playlist without a whole segment for an error: who does not ask for a part waits for the first
-        if block.is_none() && self.last_closed.is_none() && !self.ended {
-            return wait;
-        }
-        match self.text() {
-            Some(text) => Answer::Ready(playlist_response(text.clone(), self.ended)),
-            None => wait,
-        }
-    }
-
-    fn is_closed(&self, segment: u64) -> bool {
-        self.last_closed.is_some_and(|last| segment <= last)
-    }
-
-    /// The wait for what a request names; past the end of a closed segment the next one's first part is meant.
-    fn wait(&self, id: RenditionId, block: Option<Block>) -> Wait {
-        let block = match block {
-            Some(Block {
-                segment,
-                part: Some(_),
-            }) if self.is_closed(segment) => Some(Block {
-                segment: segment + 1,
-                part: Some(0),
-            }),
-            block => block,
-        };
-        Wait {
-            rendition: Some(id),
-            segment: block.map(|block| block.segment),
-            part: block.and_then(|block| block.part),
-            limit: self
-                .head
-                .as_ref()
-                .map_or(FIRST_WAIT, |head| head.target_duration * 3),
-        }
-    }
-
-    /// Whether a wait for `block` is over, one way or the other.
-    fn is_over(&self, block: Option<Block>) -> bool {
-        match block {
-            None => self.last_closed.is_some(),
-            // a hinted part that its segment went without does not come any more
-            Some(block) => {
-                self.is_closed(block.segment) || self.holds(block) || self.too_far(block).is_some()
-            }
-        }
-    }
-
-    /// Whether the playlist holds what the request waits for (RFC 8216bis §6.2.5.2).
-    fn holds(&self, block: Block) -> bool {
-        let closed = |segment: u64| self.last_closed.is_some_and(|last| segment <= last);
-        let Some(part) = block.part else {
-            return closed(block.segment);
-        };
-        let count = |segment: u64| {
-            let listed = self.recent.iter().find(|listed| listed.number == segment)?;
-            Some(listed.parts.len() as u64)
-        };
-        match count(block.segment) {
-            Some(parts) if part < parts => true,
-            // past the end of a closed segment the next one's first part is meant
-            _ if closed(block.segment) => match count(block.segment) {
-                None => true,
-                Some(_) => {
-                    closed(block.segment + 1) || count(block.segment + 1).is_some_and(|parts| parts > 0)
-                }
-            },
-            _ => false,
-        }
-    }
-
-    fn too_far(&self, block: Block) -> Option<String> {
-        let first = self.head.as_ref().map_or(FIRST, |head| head.first_segment);
-        let next = self.last_closed.map_or(first, |last| last + 1);
-        if block.segment > next + 1 {
-            return Some(format!(
-                "_HLS_msn={} is more than two after the last segment (RFC 8216bis §6.2.5.2)",
-                block.segment
-            ));
-        }
-        let limit = match self.head.as_ref()?.part_target?.as_secs_f64() {
-            short if short < 1.0 => 3,
-            long => (3.0 / long).ceil() as u64,
-        };
-        let last = self.recent.back()?;
-        let part = block.part?;
-        let ahead =
-            last.closed.is_none() && block.segment == last.number && part >= last.parts.len() as u64 + limit;
-        ahead.then(|| {
-            format!("_HLS_part={part} is more than {limit} after the last part (RFC 8216bis §6.2.5.2)")
-        })
-    }
-
-    fn part(&self, id: RenditionId, segment: u64, part: u64) -> Answer {
-        let place = usize::try_from(part)
-            .ok()
-            .and_then(|part| self.parts.get(&segment)?.get(part));
-        match place {
-            Some(place) if place.gap => Answer::NotFound,
-            Some(place) => media_response(match &place.data {
-                Some(data) => Body::Bytes(data.clone()),
-                None => Body::Stored {
-                    key: place.key.to_string(),
-                    offset: place.offset,
-                    len: Some(place.len),
-                },
-            }),
-            // a hinted part is waited for (RFC 8216bis §6.2.6)
-            None if !self.ended && self.expected() == Some((segment, part)) => {
-                let part = Some(part);
-                Answer::WaitFor(self.wait(id, Some(Block { segment, part })))
-            }
-            None => Answer::NotFound,
-        }
-    }
-}
-
-/// `_HLS_msn` and `_HLS_part`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Block {
-    segment: u64,
-    part: Option<u64>,
-}
-
-impl Block {
-    fn parse(query: Option<&str>) -> Result<Option<Self>, String> {
-        let (mut segment, mut part) = (None, None);
-        for (name, value) in query
-            .unwrap_or_default()
-            .split('&')
-            .filter_map(|pair| pair.split_once('='))
-        {
-            let into = match name {
-                "_HLS_msn" => &mut segment,
-                "_HLS_part" => &mut part,
-                _ => continue,
-            };
-            let plain = (1..=15).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_digit());
-            let value = plain.then(|| value.parse::<u64>().ok()).flatten();
-            *into =
-                Some(value.ok_or_else(|| format!("{name} is not a decimal integer (RFC 8216bis §6.2.5.2)"))?);
-        }
-        match (segment, part) {
-            (Some(segment), part) => Ok(Some(Self { segment, part })),
-            (None, Some(_)) => Err("_HLS_part needs _HLS_msn (RFC 8216bis §6.2.5.2)".to_owned()),
-            (None, None) => Ok(None),
-        }
+        let lists = self.multivariant.iter().chain(self.asides.values());
+        lists.flat_map(|lists| &lists.names).any(|named| named == id)
     }
 }
 
 /// The answer for a finished recording, whose folder holds everything: which file `path` is, and how to send it. The file may
-/// be missing; then the answer to the viewer is 404.
-pub fn stored_answer(path: &str) -> Answer {
-    let stored = Body::Stored {
-        key: path.to_owned(),
-        offset: 0,
-        len: None,
+/// be missing; then the answer to the viewer is 404. The query's [`View`] is obeyed; a playlist that is complete is answered
+/// whole, whatever directives ask (RFC 8216bis §6.2.5).
+pub fn stored_answer(path: &str, query: Option<&str>) -> Answer {
+    let (view, path) = match View::parse(path, query) {
+        Ok(read) => read,
+        Err(why) => return Answer::BadRequest(why),
     };
     let (content_type, cache_control) = match Address::parse(path) {
-        Some(Address::Multivariant | Address::Aside(_) | Address::Playlist(_)) => (PLAYLIST_TYPE, COMPLETE),
+        Some(Address::Multivariant | Address::Aside(_) | Address::Playlist(_) | Address::Frames(_)) => {
+            if !view.is_plain() {
+                let key = path.to_owned();
+                return Answer::Ready(Response {
+                    content_type: PLAYLIST_TYPE,
+                    cache_control: COMPLETE,
+                    body: Body::Viewed { key, view },
+                });
+            }
+            (PLAYLIST_TYPE, COMPLETE)
+        }
+        Some(_) if view.in_path() => return Answer::NotFound,
         Some(Address::Init(..) | Address::Segment(..)) => (MEDIA_TYPE, FOREVER),
         // the final transcript replaces it
         Some(Address::Text(..)) => (TEXT_TYPE, CHANGING),
         Some(Address::TimedText(..)) => (TIMED_TEXT_TYPE, CHANGING),
-        Some(Address::Part(..)) | None => return Answer::NotFound,
+        Some(Address::Part(..) | Address::Steering) | None => return Answer::NotFound,
     };
     Answer::Ready(Response {
         content_type,
         cache_control,
-        body: stored,
+        body: Body::Stored {
+            key: path.to_owned(),
+            offset: 0,
+            len: None,
+        },
     })
 }
 
-fn playlist_response(text: Bytes, complete: bool) -> Response {
+fn playlist_response(text: Bytes, cache_control: &'static str) -> Response {
     Response {
         content_type: PLAYLIST_TYPE,
-        cache_control: if complete { COMPLETE } else { CHANGING },
+        cache_control,
         body: Body::Bytes(text),
     }
 }
 
-fn media_response(body: Body) -> Answer {
+pub(crate) fn media_response(body: Body) -> Answer {
     Answer::Ready(Response {
         content_type: MEDIA_TYPE,
         cache_control: FOREVER,
@@ -714,6 +518,19 @@ fn media_response(body: Body) -> Answer {
     })
 }
 
+/// `Cache-Control` for so long, in whole seconds.
+pub(crate) fn max_age(span: Duration) -> &'static str {
+    static AGES: LazyLock<Vec<String>> = LazyLock::new(|| {
+        (0..=LONGEST_AGE)
+            .map(|seconds| format!("public, max-age={seconds}"))
+            .collect()
+    });
+    AGES.get(span.as_secs().min(LONGEST_AGE) as usize)
+        .map_or(CHANGING, String::as_str)
+}
+
+/// Six of the longest target durations, seconds.
+const LONGEST_AGE: u64 = 360;
 /// RFC 8216bis §4.
 const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
 /// RFC 8216bis §3.1.2; sound is sent under it too.
@@ -727,4 +544,4 @@ const FOREVER: &str = "public, max-age=31536000, immutable";
 const CHANGING: &str = "no-cache";
 const COMPLETE: &str = "public, max-age=60";
 /// How long a viewer who comes before the first media waits for it.
-const FIRST_WAIT: Duration = Duration::from_secs(12);
+pub(crate) const FIRST_WAIT: Duration = Duration::from_secs(12);

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use loom_core::{CodecParameters, Cue, MediaKind, MediaTime, Packet, RenditionId};
 
@@ -9,6 +9,7 @@ use crate::captions::CaptionTrack;
 use crate::clock::{ASIDE_WAIT, FIRST, Lead, ROUNDING, SegmentClock};
 use crate::config::{PackagerConfig, RenditionInfo};
 use crate::crypt::{self, ContentKey, TrackCrypt};
+use crate::daterange::DateRange;
 use crate::error::HlsError;
 use crate::limits;
 use crate::listing::Listing;
@@ -41,6 +42,8 @@ pub struct Packager {
     next_key: u32,
     announced: bool,
     finished: bool,
+    /// The date ranges, and where each begins.
+    ranges: Vec<(String, SystemTime)>,
     out: VecDeque<HlsOutput>,
 }
 
@@ -91,6 +94,7 @@ impl Packager {
             next_key: 1,
             announced: false,
             finished: false,
+            ranges: Vec::new(),
             out,
         })
     }
@@ -308,6 +312,45 @@ impl Packager {
         self.advance()
     }
 
+    /// Says in every media playlist that a span of media time is something, such as a chapter; again with the same id, that more is
+    /// known of it. After [`Self::finish`] too: then the stored playlists are written anew.
+    ///
+    /// # Errors
+    /// [`HlsError::DateRange`] where it breaks a rule, begins elsewhere than before, there are too many, or the recording's zero
+    /// is unknown ([`PackagerConfig::zero`]): its dates mean nothing then.
+    pub fn handle_date_range(&mut self, range: &DateRange) -> Result<(), HlsError> {
+        let refuse = |why: &str, clause| HlsError::DateRange {
+            id: range.id.clone(),
+            why: why.to_owned(),
+            clause,
+        };
+        let zero = self.config.zero.ok_or_else(|| {
+            refuse(
+                "the playlists have no EXT-X-PROGRAM-DATE-TIME",
+                "RFC 8216bis §4.4.5.1",
+            )
+        })?;
+        let line = range.line(zero)?;
+        match self.ranges.iter().find(|(id, _)| *id == line.id) {
+            Some((_, start)) if *start != line.start => {
+                return Err(refuse("it began elsewhere before", "RFC 8216bis §4.4.5.1"));
+            }
+            Some(_) => {}
+            None if self.ranges.len() >= limits::DATE_RANGES => {
+                return Err(refuse("there are too many", "RFC 8216bis §4.4.5.1"));
+            }
+            None => self.ranges.push((line.id.clone(), line.start)),
+        }
+        for declared in &mut self.tracks {
+            declared.listing().set_range(&line, &mut self.out);
+        }
+        self.out.push_back(HlsOutput::Publish(Publish {
+            rendition: None,
+            change: Change::DateRange { line },
+        }));
+        Ok(())
+    }
+
     /// A rendition's track sends no more: the others go on without it, and `EXT-X-GAP` stands for what it lacks.
     ///
     /// # Errors
@@ -460,11 +503,7 @@ impl Packager {
             });
         }
         let media = rendition.kind.media();
-        let listing = Listing::new(
-            rendition.id.clone(),
-            &self.config,
-            media.is_some() && self.config.low_latency,
-        );
+        let listing = Listing::new(rendition.id.clone(), &self.config, media);
         self.tracks.push(Declared {
             track: match media {
                 Some(kind) => {
@@ -673,20 +712,20 @@ impl Packager {
         let asides = self.tracks.iter().filter(|t| t.place == Place::Aside);
         let asides: Vec<Option<RenditionId>> = asides.map(|t| Some(t.info.id.clone())).collect();
         for aside in std::iter::once(None).chain(asides) {
-            let text = self.multivariant(aside.as_ref());
+            let (text, names) = self.multivariant(aside.as_ref());
             self.out.push_back(HlsOutput::Store {
                 key: address::multivariant(aside.as_ref()),
                 data: text.clone(),
             });
             self.out.push_back(HlsOutput::Publish(Publish {
                 rendition: None,
-                change: Change::Multivariant { aside, text },
+                change: Change::Multivariant { aside, text, names },
             }));
         }
     }
 
     /// The main multivariant playlist, or that of one picture aside.
-    fn multivariant(&self, aside: Option<&RenditionId>) -> bytes::Bytes {
+    fn multivariant(&self, aside: Option<&RenditionId>) -> (bytes::Bytes, Vec<RenditionId>) {
         let named = |t: &&Declared| match aside {
             None => t.place != Place::Aside,
             Some(id) => t.info.id == *id || t.info.kind.media() != Some(MediaKind::Video),
@@ -698,22 +737,19 @@ impl Packager {
             .map(|t| Member {
                 info: &t.info,
                 codec: t.media().and_then(MediaTrack::codec),
-                measured: t.media().filter(|_| self.finished).map(|track| track.measured),
+                measured: t
+                    .media()
+                    .filter(|_| self.finished)
+                    .map(|track| track.measured.whole()),
             })
             .collect();
-        let independent = self.finished
-            && self
-                .tracks
-                .iter()
-                .filter(named)
-                .all(|t| t.media().is_none_or(|m| m.listing.independent));
-        let mut text = multivariant::write(&members, self.config.sound, independent);
+        let (mut text, names) = multivariant::write(&members, &self.config);
         if let Some(encryption) = self.config.encryption {
             for key in self.keys.values() {
                 text.push_str(&crypt::session_lines(encryption.scheme, key));
             }
         }
-        bytes::Bytes::from(name_text_codec(text, self.config.text))
+        (bytes::Bytes::from(name_text_codec(text, self.config.text)), names)
     }
 
     /// Whether a rendition of pictures says where segments begin: those of the main picture, or any where that has ended.

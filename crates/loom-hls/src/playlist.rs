@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::crypt::KeyLine;
+use crate::window::{StartPoint, Window};
 
 /// What a media playlist says of itself; it never changes.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +19,28 @@ pub(crate) struct PlaylistHead {
     pub(crate) discontinuity_sequence: u64,
     /// Whether parts are resources of their own, and no ranges of their segment.
     pub(crate) own_parts: bool,
+    /// What is listed of it while it grows, where a request does not say.
+    pub(crate) window: Window,
+    /// Where players begin, where a request does not say.
+    pub(crate) start: Option<StartPoint>,
+    /// Whether each segment is the key picture that another playlist's segment begins with.
+    pub(crate) frames: bool,
+}
+
+impl PlaylistHead {
+    /// `CAN-SKIP-UNTIL`: at least six target durations (§4.4.3.8).
+    pub(crate) fn skip_boundary(&self) -> Duration {
+        self.target_duration * 6
+    }
+
+    /// The head of the playlist of this one's key pictures.
+    pub(crate) fn of_frames(&self) -> Self {
+        Self {
+            part_target: None,
+            frames: true,
+            ..self.clone()
+        }
+    }
 }
 
 /// Whether a playlist still grows.
@@ -29,6 +52,33 @@ pub(crate) enum PlaylistState {
     Ended,
     /// It is written anew as a complete one.
     Whole,
+}
+
+/// What stands before the segments, beside what never changes.
+#[derive(Debug, Clone)]
+pub(crate) struct Beginning {
+    pub(crate) state: PlaylistState,
+    /// Whether every segment begins with a key frame.
+    pub(crate) independent: bool,
+    pub(crate) first_segment: u64,
+    pub(crate) discontinuity_sequence: u64,
+    /// Segments leave it at its beginning.
+    pub(crate) slides: bool,
+    pub(crate) start: Option<StartPoint>,
+}
+
+impl Beginning {
+    /// That of a playlist which lists everything.
+    pub(crate) fn of(head: &PlaylistHead, state: PlaylistState, independent: bool) -> Self {
+        Self {
+            state,
+            independent,
+            first_segment: head.first_segment,
+            discontinuity_sequence: head.discontinuity_sequence,
+            slides: false,
+            start: head.start,
+        }
+    }
 }
 
 /// What stands before a segment's parts and URI.
@@ -57,6 +107,18 @@ pub(crate) struct SegmentEntry {
     pub(crate) uri: String,
     pub(crate) duration: Seconds,
     pub(crate) gap: bool,
+    /// How many bytes at its beginning hold its first picture, where that is a key frame in a chunk of its own.
+    pub(crate) frame: Option<u64>,
+}
+
+impl SegmentEntry {
+    /// The same segment in the playlist of key pictures.
+    pub(crate) fn of_frame(&self) -> Self {
+        Self {
+            gap: self.gap || self.frame.is_none(),
+            ..self.clone()
+        }
+    }
 }
 
 /// A duration as playlists carry it: microseconds, rounded down, so that a part of exactly `PART-TARGET` is not above it.
@@ -85,13 +147,19 @@ impl std::fmt::Display for Seconds {
     }
 }
 
-pub(crate) fn write_head(out: &mut String, head: &PlaylistHead, state: PlaylistState, independent: bool) {
-    // 9 is the version of EXT-X-SKIP; EXT-X-GAP needs 8, EXT-X-MAP 6 (RFC 8216bis §8)
-    out.push_str("#EXTM3U\n#EXT-X-VERSION:9\n");
+pub(crate) fn write_head(out: &mut String, head: &PlaylistHead, beginning: &Beginning) {
+    let live = beginning.state == PlaylistState::Growing;
+    let delta = live && head.blocking;
+    // §8: EXT-X-MAP needs 6; delta updates that leave out date ranges, which are on offer while it grows, 10
+    let version = if delta { 10 } else { 6 };
+    let _ = writeln!(out, "#EXTM3U\n#EXT-X-VERSION:{version}");
     let _ = writeln!(out, "#EXT-X-TARGETDURATION:{}", head.target_duration.as_secs());
-    let live = state == PlaylistState::Growing;
-    if live && head.blocking {
-        out.push_str("#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES");
+    if delta {
+        let _ = write!(
+            out,
+            "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL={},CAN-SKIP-DATERANGES=YES",
+            Seconds::from(head.skip_boundary())
+        );
         if let Some(part) = head.part_target {
             // §4.4.3.8: at least twice, should be at least three times PART-TARGET
             let _ = write!(out, ",PART-HOLD-BACK={}", Seconds::from(part * 3));
@@ -101,21 +169,52 @@ pub(crate) fn write_head(out: &mut String, head: &PlaylistHead, state: PlaylistS
     if let Some(part) = head.part_target.filter(|_| live) {
         let _ = writeln!(out, "#EXT-X-PART-INF:PART-TARGET={}", Seconds::from(part));
     }
-    let _ = writeln!(out, "#EXT-X-MEDIA-SEQUENCE:{}", head.first_segment);
-    if head.discontinuity_sequence > 0 {
+    let _ = writeln!(out, "#EXT-X-MEDIA-SEQUENCE:{}", beginning.first_segment);
+    if beginning.discontinuity_sequence > 0 {
         let _ = writeln!(
             out,
             "#EXT-X-DISCONTINUITY-SEQUENCE:{}",
-            head.discontinuity_sequence
+            beginning.discontinuity_sequence
         );
     }
-    out.push_str(match state {
-        PlaylistState::Whole => "#EXT-X-PLAYLIST-TYPE:VOD\n",
-        _ => "#EXT-X-PLAYLIST-TYPE:EVENT\n",
-    });
-    if independent {
+    // §4.4.3.5: with a type, nothing may be removed
+    if !beginning.slides {
+        out.push_str(match beginning.state {
+            PlaylistState::Whole => "#EXT-X-PLAYLIST-TYPE:VOD\n",
+            _ => "#EXT-X-PLAYLIST-TYPE:EVENT\n",
+        });
+    }
+    if head.frames {
+        out.push_str("#EXT-X-I-FRAMES-ONLY\n");
+    }
+    if beginning.independent || head.frames {
         out.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
     }
+    if let Some(start) = beginning.start {
+        write_start(out, start);
+    }
+}
+
+/// `EXT-X-START` (§4.4.2.2). What was asked for is an instant, so it is met exactly.
+pub(crate) fn write_start(out: &mut String, start: StartPoint) {
+    let (sign, offset) = match start {
+        StartPoint::FromBeginning(after) => ("", after),
+        StartPoint::FromEnd(before) => ("-", before),
+    };
+    let _ = writeln!(
+        out,
+        "#EXT-X-START:TIME-OFFSET={sign}{},PRECISE=YES",
+        Seconds::from(offset)
+    );
+}
+
+/// `EXT-X-SKIP` (§4.4.5.2).
+pub(crate) fn write_skip(out: &mut String, segments: usize, removed: Option<&[&str]>) {
+    let _ = write!(out, "#EXT-X-SKIP:SKIPPED-SEGMENTS={segments}");
+    if let Some(removed) = removed {
+        let _ = write!(out, ",RECENTLY-REMOVED-DATERANGES=\"{}\"", removed.join("\t"));
+    }
+    out.push('\n');
 }
 
 pub(crate) fn write_opening(out: &mut String, opening: &Opening) {
@@ -150,8 +249,23 @@ pub(crate) fn write_part(out: &mut String, part: &PartEntry) {
     out.push('\n');
 }
 
-pub(crate) fn write_preload_hint(out: &mut String, uri: &str) {
-    let _ = writeln!(out, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{uri}\"");
+/// `EXT-X-PRELOAD-HINT` (§4.4.5.3), `kind` being `PART` or `MAP`.
+pub(crate) fn write_preload_hint(out: &mut String, kind: &str, uri: &str) {
+    let _ = writeln!(out, "#EXT-X-PRELOAD-HINT:TYPE={kind},URI=\"{uri}\"");
+}
+
+/// `EXT-X-RENDITION-REPORT` (§4.4.5.4).
+pub(crate) fn write_report(out: &mut String, uri: &str, segment: u64, part: Option<u64>) {
+    let _ = write!(out, "#EXT-X-RENDITION-REPORT:URI=\"{uri}\",LAST-MSN={segment}");
+    if let Some(part) = part {
+        let _ = write!(out, ",LAST-PART={part}");
+    }
+    out.push('\n');
+}
+
+/// The text of a quoted-string, which can hold neither quotes nor line ends (§4.2).
+pub(crate) fn quoted(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control() && *c != '"').collect()
 }
 
 pub(crate) fn write_segment(out: &mut String, segment: &SegmentEntry) {
@@ -159,6 +273,18 @@ pub(crate) fn write_segment(out: &mut String, segment: &SegmentEntry) {
         out.push_str("#EXT-X-GAP\n");
     }
     let _ = writeln!(out, "#EXTINF:{},\n{}", segment.duration, segment.uri);
+}
+
+/// A segment in the playlist of key pictures (§4.4.3.6): the bytes of the one that it begins with.
+pub(crate) fn write_frame(out: &mut String, segment: &SegmentEntry) {
+    if segment.gap {
+        out.push_str("#EXT-X-GAP\n");
+    }
+    let _ = writeln!(out, "#EXTINF:{},", segment.duration);
+    if let Some(len) = segment.frame.filter(|_| !segment.gap) {
+        let _ = writeln!(out, "#EXT-X-BYTERANGE:{len}@0");
+    }
+    let _ = writeln!(out, "{}", segment.uri);
 }
 
 pub(crate) const ENDLIST: &str = "#EXT-X-ENDLIST\n";

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use loom_core::RenditionId;
 
+use crate::daterange::RangeLine;
 use crate::playlist::{Opening, PartEntry, PlaylistHead, SegmentEntry};
 
 /// What a [`crate::Packager`] asks for, to be done in order: what is stored before a `Publish` must be on disk before the
@@ -59,6 +60,7 @@ impl Publish {
             Change::Init { .. } | Change::Begin { .. } => PublishKind::Init,
             Change::Part { .. } => PublishKind::Part,
             Change::Segment { .. } => PublishKind::Segment,
+            Change::DateRange { .. } => PublishKind::DateRange,
             Change::End => PublishKind::End,
         }
     }
@@ -76,6 +78,8 @@ pub enum PublishKind {
     Part,
     /// A segment is listed.
     Segment,
+    /// A date range is new, or changed, in every media playlist.
+    DateRange,
     /// The rendition is complete.
     End,
 }
@@ -86,6 +90,12 @@ pub(crate) enum Change {
         /// The picture whose own it is; `None` for the main one.
         aside: Option<RenditionId>,
         text: Bytes,
+        /// Whose media playlists it names.
+        names: Vec<RenditionId>,
+    },
+    /// One that is new or changed, in every media playlist.
+    DateRange {
+        line: RangeLine,
     },
     Init {
         number: u32,
@@ -93,6 +103,8 @@ pub(crate) enum Change {
     },
     Begin {
         head: PlaylistHead,
+        /// Whether there is a playlist of its key pictures too.
+        frames: bool,
     },
     Part {
         segment: u64,

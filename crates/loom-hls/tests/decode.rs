@@ -111,7 +111,7 @@ fn ffmpeg_decodes_a_live_recording_with_two_renditions_two_kinds_of_sound_and_ca
         .map(|v| v.resolution.unwrap().height)
         .collect();
     assert!(sizes.contains(&360) && sizes.contains(&180), "{text}");
-    for variant in &main.variants {
+    for variant in main.variants.iter().filter(|v| !v.is_i_frame) {
         assert!(variant.codecs.as_ref().unwrap().starts_with("avc1.64"), "{text}");
         assert_eq!(variant.subtitles.as_deref(), Some("subs"));
         assert!(variant.average_bandwidth.unwrap() <= variant.bandwidth, "{text}");
@@ -167,6 +167,6 @@ fn pictures_alone_and_sound_alone_are_recordings() {
         let folder = package(&mut packager, &streams, |_, _, _| {});
         judge(&folder, &streams);
         let main = m3u8_rs::parse_master_playlist_res(folder.stored("main.m3u8").as_bytes()).unwrap();
-        assert_eq!(main.variants.len(), 1);
+        assert_eq!(main.variants.iter().filter(|v| !v.is_i_frame).count(), 1);
     }
 }

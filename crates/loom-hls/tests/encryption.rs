@@ -118,7 +118,7 @@ fn each_chunk(folder: &Folder, name: &str, init: u32, segment: u64, mut judge: i
     let (mut at, mut number) = (0, 0);
     let mut head = Vec::new();
     // the first few will do: they are made alike
-    while at < data.len() && number < 3 {
+    while at < data.len() && number < 4 {
         let size = u32::from_be_bytes(data[at..at + 4].try_into().unwrap()) as usize;
         let whole = &data[at..at + size];
         match &whole[4..8] {

@@ -113,12 +113,15 @@ fn the_multivariant_playlist_waits_until_every_format_is_known() {
     let text = growing.folder.text("main.m3u8");
     assert_eq!(
         text,
-        "#EXTM3U\n#EXT-X-VERSION:9\n\
-         #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"aac\",NAME=\"Sound\",DEFAULT=YES,AUTOSELECT=YES,CHANNELS=\"2\",URI=\"aac/index.m3u8\"\n\
+        "#EXTM3U\n#EXT-X-VERSION:6\n\
+         #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"aac\",NAME=\"Sound\",DEFAULT=YES,AUTOSELECT=YES,CHANNELS=\"2\",\
+         STABLE-RENDITION-ID=\"aac\",URI=\"aac/index.m3u8\"\n\
          #EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID=\"subs\",NAME=\"English\",LANGUAGE=\"en\",DEFAULT=YES,AUTOSELECT=YES,FORCED=NO,\
-         CHARACTERISTICS=\"public.accessibility.transcribes-spoken-dialog\",URI=\"captions/index.m3u8\"\n\
-         #EXT-X-STREAM-INF:BANDWIDTH=1128000,CODECS=\"avc1.64001e,mp4a.40.2\",RESOLUTION=640x360,FRAME-RATE=30.000,AUDIO=\"aac\",\
-         SUBTITLES=\"subs\",CLOSED-CAPTIONS=NONE\nsource/index.m3u8\n"
+         CHARACTERISTICS=\"public.accessibility.transcribes-spoken-dialog\",STABLE-RENDITION-ID=\"captions\",URI=\"captions/index.m3u8\"\n\
+         #EXT-X-STREAM-INF:BANDWIDTH=1128000,CODECS=\"avc1.64001e,mp4a.40.2\",RESOLUTION=640x360,FRAME-RATE=30.000,VIDEO-RANGE=SDR,AUDIO=\"aac\",\
+         SUBTITLES=\"subs\",CLOSED-CAPTIONS=NONE,STABLE-VARIANT-ID=\"source\"\nsource/index.m3u8\n\
+         #EXT-X-I-FRAME-STREAM-INF:BANDWIDTH=1000000,CODECS=\"avc1.64001e\",RESOLUTION=640x360,VIDEO-RANGE=SDR,\
+         STABLE-VARIANT-ID=\"source.iframes\",URI=\"source/iframes.m3u8\"\n"
     );
     assert!(growing.packager.declare(audio("late")).is_err());
     assert!(matches!(growing.ask("source/index.m3u8", ""), Answer::WaitFor(_)));
@@ -132,8 +135,9 @@ fn a_live_playlist_lists_parts_hints_the_next_and_holds_back() {
     let text = growing.playlist("").unwrap();
     assert_eq!(
         text,
-        "#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-TARGETDURATION:4\n\
-         #EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=1.002000,HOLD-BACK=12.000000\n\
+        "#EXTM3U\n#EXT-X-VERSION:10\n#EXT-X-TARGETDURATION:4\n\
+         #EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL=24.000000,CAN-SKIP-DATERANGES=YES,\
+         PART-HOLD-BACK=1.002000,HOLD-BACK=12.000000\n\
          #EXT-X-PART-INF:PART-TARGET=0.334000\n#EXT-X-MEDIA-SEQUENCE:1\n#EXT-X-PLAYLIST-TYPE:EVENT\n\
          #EXT-X-INDEPENDENT-SEGMENTS\n#EXT-X-MAP:URI=\"init-0.mp4\"\n\
          #EXT-X-PROGRAM-DATE-TIME:2026-11-22T16:00:00.000Z\n\
@@ -412,7 +416,7 @@ fn a_finished_folder_answers_by_itself() {
         ("720p/s4.m4s", "video/mp4"),
         ("captions/s4.vtt", "text/vtt; charset=utf-8"),
     ] {
-        let Answer::Ready(response) = stored_answer(path) else {
+        let Answer::Ready(response) = stored_answer(path, None) else {
             panic!("{path}")
         };
         assert_eq!(response.content_type, content_type);
@@ -426,6 +430,6 @@ fn a_finished_folder_answers_by_itself() {
         );
     }
     for path in ["../etc/passwd", "720p/s4.p1.m4s", "720p/other", ""] {
-        assert_eq!(stored_answer(path), Answer::NotFound, "{path}");
+        assert_eq!(stored_answer(path, None), Answer::NotFound, "{path}");
     }
 }

@@ -135,6 +135,7 @@ fn languages_are_declared_beforehand_or_come_later_and_have_the_boundaries_of_th
         parsed
             .variants
             .iter()
+            .filter(|it| !it.is_i_frame)
             .all(|it| it.subtitles.as_deref() == Some("subs"))
     );
     for rendition in ["text-de", "text-fr"] {

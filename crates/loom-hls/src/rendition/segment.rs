@@ -31,6 +31,8 @@ pub(super) struct OpenSegment {
     pub(super) part_start: u64,
     pub(super) parts: u64,
     pub(super) key_in_part: bool,
+    /// How many bytes at its beginning hold the key picture that it begins with.
+    pub(super) frame: Option<u64>,
 }
 
 /// Samples, their lengths known, to chunks, parts and segments.
@@ -51,8 +53,12 @@ impl MediaTrack {
             open.key_in_part |= sample.key;
         }
         let sample = self.unshifted(sample);
+        let key = sample.key;
         self.samples.push(sample);
         self.end = end;
+        if key && self.kind == MediaKind::Video {
+            self.close_frame()?;
+        }
         let part_start = self.open.as_ref().map_or(end, |open| open.part_start);
         // as soon as no other like it fits, rather than when the next has come
         let full = target.is_some_and(|target| {
@@ -148,6 +154,7 @@ impl MediaTrack {
             part_start: self.end,
             parts: 0,
             key_in_part: false,
+            frame: None,
         });
         self.next = Some(number + 1);
     }
@@ -215,6 +222,20 @@ impl MediaTrack {
                 self.listing.publish(change, out);
             }
             self.end = end;
+        }
+        Ok(())
+    }
+
+    /// The key picture that a segment begins with has a chunk of its own, so that it can be fetched alone
+    /// (`EXT-X-I-FRAMES-ONLY`, RFC 8216bis §4.4.3.6).
+    fn close_frame(&mut self) -> Result<(), HlsError> {
+        let first = |open: &OpenSegment| open.bytes == 0 && open.buffer.len() <= STYP_BYTES;
+        if self.samples.len() != 1 || !self.open.as_ref().is_some_and(first) {
+            return Ok(());
+        }
+        self.close_chunk()?;
+        if let Some(open) = &mut self.open {
+            open.frame = Some(open.buffer.len() as u64);
         }
         Ok(())
     }
@@ -316,18 +337,18 @@ impl MediaTrack {
         self.end = self.end.max(end);
         self.end_file(&mut open, out);
         let duration = Seconds::from_ticks(self.end - open.start, self.scale.hz());
-        let seconds = duration.duration().as_secs_f64();
-        if seconds > 0.1 {
-            self.measured.peak = self.measured.peak.max(open.bytes as f64 * 8.0 / seconds);
-        }
-        self.measured.bytes += open.bytes;
-        self.measured.seconds += seconds;
+        self.measured.note(
+            duration.duration(),
+            open.bytes,
+            open.frame.unwrap_or(0),
+            self.target,
+        );
         self.list(
             open.number,
             open.opening,
             open.journal,
             duration,
-            open.bytes == 0,
+            (open.bytes == 0, open.frame),
             out,
         );
         Ok(())
@@ -372,10 +393,17 @@ impl MediaTrack {
             ..self.opening(number, clock)
         };
         let duration = Seconds::from_ticks(end - self.end, self.scale.hz());
-        self.measured.seconds += duration.duration().as_secs_f64();
+        self.measured.note(duration.duration(), 0, 0, self.target);
         self.end = end;
         self.next = Some(number + 1);
-        self.list(number, Some(opening.clone()), opening, duration, true, out);
+        self.list(
+            number,
+            Some(opening.clone()),
+            opening,
+            duration,
+            (true, None),
+            out,
+        );
     }
 
     pub(super) fn list(
@@ -384,13 +412,14 @@ impl MediaTrack {
         opening: Option<Opening>,
         journal: Opening,
         duration: Seconds,
-        gap: bool,
+        (gap, frame): (bool, Option<u64>),
         out: &mut VecDeque<HlsOutput>,
     ) {
         let entry = SegmentEntry {
             uri: address::segment(number),
             duration,
             gap,
+            frame,
         };
         self.listing.close(journal, entry.clone(), out);
         let change = Change::Segment {

@@ -10,7 +10,7 @@ use super::TextCue;
 use crate::address;
 use crate::config::TextForm;
 use crate::error::HlsError;
-use crate::multivariant::quoted;
+use crate::playlist::quoted;
 use crate::{imsc1, webvtt};
 
 /// A file to write into a recording's folder.

@@ -89,6 +89,8 @@ impl Folder {
                 .and_then(|(_, rest)| rest.split_once('"'))
             {
                 Some(_) if line.starts_with("#EXT-X-PRELOAD-HINT") || line.ends_with("GAP=YES") => continue,
+                // another rendition's playlist, which is there too
+                Some(_) if line.starts_with("#EXT-X-RENDITION-REPORT") => continue,
                 Some((uri, _)) => uri,
                 None if line == "#EXT-X-GAP" => {
                     gap = true;
@@ -119,6 +121,9 @@ impl Folder {
                     let to = len.map_or(file.len(), |len| from + len as usize);
                     Some(file[from..to].to_vec())
                 }
+                Body::Viewed { key, view } => view
+                    .show(&key, |key| self.files.get(key).cloned())
+                    .map(String::into_bytes),
                 Body::Growing { rendition, segment } => {
                     self.files.get(&format!("{rendition}/s{segment}.m4s")).cloned()
                 }
