@@ -149,7 +149,8 @@ fn judge(plain: &Folder, sealed: &Folder, name: &str, init: u32, segment: u64, w
             wanted[at],
             "{name} {segment} chunk {at}"
         );
-        if at > 0 {
+        // the first chunk is a key picture alone
+        if at != 1 {
             return;
         }
         let other = key(with.period + 7);
