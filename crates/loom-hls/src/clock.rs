@@ -155,6 +155,14 @@ impl SegmentClock {
         }
     }
 
+    /// Takes note that no picture comes before `at` any more.
+    pub(crate) fn see_still(&mut self, at: MediaTime) {
+        if self.started() && self.pictures.is_some_and(|p| p < at) {
+            self.pictures = Some(at);
+            self.bridge(at);
+        }
+    }
+
     /// Takes note of sound, and defines a boundary where it leads, or where the pictures have kept it waiting too long.
     pub(crate) fn see_sound(&mut self, at: MediaTime) {
         self.begin(at);

@@ -33,7 +33,7 @@ pub struct PackagerConfig {
     /// How far, in media time, a rendition may fall behind the end of a segment before it goes on without: what
     /// it has of the segment is closed, or `EXT-X-GAP` stands for it. `None`: it is waited for, as for a file.
     pub stall: Option<Duration>,
-    /// What becomes of a picture that stands longer than a part may last.
+    /// What becomes of a picture that stands longer than a part may last, and of sound that stops.
     pub stills: Stills,
     /// How much of the recording its media playlists list while it grows, where a request does not say. Once it has ended, all.
     pub window: Window,
@@ -71,15 +71,16 @@ pub enum SessionValue {
 }
 
 /// What becomes of pictures that stand longer than a part may last (RFC 8216bis §4.4.4.9), such as a screen's on which nothing
-/// moves.
+/// moves, and of sound that stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Stills {
     /// Pictures of a few bytes that show the same again are put behind them, where the codec and the stream permit it; else as
-    /// [`Kept`](Self::Kept). H.264 headers are rewritten to make room for them; each picture still decodes as it did.
+    /// [`Kept`](Self::Kept). H.264 headers are rewritten to make room for them; each picture still decodes as it did. Sound goes on as
+    /// silence, and Opus packets of many frames are taken apart.
     #[default]
     Repeated,
-    /// Their part lasts as long as they do.
+    /// Their part lasts as long as they do; where sound is missing, parts are listed as gaps.
     Kept,
 }
 

@@ -52,3 +52,5 @@ pub const DATE_RANGES: usize = 1_024;
 pub const VIEWS: usize = 16;
 /// Pathways of one recording, clones and all.
 pub const PATHWAYS: usize = 16;
+/// For longer than this no picture is repeated and no silence is made: a gap is listed.
+pub const STAND: Duration = Duration::from_secs(600);

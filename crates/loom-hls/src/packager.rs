@@ -30,6 +30,9 @@ pub struct Packager {
     tracks: Vec<Declared>,
     /// The end of the latest media of any rendition.
     head: MediaTime,
+    /// How far media time has come, where that is told, and how often it is told.
+    now: Option<MediaTime>,
+    tick: Duration,
     /// Where the media ended, while the publisher is away.
     away: Option<MediaTime>,
     /// Where the media began again when the publisher last came back: what lies before comes too late.
@@ -87,6 +90,8 @@ impl Packager {
             config,
             tracks: Vec::new(),
             head: MediaTime::ZERO,
+            now: None,
+            tick: Duration::ZERO,
             away: None,
             back: MediaTime::ZERO,
             keys: BTreeMap::new(),
@@ -211,6 +216,12 @@ impl Packager {
         if packet.pts < MediaTime::ZERO || self.away.is_some() || middle < self.back {
             return Ok(());
         }
+        if let Some(frames) = track.split(&packet) {
+            for frame in frames {
+                self.handle_packet(rendition, frame)?;
+            }
+            return Ok(());
+        }
         let kind = track.kind();
         let wants = track.wants_boundary();
         let first = !track.started() && !track.holds();
@@ -239,6 +250,10 @@ impl Packager {
                     return self.advance();
                 }
                 self.clock.see_picture(packet.pts, packet.key);
+                let now = self.now;
+                if let Track::Media(track) = &mut self.tracks[at].track {
+                    track.note_late(packet.pts, now);
+                }
                 self.with_track(at, |track, clock, out| track.place_picture(packet, clock, out))?;
             }
             MediaKind::Audio => {
@@ -363,6 +378,23 @@ impl Packager {
             track.ended = true;
         }
         self.choose_lead();
+        self.advance()
+    }
+
+    /// Media time has come to `now`, whether or not packets come: to be told while live, several times in a part. A picture that
+    /// nothing follows is repeated, and sound that stops goes on as silence, so that parts are made as they should; both a
+    /// little behind `now`, by as much as packets came late before.
+    ///
+    /// # Errors
+    /// [`HlsError::Finished`], or the first thing that could not be written.
+    pub fn handle_time(&mut self, now: MediaTime) -> Result<(), HlsError> {
+        self.check_running()?;
+        let before = self.now.replace(now).unwrap_or(now);
+        self.tick = now.since(before).min(Duration::from_secs(1));
+        if self.away.is_some() || now <= before || !self.config.low_latency {
+            return Ok(());
+        }
+        self.stand(now)?;
         self.advance()
     }
 
@@ -645,6 +677,52 @@ impl Packager {
         first
     }
 
+    /// Lets what has no successor stand on, up to a little before `now`.
+    fn stand(&mut self, now: MediaTime) -> Result<(), HlsError> {
+        let tick = self.tick;
+        let latest = (self.tracks.iter())
+            .filter(|t| t.place == Place::Main)
+            .filter_map(|t| t.media().filter(|m| m.kind() == MediaKind::Video)?.latest)
+            .max();
+        let mut until = Vec::with_capacity(self.tracks.len());
+        let mut quiet: Option<MediaTime> = None;
+        for declared in &mut self.tracks {
+            let place = declared.place;
+            let Track::Media(track) = &mut declared.track else {
+                until.push(None);
+                continue;
+            };
+            let mut at = now - track.patience(tick);
+            let leads = place == Place::Main && track.kind() == MediaKind::Video;
+            if leads && !track.ended && track.started() {
+                quiet = Some(quiet.map_or(at, |quiet| quiet.min(at)));
+            }
+            // one whose siblings are ahead has pictures to come, unless its encoder leaves some out or is dead
+            let behind = latest.filter(|_| leads).zip(track.latest);
+            let behind = behind.map_or(Duration::ZERO, |(latest, own)| latest.since(own));
+            if behind > ROUNDING {
+                at = at - LAGGING;
+            }
+            let stands = !track.ended && !track.holds() && behind < LAGGING;
+            until.push(stands.then_some((at, track.kind())));
+        }
+        if let Some(quiet) = quiet {
+            self.clock.see_still(quiet);
+        }
+        let settled = self.clock.settled();
+        let (mut first, clock, out) = (Ok(()), &self.clock, &mut self.out);
+        for (declared, until) in self.tracks.iter_mut().zip(until) {
+            if let (Track::Media(track), Some((until, kind))) = (&mut declared.track, until) {
+                let until = match kind {
+                    MediaKind::Video => until,
+                    MediaKind::Audio => until.min(settled),
+                };
+                first = first.and(track.stand(until, clock, out));
+            }
+        }
+        first
+    }
+
     /// Places what a rendition holds back, as far as the clock is settled, or all of it.
     fn release_held(&mut self, at: usize, all: bool) -> Result<(), HlsError> {
         let pictures = self.tracks[at]
@@ -655,8 +733,10 @@ impl Packager {
             false => self.clock.settled(),
         });
         let mut first = Ok(());
+        let now = self.now;
         self.with_track(at, |track, clock, out| {
             while let Some((packet, middle)) = track.release(settled) {
+                track.note_late(packet.pts, now);
                 let placed = match pictures {
                     true => track.place_picture(packet, clock, out),
                     false => track.place_sound(packet, clock.segment_at(middle), clock, out),
@@ -840,6 +920,9 @@ impl Declared {
         }
     }
 }
+
+/// A rendition that lies this far behind the others has lost its encoder, or has one that leaves out pictures.
+const LAGGING: Duration = Duration::from_secs(2);
 
 /// How far the last sound is drawn out at a publisher's absence, so that sound and pictures end together.
 const ABSENCE_TAIL: Duration = Duration::from_millis(200);

@@ -71,7 +71,10 @@ fn every_packet_of_a_picture_aside_is_kept_whichever_picture_comes_first_and_whe
             let name = stream.info.id.as_str();
             let seen = media::probe_packets(&dir.path().join(name).join("index.m3u8"), "0");
             let case = format!("{name}, main {main_late} ms late, others {aside_late} ms");
-            assert_eq!(seen.len(), stream.packets.len() * 2, "{case}: packets");
+            // between the two there is silence
+            let silence = seen.len() - stream.packets.len() * 2;
+            let most = if name == "opus" { 4 } else { 0 };
+            assert!(silence <= most, "{case}: {silence} packets too many");
             assert!(
                 seen.windows(2).all(|two| two[0].1 < two[1].1),
                 "{case}: decode times climb"

@@ -71,6 +71,10 @@ pub(crate) struct MediaTrack {
     repeater: Repeater,
     /// That of the new format, until its first picture comes.
     coming: Option<Repeater>,
+    /// The latest packet.
+    pub(crate) latest: Option<MediaTime>,
+    /// How late packets come.
+    late: Duration,
     pub(crate) measured: Measured,
 }
 
@@ -168,6 +172,8 @@ impl MediaTrack {
             stills: config.stills,
             repeater: Repeater::none(),
             coming: None,
+            latest: None,
+            late: Duration::ZERO,
             measured: Measured::default(),
         }
     }
@@ -497,7 +503,7 @@ impl MediaTrack {
         };
         let end = end.at.ticks(self.scale).max(0) as u64;
         if let Some(open) = &self.open {
-            self.fill(end, open.number, clock, out)?;
+            self.fill_picture(end, open.number, clock, out)?;
             // a part may not be drawn out beyond its target (RFC 8216bis §4.4.4.9): what is left of the segment is a gap
             let most = self.part.map(|part| self.ticks_down(part));
             let own = self
@@ -538,7 +544,7 @@ impl MediaTrack {
             {}
             let end = end.ticks(self.scale).max(0) as u64;
             if let Some(open) = &self.open {
-                self.fill(end, open.number, clock, out)?;
+                self.fill_picture(end, open.number, clock, out)?;
                 self.settle_at(end, limits::AUDIO_TAIL, out)?;
                 self.close_segment(end.max(self.end), out)?;
             } else if let Some(last) = self.next.filter(|next| *next <= clock.newest() && end > self.end) {

@@ -188,41 +188,33 @@ impl MediaTrack {
                 .open
                 .as_ref()
                 .is_some_and(|open| open.buffer.len() > STYP_BYTES);
-        let fits = begun
-            && self
-                .open
-                .as_ref()
-                .is_some_and(|open| tick < open.part_start + target);
-        if fits {
-            // the part goes on behind the gap, in a chunk of its own
-            self.close_chunk()?;
-            self.end = tick;
-            return Ok(());
+        // the part that has begun, and the one that begins with what follows, hold the gap's ends, in chunks of their own; what
+        // lies between are gaps as long as a part may be (RFC 8216bis §4.4.4.9)
+        self.close_chunk()?;
+        let whole = |open: &OpenSegment| open.part_start + target;
+        if begun && let Some(end) = self.open.as_ref().map(whole).filter(|end| *end <= tick) {
+            self.close_part(end, out)?;
         }
-        self.close_part(self.end, out)?;
-        while self.end < tick {
-            let end = (self.end + target).min(tick);
-            if let Some(open) = &mut self.open {
-                let entry = PartEntry {
-                    uri: address::part(open.number, open.parts),
-                    duration: Seconds::from_ticks(end - self.end, self.scale.hz()),
-                    independent: false,
-                    gap: true,
-                };
-                let change = Change::Part {
-                    segment: open.number,
-                    opening: open.opening.take(),
-                    entry,
-                    key: open.key.clone(),
-                    offset: open.bytes,
-                    data: Bytes::new(),
-                };
-                open.parts += 1;
-                open.part_start = end;
-                self.listing.publish(change, out);
-            }
-            self.end = end;
+        while let Some(open) = self.open.as_mut().filter(|open| whole(open) <= tick) {
+            let entry = PartEntry {
+                uri: address::part(open.number, open.parts),
+                duration: Seconds::from_ticks(target, self.scale.hz()),
+                independent: false,
+                gap: true,
+            };
+            let change = Change::Part {
+                segment: open.number,
+                opening: open.opening.take(),
+                entry,
+                key: open.key.clone(),
+                offset: open.bytes,
+                data: Bytes::new(),
+            };
+            open.parts += 1;
+            open.part_start += target;
+            self.listing.publish(change, out);
         }
+        self.end = tick;
         Ok(())
     }
 

@@ -1,16 +1,20 @@
-//! Coded pictures of a few bytes that show the picture before again.
+//! What stands for media that does not come: coded pictures of a few bytes that show the picture before again, and silence.
 //!
 //! A sample cannot be cut, so the parts of a still picture (a screen on which nothing moves) would be as long as it stands
 //! still. Between pictures that lie far apart such repeats are put: every picture of the stream still decodes as it was, to the bit.
 
 mod bits;
 mod h264;
+mod opus;
+mod silence;
 mod vp9;
 
 use bytes::Bytes;
 use loom_core::{CodecParameters, VideoCodec, VideoParameters};
 
 use crate::still::h264::H264;
+pub(crate) use crate::still::opus::split;
+pub(crate) use crate::still::silence::silence;
 use crate::still::vp9::Vp9;
 
 /// Follows a stream of pictures and makes repeats of the last one.
