@@ -90,7 +90,8 @@ async fn process(
     };
     let packager = Packager::new(PackagerConfig::file(SEGMENT, longest))?;
     let captions = plan.audio.as_ref().is_some_and(|audio| audio.pcm);
-    let packaging = Packaging::start(recording.clone(), packager, pump::renditions(plan, captions, &[]))?;
+    let renditions = pump::renditions(plan, captions, &[]);
+    let packaging = Packaging::start(recording.clone(), packager, renditions, None)?;
     recording.update(|told_of| {
         told_of.tracks = tracks_of(&shape);
         told_of.renditions = plan.renditions.iter().map(told).collect();

@@ -22,7 +22,7 @@ use crate::finish;
 use crate::further::{self, Branch, Further, Role};
 use crate::gather::{Gathered, stopped};
 use crate::key_frames::KeyFrames;
-use crate::packaging::{Packaging, Work};
+use crate::packaging::{MediaClock, Packaging, Work};
 use crate::pump::{pump, renditions, take_stock};
 use crate::recording::{Inner, PublishAnswer};
 use crate::take::{self, Placement, Take};
@@ -170,7 +170,11 @@ impl Running {
             ..PackagerConfig::default()
         })?;
         let declared = renditions(&plan, captions, &further);
-        let packaging = Packaging::start(recording.clone(), packager, declared)?;
+        let clock = got.zero().map(|zero| MediaClock {
+            zero: zero.into_std(),
+            every: config.part / 2,
+        });
+        let packaging = Packaging::start(recording.clone(), packager, declared, clock)?;
         let (formats, tracks) = (&got.formats, session.tracks());
         let is_main = |format: &TrackFormat| sorted.main.iter().any(|main| main.track == format.track);
         recording.update(|info| take_stock(info, formats, tracks, &plan, &further, is_main, captions));

@@ -81,6 +81,7 @@ impl PackagingThreads {
         let threads = Builder::new_multi_thread()
             .worker_threads((cores / 2).clamp(2, 8))
             .thread_name("loom-package")
+            .enable_time()
             .build()
             .map_err(EngineError::io("start threads for", "packaging"))?;
         Ok(Self(Some(threads)))
@@ -108,6 +109,7 @@ impl Packaging {
         recording: Arc<Inner>,
         mut packager: Packager,
         renditions: Vec<Declared>,
+        clock: Option<MediaClock>,
     ) -> Result<Self, EngineError> {
         for rendition in renditions {
             match rendition {
@@ -124,6 +126,8 @@ impl Packaging {
             recording,
             packager,
             persisted: Instant::now(),
+            clock,
+            ticked: Instant::now(),
         };
         threads.spawn(worker.run(queue));
         Ok(Self { work })
@@ -177,22 +181,60 @@ struct Worker {
     spool: Spool,
     /// When the recording's state was last written down.
     persisted: Instant,
+    clock: Option<MediaClock>,
+    ticked: Instant,
+}
+
+/// Where a live recording's zero lies, and how often its packager is told the time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MediaClock {
+    pub(crate) zero: Instant,
+    pub(crate) every: Duration,
 }
 
 impl Worker {
     /// Ends when all senders are gone, or at the first error of the disk.
     async fn run(mut self, mut queue: mpsc::Receiver<Work>) {
         let mut batch = Vec::with_capacity(BATCH);
-        while queue.recv_many(&mut batch, BATCH).await > 0 {
+        while self.next(&mut queue, &mut batch).await {
             for work in batch.drain(..) {
                 if let Err(why) = self.handle(work) {
-                    tracing::error!(recording = %self.recording.id, error = %why, "packaging ended");
-                    self.recording.update(|info| info.reason = Some(why.to_string()));
-                    self.recording.stop.send_replace(true);
-                    return;
+                    return self.fail(why);
                 }
             }
+            // what still waits in the queue is not late
+            if queue.is_empty()
+                && let Err(why) = self.tick()
+            {
+                return self.fail(why);
+            }
         }
+    }
+
+    /// Waits for work, at most until the packager is to be told the time. `false` when all senders are gone.
+    async fn next(&self, queue: &mut mpsc::Receiver<Work>, batch: &mut Vec<Work>) -> bool {
+        let more = queue.recv_many(batch, BATCH);
+        match self.clock {
+            Some(clock) => tokio::time::timeout(clock.every, more).await != Ok(0),
+            None => more.await > 0,
+        }
+    }
+
+    /// Tells the packager how far media time has come.
+    fn tick(&mut self) -> Result<(), EngineError> {
+        let Some(clock) = self.clock.filter(|clock| self.ticked.elapsed() >= clock.every) else {
+            return Ok(());
+        };
+        self.ticked = Instant::now();
+        let outcome = self.packager.handle_time(MediaTime::ZERO + clock.zero.elapsed());
+        self.survive(outcome);
+        self.store()
+    }
+
+    fn fail(&self, why: EngineError) {
+        tracing::error!(recording = %self.recording.id, error = %why, "packaging ended");
+        self.recording.update(|info| info.reason = Some(why.to_string()));
+        self.recording.stop.send_replace(true);
     }
 
     fn handle(&mut self, work: Work) -> Result<(), EngineError> {
@@ -232,6 +274,7 @@ impl Worker {
                 return stored;
             }
             Work::Finish(done) => {
+                self.clock = None;
                 let outcome = self.packager.finish().map_err(EngineError::from);
                 let outcome = outcome.and(self.store()).and(self.spool.flush());
                 let _ = done.send(outcome);
