@@ -28,9 +28,11 @@ impl PcmFrame {
 pub enum PictureFormat {
     /// A JPEG file (ISO/IEC 10918-1).
     Jpeg,
+    /// Red, green, blue, a byte each, rows from the top without space between: `width` × `height` × 3 bytes.
+    Rgb,
 }
 
-/// A still picture taken from a track, such as the poster.
+/// A still picture taken from a track, such as the poster or a thumbnail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {
     /// The instant it shows.

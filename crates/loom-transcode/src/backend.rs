@@ -50,6 +50,8 @@ pub enum Output {
     Pcm(PcmFrame),
     /// The poster, once.
     Poster(Picture),
+    /// A small picture, as RGB: what is shown from its time on. Those of one run are in order.
+    Thumbnail(Picture),
     /// How far a file has come.
     Progress {
         /// About everything before it is done.

@@ -19,6 +19,7 @@ mod media_info;
 mod plan;
 #[cfg(feature = "gst")]
 mod shed;
+mod thumbnails;
 mod timeline;
 
 pub use backend::{Backend, Feed, Output, Outputs};
@@ -32,3 +33,4 @@ pub use plan::{
     AudioPlan, AudioShape, KeyRule, Oddity, Plan, PlannedRendition, Preset, RenditionShape, Rotation, Rung,
     RungPlan, SourceAudioCodec, SourceShape, SourceVideoCodec, VideoPlan, VideoShape, Wanted, plan,
 };
+pub use thumbnails::Thumbnails;

@@ -373,3 +373,81 @@ fn the_shared_film_and_the_shared_screen_come_out_whole() {
         judge_video(&made, "360p", dir.path());
     }
 }
+
+/// Red, green, blue and white, two seconds each, a key frame every second.
+fn colours(dir: &Path, codec: &str) -> PathBuf {
+    let source = |name: &str, label: char| format!("color={name}:size=640x360:rate=25:duration=2[{label}]");
+    let all: Vec<String> = [("red", 'a'), ("lime", 'b'), ("blue", 'c'), ("white", 'd')]
+        .into_iter()
+        .map(|(name, label)| source(name, label))
+        .collect();
+    ffmpeg(
+        &format!(
+            "-f lavfi -i {};[a][b][c][d]concat=n=4 -pix_fmt yuv420p -c:v libx264 {codec} -g 25",
+            all.join(";")
+        ),
+        &dir.join("colours.mp4"),
+    )
+}
+
+/// The mean colour.
+fn colour(picture: &loom_core::Picture) -> [u8; 3] {
+    assert_eq!(picture.format, loom_core::PictureFormat::Rgb);
+    assert_eq!(picture.data.len(), (picture.width * picture.height * 3) as usize);
+    let pixels = picture.data.len() / 3;
+    [0, 1, 2].map(|at| {
+        let sum: usize = picture
+            .data
+            .iter()
+            .skip(at)
+            .step_by(3)
+            .map(|it| usize::from(*it))
+            .sum();
+        (sum / pixels) as u8
+    })
+}
+
+fn assert_colours(made: &Made) {
+    assert!(made.warnings.is_empty(), "{:?}", made.warnings);
+    let shown: Vec<(i64, [bool; 3])> = made
+        .thumbnails
+        .iter()
+        .map(|it| {
+            assert_eq!((it.width, it.height), (160, 90));
+            let colour = colour(it);
+            assert!(colour.iter().all(|it| !(20..=235).contains(it)), "{colour:?}");
+            (it.pts.millis(), colour.map(|it| it > 128))
+        })
+        .collect();
+    let (on, off) = (true, false);
+    assert_eq!(
+        shown,
+        [
+            (0, [on, off, off]),
+            (2_000, [off, on, off]),
+            (4_000, [off, off, on]),
+            (6_000, [on, on, on]),
+        ]
+    );
+}
+
+#[test]
+fn a_thumbnail_shows_what_is_seen_at_its_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = transcode(&colours(dir.path(), "-bf 2"), &Wanted::default());
+    assert_colours(&made);
+}
+
+#[test]
+fn a_source_that_is_kept_alone_has_thumbnails_of_its_key_frames() {
+    let dir = tempfile::tempdir().unwrap();
+    let wanted = Wanted {
+        thumbnails: Some(loom_transcode::Thumbnails::default()),
+        ..Wanted::source_only()
+    };
+    let made = transcode(&colours(dir.path(), "-bf 2"), &wanted);
+    assert_eq!(made.of("source").len(), 200);
+    assert_colours(&made);
+    let none = transcode(&colours(dir.path(), "-bf 0"), &Wanted::source_only());
+    assert!(none.thumbnails.is_empty());
+}

@@ -22,7 +22,7 @@ use crate::limits;
 use crate::plan::{AAC_RATE, Plan, RenditionShape};
 use crate::timeline::SampleTimeline;
 
-/// Runs plans without decoding or encoding anything: every rung is grey, all sound is silence, the poster is always
+/// Runs plans without decoding or encoding anything: every rung is grey, all sound is silence, there are no thumbnails, the poster is always
 /// the same. Times, key pictures and formats are those that a real backend would give, and every bitstream is valid.
 ///
 /// Live it follows what is pushed; a file is not read, but stood in for by pictures and sound of the plan's duration

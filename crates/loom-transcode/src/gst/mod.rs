@@ -11,6 +11,7 @@ mod live;
 mod poster;
 mod probe;
 mod reader;
+mod thumbnails;
 mod video;
 mod watch;
 

@@ -17,6 +17,7 @@ use super::element::{
 };
 
 use super::poster::PosterTaker;
+use super::thumbnails::ThumbnailTaker;
 use super::watch::{Ending, Running};
 use crate::backend::Output;
 use crate::error::TranscodeError;
@@ -30,7 +31,8 @@ pub(super) struct VideoGraph {
     running: Running,
     input: gst_app::AppSrc,
     shared: Arc<Shared>,
-    only_poster: bool,
+    /// Nothing is encoded: pictures are only looked at.
+    only_looks: bool,
 }
 
 /// What the graph's threads share.
@@ -38,6 +40,7 @@ struct Shared {
     keys: Mutex<KeyPictures>,
     load: Mutex<LoadShedder>,
     poster: Mutex<Option<PosterTaker>>,
+    thumbnails: Mutex<Option<ThumbnailTaker>>,
     pictures_in: AtomicU64,
     pictures_out: AtomicU64,
 }
@@ -60,6 +63,10 @@ impl VideoGraph {
             keys: Mutex::new(KeyPictures::new(plan.keys)),
             load: Mutex::new(LoadShedder::new(plan.rungs.len(), plan.keep.is_some(), capacity)),
             poster: Mutex::new(plan.poster.then(|| PosterTaker::new(pace, out.clone()))),
+            thumbnails: Mutex::new(
+                plan.thumbnails
+                    .map(|wanted| ThumbnailTaker::new(wanted, pace, out.clone())),
+            ),
             pictures_in: AtomicU64::new(0),
             pictures_out: AtomicU64::new(0),
         });
@@ -67,6 +74,10 @@ impl VideoGraph {
         let decoding = make(decoder)?;
         // A stream that lost packets is decoded as far as it goes.
         set_if_present(&decoding, "max-errors", "-1");
+        if plan.rungs.is_empty() {
+            // Threads of whole pictures would give a lone key frame only once several more have come.
+            set_if_present(&decoding, "max-threads", "1");
+        }
         let mut head = vec![input.clone().upcast::<gst::Element>()];
         if let Some(parser) = parser_for(decoder) {
             head.push(make(parser)?);
@@ -84,7 +95,7 @@ impl VideoGraph {
         shared.watch_decoder(&decoding, pace)?;
         shared.watch_upright(&last)?;
         if plan.rungs.is_empty() {
-            // Only the poster is wanted, and it is taken at the decoder.
+            // Pictures are only looked at, at the decoder.
             let sink = app_sink(None, |_| Ok(()), || ());
             chain(GRAPH, &pipeline, &[&last, sink.upcast_ref()])?;
         }
@@ -100,7 +111,7 @@ impl VideoGraph {
             pipeline,
             move |text| warn.warn(format!("video: {text}")),
             move |ending| {
-                ended.finish_poster();
+                ended.finish_looking();
                 match ending {
                     Ending::Finished => ended.check_counts(pace, expected, &ids, &out),
                     Ending::Failed(reason) => fail_all(&ids, &reason, &out),
@@ -113,7 +124,7 @@ impl VideoGraph {
             running,
             input,
             shared,
-            only_poster: plan.rungs.is_empty(),
+            only_looks: plan.rungs.is_empty(),
         })
     }
 
@@ -135,12 +146,7 @@ impl VideoGraph {
 
     /// Gives one packet to the decoder. For a file it waits while the graph is behind.
     pub(super) fn push(&self, buffer: gst::Buffer, key: bool) {
-        // Where only the poster was wanted and is taken, nothing is decoded any more.
-        if self.only_poster
-            && lock(&self.shared.poster)
-                .as_ref()
-                .is_none_or(PosterTaker::is_done)
-        {
+        if self.only_looks && !self.shared.looks_at(&buffer, key) {
             return;
         }
         if key && let Some(pts) = buffer.pts() {
@@ -159,7 +165,7 @@ impl VideoGraph {
     /// Ends it at once.
     pub(super) fn stop(&self) {
         self.running.stop();
-        self.shared.finish_poster();
+        self.shared.finish_looking();
     }
 }
 
@@ -192,27 +198,39 @@ impl Shared {
         Ok(())
     }
 
-    /// Offers every picture, turned upright, to the poster.
+    /// Whether a packet needs decoding where nothing is encoded: all until the poster is taken, then the key frames that become
+    /// thumbnails, which need no others.
+    fn looks_at(&self, packet: &gst::Buffer, key: bool) -> bool {
+        let poster = lock(&self.poster).as_ref().is_some_and(|it| !it.is_done());
+        let wanted = |at| lock(&self.thumbnails).as_ref().is_some_and(|it| it.wants(at));
+        poster || (key && packet.pts().map(plain_media_time).is_some_and(wanted))
+    }
+
+    /// Offers every picture, turned upright, to the poster and to the thumbnails.
     fn watch_upright(self: &Arc<Self>, element: &gst::Element) -> Result<(), TranscodeError> {
         let shared = self.clone();
         pad(element, "src")?.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
-            if let Some(poster) = &mut *lock(&shared.poster)
-                && let (Some(picture), Some(caps)) = (info.buffer(), pad.current_caps())
-            {
-                poster.handle_picture(picture, &caps);
+            if let (Some(picture), Some(caps)) = (info.buffer(), pad.current_caps()) {
+                if let Some(poster) = &mut *lock(&shared.poster) {
+                    poster.handle_picture(picture, &caps);
+                }
+                if let Some(thumbnails) = &mut *lock(&shared.thumbnails) {
+                    thumbnails.handle_picture(picture, &caps);
+                }
             }
             gst::PadProbeReturn::Ok
         });
         Ok(())
     }
 
-    /// Writes the poster where that has not happened, and waits for it.
-    fn finish_poster(&self) {
-        let writer = lock(&self.poster).as_mut().and_then(|poster| {
+    /// Writes the poster where that has not happened and the last thumbnails, and waits for them.
+    fn finish_looking(&self) {
+        let poster = lock(&self.poster).as_mut().and_then(|poster| {
             poster.finish();
             poster.take_writer()
         });
-        if let Some(writer) = writer {
+        let thumbnails = lock(&self.thumbnails).as_mut().and_then(ThumbnailTaker::finish);
+        for writer in poster.into_iter().chain(thumbnails) {
             let _ = writer.join();
         }
     }

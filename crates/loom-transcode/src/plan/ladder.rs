@@ -3,6 +3,7 @@ use std::time::Duration;
 use loom_core::RenditionId;
 
 use super::{Preset, RungPlan, usual_bitrate};
+use crate::thumbnails::Thumbnails;
 
 /// One step of the ladder that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct Wanted {
     pub captions_pcm: bool,
     /// Give one poster picture.
     pub poster: bool,
+    /// Give small pictures along the way. Where nothing else needs pictures, only key frames are decoded for them.
+    pub thumbnails: Option<Thumbnails>,
     /// How often segments may start where the source is not kept: every encoder makes an IDR picture this often.
     pub key_interval: Duration,
     /// The longest time between key frames with which a file's video is still kept as it came.
@@ -64,6 +67,7 @@ impl Default for Wanted {
             aac: true,
             captions_pcm: true,
             poster: true,
+            thumbnails: Some(Thumbnails::default()),
             key_interval: Duration::from_secs(2),
             max_key_interval: Duration::from_secs(6),
             live_cores: None,
@@ -72,7 +76,7 @@ impl Default for Wanted {
 }
 
 impl Wanted {
-    /// The source as it came and nothing else: no ladder, no `aac`, no captions, no poster. A live source of H.264 and Opus
+    /// The source as it came and nothing else: no ladder, no `aac`, no captions, no pictures. A live source of H.264 and Opus
     /// then costs no decoder and no encoder. What cannot be kept becomes one H.264 rendition of its own size.
     pub fn source_only() -> Self {
         Self {
@@ -80,6 +84,7 @@ impl Wanted {
             aac: false,
             captions_pcm: false,
             poster: false,
+            thumbnails: None,
             ..Self::default()
         }
     }

@@ -11,6 +11,7 @@ use loom_core::{AudioCodec, MediaKind, RenditionId, VideoCodec};
 use crate::capability::{self as table, Capabilities};
 use crate::error::PlanError;
 use crate::limits;
+use crate::thumbnails::Thumbnails;
 pub use ladder::{Rung, Wanted};
 use ladder::{afford, candidates};
 pub use shape::{AudioShape, Oddity, Rotation, SourceAudioCodec, SourceShape, SourceVideoCodec, VideoShape};
@@ -131,6 +132,8 @@ pub struct VideoPlan {
     pub frames: Option<u64>,
     /// Whether to take a poster.
     pub poster: bool,
+    /// Which small pictures to give.
+    pub thumbnails: Option<Thumbnails>,
 }
 
 /// How the audio track is decoded, once, and encoded.
@@ -315,7 +318,11 @@ impl Plan {
             kept: false,
         }));
         let poster = wanted.poster && decoder.is_some();
-        let pictures = !rungs.is_empty() || poster;
+        let thumbnails = wanted
+            .thumbnails
+            .filter(|_| decoder.is_some())
+            .map(|it| it.for_length(self.duration));
+        let pictures = !rungs.is_empty() || poster || thumbnails.is_some();
         self.video = Some(VideoPlan {
             source: source.codec,
             keys: match &keep {
@@ -331,6 +338,7 @@ impl Plan {
             rungs,
             frames: source.frames,
             poster,
+            thumbnails,
         });
         Ok(())
     }

@@ -37,6 +37,9 @@ impl fmt::Display for Plan {
                 KeyRule::WithSource => writeln!(f, "  key frames where the source has them")?,
                 KeyRule::Every(span) => writeln!(f, "  key frames every {:.3} s", span.as_secs_f64())?,
             }
+            if let Some(it) = &video.thumbnails {
+                writeln!(f, "  -> a thumbnail every {:.3} s", it.every.as_secs_f64())?;
+            }
             if video.poster {
                 writeln!(f, "  -> poster")?;
             }

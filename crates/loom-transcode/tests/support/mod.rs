@@ -17,6 +17,7 @@ pub struct Made {
     pub packets: BTreeMap<String, Vec<Packet>>,
     pub pcm: Vec<PcmFrame>,
     pub posters: Vec<Picture>,
+    pub thumbnails: Vec<Picture>,
     pub progress: Vec<MediaTime>,
     pub warnings: Vec<String>,
     pub failed: Vec<(Option<String>, String)>,
@@ -39,6 +40,7 @@ impl Made {
             }
             Output::Pcm(frame) => self.pcm.push(frame),
             Output::Poster(picture) => self.posters.push(picture),
+            Output::Thumbnail(picture) => self.thumbnails.push(picture),
             Output::Progress { done, .. } => self.progress.push(done),
             Output::Warning(text) => self.warnings.push(text),
             Output::Failed { rendition, reason } => {
