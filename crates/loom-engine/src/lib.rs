@@ -39,6 +39,7 @@ mod packaging;
 mod pump;
 mod recording;
 mod take;
+mod thumbnails;
 
 pub use config::{CaptionsConfig, EngineConfig};
 pub use engine::{CaptionsStatus, Engine};
@@ -50,5 +51,5 @@ pub use id::RecordingId;
 pub use loom_ai::{ModelConfig, Transcript};
 pub use loom_core::{Cue, CueId, CueState, MediaTime, RenditionId, Word};
 pub use loom_ingest::{Answer, IceRestart, IceServer, IngestConfig, IngestError, SessionHandle, whip};
-pub use loom_transcode::Wanted;
+pub use loom_transcode::{Thumbnails, Wanted};
 pub use recording::{HlsAnswer, PublishAnswer, Recording};

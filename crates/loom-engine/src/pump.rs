@@ -12,6 +12,7 @@ use crate::event::{RecordingInfo, TrackDescription};
 use crate::further::{Further, Role};
 use crate::packaging::{Declared, Packaging, Work, describe, told};
 use crate::recording::Inner;
+use crate::thumbnails::Thumbnails;
 
 /// Moves what the graph makes to where it belongs, until it has ended.
 pub(crate) async fn pump(
@@ -20,6 +21,7 @@ pub(crate) async fn pump(
     packaging: Packaging,
     captions: Option<LiveCaptions>,
 ) -> Packaging {
+    let mut thumbnails = None;
     while let Some(output) = outputs.recv().await {
         let taken = match output {
             Output::Format { rendition, codec } => packaging.send(Work::Format(rendition, codec)).await,
@@ -31,6 +33,11 @@ pub(crate) async fn pump(
                 packaging.send(Work::Pcm(frame)).await
             }
             Output::Poster(picture) => packaging.send(Work::Poster(picture)).await,
+            Output::Thumbnail(picture) => {
+                let thumbnails = thumbnails.get_or_insert_with(|| Thumbnails::start(&recording));
+                thumbnails.push(picture).await;
+                true
+            }
             Output::Progress { done, total } => {
                 if let Some(total) = total {
                     let fraction = (done.secs_f64() / total.as_secs_f64().max(0.001)).clamp(0.0, 1.0) as f32;
@@ -69,6 +76,9 @@ pub(crate) async fn pump(
         if !taken {
             break;
         }
+    }
+    if let Some(thumbnails) = thumbnails {
+        thumbnails.finish().await;
     }
     if let Some(captions) = captions {
         // Its last words are for live viewers; a stop does not wait for them.

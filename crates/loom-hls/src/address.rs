@@ -7,6 +7,12 @@ use loom_core::RenditionId;
 pub(crate) const MULTIVARIANT: &str = "main.m3u8";
 /// A media playlist, in its rendition's folder.
 pub(crate) const PLAYLIST: &str = "index.m3u8";
+/// The track of thumbnails.
+pub(crate) const THUMBNAILS: &str = "thumbs.vtt";
+/// The chapters as a WebVTT track.
+pub(crate) const CHAPTERS_TRACK: &str = "chapters.vtt";
+/// The chapters as players of HLS read them.
+pub(crate) const CHAPTERS: &str = "chapters.json";
 
 /// The media playlist of the key pictures, in its rendition's folder.
 const FRAMES: &str = "iframes.m3u8";
@@ -30,13 +36,28 @@ pub(crate) enum Address {
     Text(RenditionId, u64),
     /// A segment of IMSC1 text.
     TimedText(RenditionId, u64),
+    Thumbnails,
+    /// A sheet of thumbnails.
+    Sheet(u64),
+    ChaptersTrack,
+    Chapters,
 }
 
 impl Address {
     /// Reads a path relative to the recording's base; `None` where it names nothing that could ever exist.
     pub(crate) fn parse(path: &str) -> Option<Self> {
-        if path == MULTIVARIANT {
-            return Some(Self::Multivariant);
+        match path {
+            MULTIVARIANT => return Some(Self::Multivariant),
+            THUMBNAILS => return Some(Self::Thumbnails),
+            CHAPTERS_TRACK => return Some(Self::ChaptersTrack),
+            CHAPTERS => return Some(Self::Chapters),
+            _ => {}
+        }
+        if let Some(number) = path
+            .strip_prefix("thumbs/s")
+            .and_then(|file| file.strip_suffix(".jpg"))
+        {
+            return Some(Self::Sheet(number_of(number)?));
         }
         if path == STEERING {
             return Some(Self::Steering);
@@ -107,6 +128,10 @@ pub(crate) fn text(number: u64) -> String {
     format!("s{number}.vtt")
 }
 
+pub(crate) fn sheet(number: u64) -> String {
+    format!("thumbs/s{number}.jpg")
+}
+
 pub(crate) fn timed_text(number: u64) -> String {
     format!("t{number}.m4s")
 }
@@ -129,6 +154,10 @@ mod tests {
             (format!("720p/{}", part(12, 0)), Address::Part(id(), 12, 0)),
             (format!("720p/{}", text(7)), Address::Text(id(), 7)),
             (format!("720p/{}", timed_text(7)), Address::TimedText(id(), 7)),
+            (THUMBNAILS.to_owned(), Address::Thumbnails),
+            (sheet(0), Address::Sheet(0)),
+            (CHAPTERS_TRACK.to_owned(), Address::ChaptersTrack),
+            (CHAPTERS.to_owned(), Address::Chapters),
         ] {
             assert_eq!(Address::parse(&path), Some(address), "{path}");
         }
@@ -157,6 +186,9 @@ mod tests {
             "720p\\index.m3u8",
             "720p/s1.p1.p1.m4s",
             "720p/s1.m4s\0",
+            "thumbs/s01.jpg",
+            "thumbs/../s1.jpg",
+            "thumbs/s-1.jpg",
         ] {
             assert_eq!(Address::parse(path), None, "{path:?}");
         }

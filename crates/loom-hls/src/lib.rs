@@ -10,6 +10,7 @@
 
 mod address;
 mod captions;
+mod chapters;
 mod clock;
 mod cmaf;
 mod config;
@@ -28,6 +29,7 @@ pub mod progressive;
 mod publish;
 mod rendition;
 mod served;
+mod sprites;
 mod steering;
 mod still;
 mod text;
@@ -35,6 +37,7 @@ mod view;
 mod webvtt;
 mod window;
 
+pub use chapters::{Chapter, Chapters};
 pub use config::{
     PackagerConfig, RenditionInfo, RenditionKind, SessionData, SessionValue, SoundListing, Stills, TextForm,
 };
@@ -44,6 +47,7 @@ pub use error::HlsError;
 pub use origin::{Answer, Body, Growth, Origin, Response, Wait, stored_answer};
 pub use packager::Packager;
 pub use publish::{HlsOutput, Publish, PublishKind};
+pub use sprites::{SpriteConfig, Sprites};
 pub use steering::{Pathway, PathwayClone, Steering};
 pub use text::{StoredFile, TextCue, list_subtitles, read_cues, store_subtitles};
 pub use view::View;

@@ -16,6 +16,16 @@ pub const RENDITIONS: usize = 32;
 pub const CUES: usize = 4_096;
 /// The longest text of one cue.
 pub const CUE_BYTES: usize = 8 << 10;
+/// The longest side of a thumbnail that is put on a sheet.
+pub const THUMBNAIL_SIDE: u32 = 512;
+/// The most thumbnails of one recording.
+pub const THUMBNAILS: usize = 4_096;
+/// How long the only thumbnail so far is shown.
+pub const THUMBNAIL_FIRST: Duration = Duration::from_secs(2);
+/// The most chapters of one recording.
+pub const CHAPTERS: usize = 1_000;
+/// The longest title of a chapter.
+pub const TITLE_BYTES: usize = 512;
 /// The largest text track that is read from a file.
 pub const TEXT_BYTES: usize = 4 << 20;
 /// The most cues of one text track that is handed over whole.

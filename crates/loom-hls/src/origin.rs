@@ -27,6 +27,8 @@ pub struct Origin {
     ranges: Vec<Ranged>,
     steering: Option<Steering>,
     ended: bool,
+    /// Sheets of thumbnails that will not change.
+    sheets: u64,
 }
 
 /// A multivariant playlist, and whose media playlists it names.
@@ -177,6 +179,7 @@ impl Origin {
                     }
                 }
                 Change::End => self.ended = true,
+                Change::Sheets { closed } => self.sheets = closed,
                 _ => {}
             }
             return;
@@ -229,6 +232,9 @@ impl Origin {
                 Some(steering) => steering.answer(query),
                 None => Answer::NotFound,
             },
+            // what is there is in the store
+            Address::Thumbnails | Address::ChaptersTrack | Address::Chapters => beside(path, CHANGING),
+            Address::Sheet(number) => beside(path, if number < self.sheets { FOREVER } else { CHANGING }),
             Address::Init(id, number) => match self.renditions.get(&id).and_then(|s| s.inits.get(&number)) {
                 Some(data) => media_response(Body::Bytes(data.clone())),
                 None => Answer::NotFound,
@@ -489,6 +495,11 @@ pub fn stored_answer(path: &str, query: Option<&str>) -> Answer {
         // the final transcript replaces it
         Some(Address::Text(..)) => (TEXT_TYPE, CHANGING),
         Some(Address::TimedText(..)) => (TIMED_TEXT_TYPE, CHANGING),
+        Some(Address::Thumbnails) => (TEXT_TYPE, COMPLETE),
+        Some(Address::Sheet(_)) => (SHEET_TYPE, FOREVER),
+        // they can be marked after the end too
+        Some(Address::ChaptersTrack) => (TEXT_TYPE, CHANGING),
+        Some(Address::Chapters) => (CHAPTERS_TYPE, CHANGING),
         Some(Address::Part(..) | Address::Steering) | None => return Answer::NotFound,
     };
     Answer::Ready(Response {
@@ -500,6 +511,17 @@ pub fn stored_answer(path: &str, query: Option<&str>) -> Answer {
             len: None,
         },
     })
+}
+
+/// A file that lies beside the renditions, while the recording still grows.
+fn beside(path: &str, cache_control: &'static str) -> Answer {
+    match stored_answer(path, None) {
+        Answer::Ready(response) => Answer::Ready(Response {
+            cache_control,
+            ..response
+        }),
+        other => other,
+    }
 }
 
 fn playlist_response(text: Bytes, cache_control: &'static str) -> Response {
@@ -537,6 +559,9 @@ const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
 const MEDIA_TYPE: &str = "video/mp4";
 /// RFC 8216bis §3.1.5, RFC 4337 §2.
 const TIMED_TEXT_TYPE: &str = "application/mp4";
+const SHEET_TYPE: &str = "image/jpeg";
+/// RFC 8259 §11.
+const CHAPTERS_TYPE: &str = "application/json";
 /// WebVTT §1.
 const TEXT_TYPE: &str = "text/vtt; charset=utf-8";
 /// A name is never used again for other bytes.

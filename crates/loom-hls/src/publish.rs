@@ -62,6 +62,7 @@ impl Publish {
             Change::Segment { .. } => PublishKind::Segment,
             Change::DateRange { .. } => PublishKind::DateRange,
             Change::End => PublishKind::End,
+            Change::Sheets { .. } => PublishKind::Thumbnails,
         }
     }
 }
@@ -82,6 +83,8 @@ pub enum PublishKind {
     DateRange,
     /// The rendition is complete.
     End,
+    /// There are more thumbnails.
+    Thumbnails,
 }
 
 #[derive(Debug, Clone)]
@@ -124,4 +127,8 @@ pub(crate) enum Change {
         independent: bool,
     },
     End,
+    Sheets {
+        /// How many sheets of thumbnails are full, and will not change.
+        closed: u64,
+    },
 }

@@ -118,7 +118,7 @@ impl Default for Served {
 impl Served {
     pub(crate) fn take(&mut self, change: Change) {
         match change {
-            Change::Multivariant { .. } | Change::DateRange { .. } => {}
+            Change::Multivariant { .. } | Change::DateRange { .. } | Change::Sheets { .. } => {}
             Change::Init { number, data } => {
                 self.inits.insert(number, data);
             }

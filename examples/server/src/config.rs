@@ -31,6 +31,10 @@ pub(crate) struct Config {
     /// came, which costs neither a decoder nor an encoder. With `source` and captions off many more can record at once.
     #[arg(long, env = "LOOM_LADDER", default_value = "full")]
     pub(crate) ladder: Ladder,
+    /// Whether recordings get small pictures along their time line. Otherwise with `full`; with `source` they cost the decoding of
+    /// one key frame every two seconds.
+    #[arg(long, env = "LOOM_THUMBNAILS")]
+    pub(crate) thumbnails: Option<Switch>,
     /// How many recordings may be live at once.
     #[arg(long, env = "LOOM_MAX_LIVE", default_value_t = EngineConfig::default().max_live)]
     pub(crate) max_live: usize,

@@ -30,7 +30,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use loom_engine::{
     CaptionsConfig, CaptionsStatus, Engine, EngineConfig, EngineError, IngestConfig, IngestError,
-    ModelConfig, Wanted,
+    ModelConfig, Thumbnails, Wanted,
 };
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -124,13 +124,18 @@ fn engine_config(config: &Config) -> EngineConfig {
         model.path = Some(path.clone());
     }
     // Captions are made of PCM, for which sound is decoded; without them a ladder of the source alone decodes nothing.
-    let ladder = match config.ladder {
+    let mut ladder = match config.ladder {
         Ladder::Full => Wanted::default(),
         Ladder::Source => Wanted {
             captions_pcm: true,
             ..Wanted::source_only()
         },
     };
+    match config.thumbnails {
+        Some(Switch::On) => ladder.thumbnails = Some(Thumbnails::default()),
+        Some(Switch::Off) => ladder.thumbnails = None,
+        None => {}
+    }
     ingest.max_sessions = ingest.max_sessions.max(config.max_live);
     ingest.max_sessions_per_address = config
         .max_per_address

@@ -26,12 +26,13 @@ export class Controls {
   #dragging = false;
   #hideTimer = 0;
   #levelsShown = '';
+  #chaptersShown = '';
   #wanted = false;
   #following = true;
   #followedAt = 0;
 
-  constructor({ video, stream, captionLine, announce }) {
-    Object.assign(this, { video, stream, captionLine, announce });
+  constructor({ video, stream, captionLine, thumbnails, announce }) {
+    Object.assign(this, { video, stream, captionLine, thumbnails, announce });
     this.player = $('player');
     this.#wireButtons();
     this.#wireSeek();
@@ -56,6 +57,7 @@ export class Controls {
     const live = stream.live;
     const position = this.#dragging ? Number($('seek').value) : video.currentTime;
     $('seek').max = String(end || 1);
+    this.#placeChapters();
     if (!this.#dragging) $('seek').value = String(position);
     $('seek').setAttribute('aria-valuetext', `${spokenTime(position)} of ${spokenTime(end)}`);
     const share = (seconds) => (end ? Math.min(1, seconds / end) : 0);
@@ -224,11 +226,52 @@ export class Controls {
     $('seek-row').addEventListener('pointermove', (event) => {
       const box = seek.getBoundingClientRect();
       const share = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
+      const seconds = share * Number(seek.max);
       tip.hidden = false;
-      tip.textContent = clock(share * Number(seek.max));
-      tip.style.left = `${share * 100}%`;
+      $('seek-time').textContent = clock(seconds);
+      $('seek-chapter').textContent = this.chapters?.findLast(({ start }) => start <= seconds)?.title ?? '';
+      $('seek-chapter').hidden = !$('seek-chapter').textContent;
+      const width = this.#showPicture(seconds);
+      // The tip stays inside the player.
+      const half = Math.min(width / 2 + 4, box.width / 2);
+      tip.style.left = `${Math.min(box.width - half, Math.max(half, share * box.width))}px`;
     });
     $('seek-row').addEventListener('pointerleave', () => { tip.hidden = true; });
+  }
+
+  /** Shows the thumbnail of a second; gives its width. */
+  #showPicture(seconds) {
+    const picture = $('seek-picture');
+    const found = this.thumbnails?.at(seconds);
+    picture.hidden = !found;
+    $('seek-tip').toggleAttribute('data-picture', Boolean(found));
+    if (!found) return 0;
+    picture.style.width = `${found.width}px`;
+    picture.style.height = `${found.height}px`;
+    picture.style.backgroundImage = `url("${found.url}")`;
+    picture.style.backgroundPosition = `-${found.x}px -${found.y}px`;
+    return found.width;
+  }
+
+  /** Marks the chapters' beginnings: [{start, title}] by start. */
+  showChapters(chapters) {
+    this.chapters = chapters;
+    this.#placeChapters();
+  }
+
+  #placeChapters() {
+    const end = Number($('seek').max) || 1;
+    const key = JSON.stringify([this.chapters, this.chapters?.length ? end : 0]);
+    if (key === this.#chaptersShown) return;
+    this.#chaptersShown = key;
+    const marks = (this.chapters ?? []).filter(({ start }) => start <= end).map(({ start, title }) => {
+      const mark = document.createElement('span');
+      mark.className = 'seek-mark';
+      mark.style.left = `${(start / end) * 100}%`;
+      mark.dataset.title = title;
+      return mark;
+    });
+    $('seek-chapters').replaceChildren(...marks);
   }
 
   #wireMenus() {

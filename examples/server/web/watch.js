@@ -7,6 +7,7 @@ import { explain } from './explain.js';
 import { paintIcons } from './icons.js';
 import { wireCopy } from './share.js';
 import { Stream } from './stream.js';
+import { Thumbnails } from './thumbnails.js';
 import { TranscriptView } from './transcript.js';
 import { clock, stageSentence, stateWord, titleOf, when } from './words.js';
 
@@ -27,7 +28,8 @@ class Visit {
     this.cues = new CueStore();
     this.stream = new Stream(this.video);
     this.line = new CaptionLine($('caption'), this.cues);
-    this.controls = new Controls({ video: this.video, stream: this.stream, captionLine: this.line, announce });
+    this.thumbnails = new Thumbnails();
+    this.controls = new Controls({ video: this.video, stream: this.stream, captionLine: this.line, thumbnails: this.thumbnails, announce });
     this.transcript = new TranscriptView({
       list: $('transcript'), scroller: $('transcript-scroll'), follow: $('follow'), store: this.cues,
       seek: (seconds) => { this.controls.seek(seconds); this.controls.play(); },
@@ -105,6 +107,7 @@ class Visit {
     this.#recording = recording;
     this.#state = recording.state;
     this.#describe(recording);
+    this.thumbnails.open(new URL(recording.hls_url, window.location.href), !this.#over);
     if (this.#state === before) return;
     $('main').dataset.state = this.#state;
     if (before) announce(`This recording is now: ${stateWord(this.#state)}.`);

@@ -1,0 +1,232 @@
+//! Chapters: marks with titles on a recording's time line, as WebVTT and as the JSON that HLS players read.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use loom_core::MediaTime;
+
+use crate::error::HlsError;
+use crate::limits;
+use crate::webvtt::{write_text, write_time};
+
+/// Where a chapter begins, and what it is called. It ends where the next begins, or with the recording.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chapter {
+    /// Its name among the recording's chapters: never used for another one.
+    pub id: u32,
+    /// Where it begins.
+    pub at: MediaTime,
+    /// What it is called, one line.
+    pub title: String,
+}
+
+/// A recording's chapters in order of time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Chapters {
+    marks: Vec<Chapter>,
+}
+
+impl Chapters {
+    /// All of them, in order of time.
+    pub fn marks(&self) -> &[Chapter] {
+        &self.marks
+    }
+
+    /// Adds a chapter. Gives it, or the one that is there already.
+    ///
+    /// # Errors
+    /// [`HlsError::Text`] where the title is empty or longer than [`limits::TITLE_BYTES`], the time is negative or above
+    /// [`limits::MEDIA_TIME`], another begins at the same millisecond, or there are [`limits::CHAPTERS`].
+    pub fn mark(&mut self, at: MediaTime, title: &str) -> Result<Chapter, HlsError> {
+        let refuse = |why: String| HlsError::Text {
+            line: 0,
+            why,
+            clause: "WebVTT §5",
+        };
+        let one_line: String = title
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        let title = one_line.trim().to_owned();
+        if title.is_empty() || title.len() > limits::TITLE_BYTES {
+            return Err(refuse(format!(
+                "a chapter's title has 1 to {} bytes",
+                limits::TITLE_BYTES
+            )));
+        }
+        if !(MediaTime::ZERO..MediaTime::ZERO + limits::MEDIA_TIME).contains(&at) {
+            return Err(refuse(format!("no chapter can begin at {at}")));
+        }
+        let at = MediaTime::from_millis(at.millis());
+        match self.marks.iter().find(|it| it.at == at) {
+            Some(known) if known.title == title => return Ok(known.clone()),
+            // what playlists have said of it stays (RFC 8216bis §4.4.5.1)
+            Some(known) => return Err(refuse(format!("{:?} begins at {at} already", known.title))),
+            None => {}
+        }
+        if self.marks.len() >= limits::CHAPTERS {
+            return Err(refuse(format!(
+                "a recording has at most {} chapters",
+                limits::CHAPTERS
+            )));
+        }
+        let id = self.marks.iter().map(|it| it.id + 1).max().unwrap_or(0);
+        let made = Chapter { id, at, title };
+        let place = self.marks.partition_point(|it| it.at < at);
+        self.marks.insert(place, made.clone());
+        Ok(made)
+    }
+
+    /// Where the n-th ends; `None` for the last while nothing says so.
+    fn end(&self, nth: usize, end: Option<MediaTime>) -> Option<MediaTime> {
+        let next = self.marks.get(nth + 1).map(|it| it.at);
+        next.or(end.filter(|end| *end > self.marks[nth].at))
+    }
+
+    /// A WebVTT chapters track (WebVTT §5). The last one ends at `end`, or, where that is not known yet, a day after it began.
+    pub fn to_webvtt(&self, end: Option<MediaTime>) -> String {
+        let mut out = String::from("WEBVTT\n\n");
+        for (nth, chapter) in self.marks.iter().enumerate() {
+            let end = self.end(nth, end).unwrap_or(chapter.at + A_DAY);
+            let _ = writeln!(out, "{}", chapter.id);
+            write_time(&mut out, chapter.at.millis());
+            out.push_str(" --> ");
+            write_time(&mut out, end.millis().max(chapter.at.millis() + 1));
+            out.push('\n');
+            write_text(&mut out, &chapter.title);
+            out.push_str("\n\n");
+        }
+        out
+    }
+
+    /// What `EXT-X-SESSION-DATA` with `com.apple.hls.chapters` names: an array of chapters with `start-time`, `duration` where it is
+    /// known, and `titles`.
+    pub fn to_json(&self, end: Option<MediaTime>) -> String {
+        let mut out = String::from("[");
+        for (nth, chapter) in self.marks.iter().enumerate() {
+            out.push_str(if nth == 0 { "\n  " } else { ",\n  " });
+            let _ = write!(
+                out,
+                "{{\"chapter\": {}, \"id\": {}, \"start-time\": {}",
+                nth + 1,
+                chapter.id,
+                Seconds(chapter.at.since(MediaTime::ZERO))
+            );
+            if let Some(end) = self.end(nth, end) {
+                let _ = write!(out, ", \"duration\": {}", Seconds(end.since(chapter.at)));
+            }
+            out.push_str(", \"titles\": [{\"language\": \"und\", \"title\": \"");
+            write_json(&mut out, &chapter.title);
+            out.push_str("\"}]}");
+        }
+        out.push_str("\n]\n");
+        out
+    }
+
+    /// The multivariant playlist with the line that names [`Self::to_json`] (RFC 8216bis §4.4.6.4); as it was where it has it.
+    pub fn list_in(main: &str) -> String {
+        if main.contains(DATA_ID) {
+            return main.to_owned();
+        }
+        let mut out = String::with_capacity(main.len() + 128);
+        let mut listed = false;
+        for line in main.lines() {
+            if !listed && (line.starts_with("#EXT-X-MEDIA:") || line.starts_with("#EXT-X-STREAM-INF:")) {
+                listed = true;
+                out.push_str(SESSION_DATA);
+            }
+            out.push_str(line);
+            out.push('\n');
+        }
+        if !listed {
+            out.push_str(SESSION_DATA);
+        }
+        out
+    }
+}
+
+/// Milliseconds as decimal seconds.
+struct Seconds(Duration);
+
+impl std::fmt::Display for Seconds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{:03}", self.0.as_secs(), self.0.subsec_millis())
+    }
+}
+
+/// The inside of a JSON string (RFC 8259 §7).
+fn write_json(out: &mut String, text: &str) {
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if (c as u32) < 0x20 => {
+                let _ = write!(out, "\\u{:04x}", c as u32);
+            }
+            c => out.push(c),
+        }
+    }
+}
+
+const A_DAY: Duration = Duration::from_secs(86_400);
+const DATA_ID: &str = "DATA-ID=\"com.apple.hls.chapters\"";
+const SESSION_DATA: &str =
+    "#EXT-X-SESSION-DATA:DATA-ID=\"com.apple.hls.chapters\",URI=\"chapters.json\",FORMAT=JSON\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(millis: i64) -> MediaTime {
+        MediaTime::from_millis(millis)
+    }
+
+    #[test]
+    fn chapters_are_in_order_and_end_where_the_next_begins() {
+        let mut chapters = Chapters::default();
+        chapters.mark(ms(60_500), "The <end> & \"more\" \\").unwrap();
+        chapters.mark(ms(0), " Start\n").unwrap();
+        let again = chapters.mark(ms(60_500), "The <end> & \"more\" \\").unwrap();
+        assert_eq!((again.id, chapters.marks().len()), (0, 2));
+        assert!(chapters.mark(ms(60_500), "Another").is_err());
+        assert_eq!(
+            chapters.to_webvtt(Some(ms(90_000))),
+            "WEBVTT\n\n1\n00:00:00.000 --> 00:01:00.500\nStart\n\n\
+             0\n00:01:00.500 --> 00:01:30.000\nThe &lt;end&gt; &amp; \"more\" \\\n\n"
+        );
+        assert_eq!(
+            chapters.to_json(None),
+            "[\n  {\"chapter\": 1, \"id\": 1, \"start-time\": 0.000, \"duration\": 60.500, \"titles\": [{\"language\": \"und\", \"title\": \"Start\"}]},\n  \
+             {\"chapter\": 2, \"id\": 0, \"start-time\": 60.500, \"titles\": [{\"language\": \"und\", \"title\": \"The <end> & \\\"more\\\" \\\\\"}]}\n]\n"
+        );
+    }
+
+    #[test]
+    fn what_is_no_chapter_is_refused() {
+        let mut chapters = Chapters::default();
+        for (at, title) in [
+            (ms(-1), "x"),
+            (ms(0), " \n"),
+            (ms(i64::MAX / 1_000_000), "x"),
+            (ms(0), "x".repeat(limits::TITLE_BYTES + 1).as_str()),
+        ] {
+            assert!(chapters.mark(at, title).is_err(), "{at} {title:?}");
+        }
+        for at in 0..limits::CHAPTERS {
+            chapters.mark(ms(at as i64), "x").unwrap();
+        }
+        assert!(chapters.mark(ms(1_000_000), "x").is_err());
+    }
+
+    #[test]
+    fn the_multivariant_playlist_names_them_once() {
+        let main = "#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-STREAM-INF:BANDWIDTH=1\nsource/index.m3u8\n";
+        let listed = Chapters::list_in(main);
+        assert_eq!(
+            listed,
+            "#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-SESSION-DATA:DATA-ID=\"com.apple.hls.chapters\",URI=\"chapters.json\",FORMAT=JSON\n\
+             #EXT-X-STREAM-INF:BANDWIDTH=1\nsource/index.m3u8\n"
+        );
+        assert_eq!(Chapters::list_in(&listed), listed);
+    }
+}
