@@ -2,6 +2,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use loom_ai::ModelConfig;
+use loom_hls::TextForm;
 use loom_ingest::IngestConfig;
 use loom_transcode::Wanted;
 
@@ -38,6 +39,12 @@ pub struct CaptionsConfig {
     pub enabled: bool,
     /// Where the model is.
     pub model: ModelConfig,
+    /// How captions and subtitles are written.
+    pub form: TextForm,
+    /// Languages (BCP 47) that every recording offers subtitles in from its beginning, for a host that hands them over while it is live
+    /// ([`Recording::put_captions`](crate::Recording::put_captions)). Others can come at any time, but who watches already does not learn of
+    /// them.
+    pub languages: Vec<String>,
 }
 
 impl Default for EngineConfig {
@@ -62,6 +69,8 @@ impl Default for CaptionsConfig {
         Self {
             enabled: true,
             model: ModelConfig::from_env(),
+            form: TextForm::WebVtt,
+            languages: Vec::new(),
         }
     }
 }

@@ -49,6 +49,9 @@ pub enum EngineError {
     /// The file is no media that Loom can read.
     #[error("the file cannot be used: {0}")]
     BadMedia(String),
+    /// The text, or a chapter, is not as it must be.
+    #[error("{0}")]
+    BadText(String),
     /// It is not there yet.
     #[error("{0}")]
     NotReady(String),

@@ -160,11 +160,27 @@ pub enum Event {
     },
     /// The publisher came back: between these instants there is nothing.
     Gap(GapDescription),
+    /// The chapters, when there is one more.
+    Chapters {
+        /// All of them, in order of time.
+        chapters: Vec<ChapterDescription>,
+    },
     /// The renditions that can be played.
     Renditions {
         /// All of them.
         renditions: Vec<RenditionDescription>,
     },
+}
+
+/// A chapter, as the API tells it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ChapterDescription {
+    /// Its name among the recording's chapters.
+    pub id: u32,
+    /// Where it begins, seconds. It ends where the next one begins, or with the recording.
+    pub start: f64,
+    /// What it is called.
+    pub title: String,
 }
 
 /// A recording's events: first how it stands (state, renditions, captions so far), then each as it happens.

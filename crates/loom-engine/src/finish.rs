@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use loom_ai::{Model, TranscribeConfig, Transcript, transcribe};
 use loom_core::MediaTime;
+use loom_hls::TextCue;
 use loom_hls::progressive::{self, TrackFiles};
 
 use crate::error::EngineError;
@@ -14,12 +15,18 @@ use crate::event::{Event, RecordingState, RenditionDescription};
 use crate::folder::Folder;
 use crate::packaging::{Packaging, SPOOL_RATE, SPOOL_SCALE};
 use crate::recording::Inner;
+use crate::text;
 
 const SPOOL: &str = "speech.pcm";
 const TRANSCRIPT: &str = "transcript.json";
 
 /// Writes the final transcript, and moves the recording to `ready`. A transcript that fails costs only itself.
 pub(crate) async fn transcript(recording: &Arc<Inner>, packaging: Option<&Packaging>) {
+    let _ = tokio::task::spawn_blocking({
+        let recording = recording.clone();
+        move || text::settle(&recording)
+    })
+    .await;
     if let Err(why) = write_transcript(recording, packaging).await {
         tracing::error!(recording = %recording.id, error = %why, "there is no final transcript");
         recording.update(|info| info.reason = Some(format!("the transcript could not be written: {why}")));
@@ -55,7 +62,10 @@ async fn write_transcript(recording: &Arc<Inner>, packaging: Option<&Packaging>)
     recording.set_transcript(transcript.clone());
     match packaging {
         Some(packaging) => packaging.set_captions(transcript.to_cues()).await,
-        None => Ok(()),
+        None => {
+            let cues: Vec<TextCue> = transcript.to_cues().into_iter().map(TextCue::from).collect();
+            text::store_captions(recording, &cues)
+        }
     }
 }
 
@@ -144,6 +154,7 @@ fn join(whole: &mut Transcript, more: Transcript) {
 /// Takes up a recording that was found on disk. One that was live or processing when the process ended is completed from
 /// its own parts.
 pub(crate) fn resume(recording: &Arc<Inner>) {
+    text::resume(recording);
     if let Ok(Some(json)) = recording.folder.read(TRANSCRIPT, 0, None)
         && let Ok(transcript) = Transcript::from_json(&String::from_utf8_lossy(&json))
     {

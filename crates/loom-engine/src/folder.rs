@@ -149,6 +149,16 @@ impl Folder {
         names.filter(|name| self.path(name).is_file()).collect()
     }
 
+    /// The names of the multivariant playlists on disk.
+    pub(crate) fn multivariant_playlists(&self) -> Vec<String> {
+        let files = fs::read_dir(self.path("hls")).into_iter().flatten().flatten();
+        let names = files.map(|file| file.file_name().to_string_lossy().into_owned());
+        names
+            .filter(|name| name.ends_with(".m3u8"))
+            .map(|name| format!("hls/{name}"))
+            .collect()
+    }
+
     /// Does `write`, and where it fails because the file's own folder is missing, makes that one folder and tries again. The
     /// recording's own folder is never made anew: it was deleted.
     fn in_folder(&self, path: &Path, write: impl Fn() -> std::io::Result<()>) -> std::io::Result<()> {

@@ -88,7 +88,10 @@ async fn process(
         Some(between_keys) if kept => between_keys,
         _ => SEGMENT,
     };
-    let packager = Packager::new(PackagerConfig::file(SEGMENT, longest))?;
+    let packager = Packager::new(PackagerConfig {
+        text: recording.shared.config.captions.form,
+        ..PackagerConfig::file(SEGMENT, longest)
+    })?;
     let captions = plan.audio.as_ref().is_some_and(|audio| audio.pcm);
     let renditions = pump::renditions(plan, captions, &[]);
     let packaging = Packaging::start(recording.clone(), packager, renditions, None)?;

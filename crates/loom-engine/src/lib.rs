@@ -39,17 +39,20 @@ mod packaging;
 mod pump;
 mod recording;
 mod take;
+mod text;
 mod thumbnails;
 
 pub use config::{CaptionsConfig, EngineConfig};
 pub use engine::{CaptionsStatus, Engine};
 pub use error::EngineError;
 pub use event::{
-    Event, Events, GapDescription, RecordingInfo, RecordingState, RenditionDescription, TrackDescription,
+    ChapterDescription, Event, Events, GapDescription, RecordingInfo, RecordingState, RenditionDescription,
+    TrackDescription,
 };
 pub use id::RecordingId;
 pub use loom_ai::{ModelConfig, Transcript};
 pub use loom_core::{Cue, CueId, CueState, MediaTime, RenditionId, Word};
+pub use loom_hls::{HlsError, TextCue, TextForm, read_cues};
 pub use loom_ingest::{Answer, IceRestart, IceServer, IngestConfig, IngestError, SessionHandle, whip};
 pub use loom_transcode::{Thumbnails, Wanted};
 pub use recording::{HlsAnswer, PublishAnswer, Recording};

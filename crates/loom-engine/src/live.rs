@@ -167,6 +167,7 @@ impl Running {
             segment: config.segment.mul_f64(0.8),
             part: config.part,
             zero: got.wall_clock(),
+            text: config.captions.form,
             ..PackagerConfig::default()
         })?;
         let declared = renditions(&plan, captions, &further);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use loom_core::{CodecParameters, Cue, MediaTime, Packet, PcmFrame, Picture, RenditionId, Timescale};
-use loom_hls::{HlsOutput, Packager, PublishKind, RenditionInfo, RenditionKind};
+use loom_hls::{Chapter, HlsOutput, Packager, PublishKind, RenditionInfo, RenditionKind, TextCue};
 use loom_transcode::{PlannedRendition, RenditionShape};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::error::EngineError;
 use crate::event::{RenditionDescription, audio_name, codec_name, video_name};
 use crate::recording::Inner;
+use crate::text::{self, Given};
 
 /// Items that wait to be packaged; then the transcode graph's outputs wait, and it drops by its own stated order.
 const WORK_QUEUE: usize = 512;
@@ -56,6 +57,15 @@ pub(crate) enum Work {
     ),
     /// All media is in; answered once the playlists are complete on disk.
     Finish(oneshot::Sender<Result<(), EngineError>>),
+    /// Cues of a language that the host hands over.
+    Text(
+        RenditionInfo,
+        Vec<TextCue>,
+        Given,
+        oneshot::Sender<Result<(), EngineError>>,
+    ),
+    /// Another chapter.
+    Chapter(Chapter, oneshot::Sender<Result<(), EngineError>>),
     /// The final captions.
     Captions(Vec<Cue>, oneshot::Sender<Result<(), EngineError>>),
 }
@@ -120,6 +130,13 @@ impl Packaging {
         }
         let (work, queue) = mpsc::channel(WORK_QUEUE);
         let shared = recording.shared.clone();
+        for language in &shared.config.captions.languages {
+            match text::rendition(language, None) {
+                Some(info) => packager.declare_text(info)?,
+                None => tracing::warn!(language, "this is no language tag; it is left out"),
+            }
+        }
+        recording.set_packaging(work.downgrade());
         let threads = shared.packaging.0.as_ref().ok_or(EngineError::ShuttingDown)?;
         let worker = Worker {
             spool: Spool::at(recording.folder.path("speech.pcm")),
@@ -280,6 +297,19 @@ impl Worker {
                 let _ = done.send(outcome);
                 return Ok(());
             }
+            Work::Text(info, cues, given, done) => {
+                let given = give(&mut self.packager, info, cues, given);
+                let stored = self.store();
+                let _ = done.send(given.map_err(EngineError::from));
+                return stored;
+            }
+            Work::Chapter(chapter, done) => {
+                let outcome = self.packager.handle_chapter(&chapter);
+                self.survive(outcome);
+                let stored = self.store();
+                let _ = done.send(Ok(()));
+                return stored;
+            }
             Work::Captions(cues, done) => {
                 self.packager.replace_cues(&cues);
                 let _ = done.send(self.store());
@@ -338,6 +368,25 @@ impl Worker {
             }
         }
         Ok(())
+    }
+}
+
+/// Hands the host's cues over; a language that is new is declared.
+fn give(
+    packager: &mut Packager,
+    info: RenditionInfo,
+    cues: Vec<TextCue>,
+    given: Given,
+) -> Result<(), loom_hls::HlsError> {
+    let id = info.id.clone();
+    if !packager.renditions().any(|known| known.id == id) {
+        packager.declare_text(info)?;
+    }
+    match given {
+        Given::Whole => packager.replace_text(&id, &cues),
+        Given::More => cues
+            .into_iter()
+            .try_for_each(|cue| packager.handle_text(&id, cue)),
     }
 }
 

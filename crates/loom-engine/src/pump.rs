@@ -12,6 +12,7 @@ use crate::event::{RecordingInfo, TrackDescription};
 use crate::further::{Further, Role};
 use crate::packaging::{Declared, Packaging, Work, describe, told};
 use crate::recording::Inner;
+use crate::text;
 use crate::thumbnails::Thumbnails;
 
 /// Moves what the graph makes to where it belongs, until it has ended.
@@ -98,10 +99,10 @@ pub(crate) fn renditions(plan: &Plan, captions: bool, further: &[Further]) -> Ve
         };
         all.extend(track.renditions().map(place));
     }
-    if captions && let Some(id) = loom_core::RenditionId::new("captions") {
+    if captions && let Some(id) = loom_core::RenditionId::new(text::CAPTIONS) {
         let kind = RenditionKind::Subtitles {
             name: "English".to_owned(),
-            language: "en".to_owned(),
+            language: text::SPEECH.to_owned(),
         };
         all.push(Declared::Main(RenditionInfo {
             id,

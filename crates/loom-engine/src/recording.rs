@@ -7,17 +7,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use loom_ai::{Segment, Transcript};
 use loom_core::{Cue, CueId, MediaTime};
-use loom_hls::{Answer, Body, Origin, Publish, View, stored_answer};
+use loom_hls::{Answer, Body, Chapters, Origin, Publish, TextCue, View, stored_answer};
 use loom_ingest::SessionHandle;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::engine::Shared;
 use crate::error::EngineError;
-use crate::event::{Event, Events, GapDescription, RecordingInfo, RecordingState};
+use crate::event::{ChapterDescription, Event, Events, GapDescription, RecordingInfo, RecordingState};
 use crate::folder::Folder;
 use crate::id::RecordingId;
+use crate::packaging::Work;
 use crate::take::Take;
+use crate::text::{self, Given};
 use crate::{finish, import, live};
 
 /// A handle to one recording. Clones are handles to the same one; dropping them ends nothing.
@@ -69,6 +71,8 @@ pub(crate) struct Inner {
     /// Set once somebody wants the recording to end.
     pub(crate) stop: watch::Sender<bool>,
     state: Mutex<State>,
+    /// Text and chapters are changed by one caller at a time.
+    pub(crate) text: tokio::sync::Mutex<()>,
     /// Only one caller builds the download; the others wait for it.
     download: tokio::sync::Mutex<()>,
 }
@@ -81,6 +85,9 @@ struct State {
     /// The way of later sessions to whoever runs the recording.
     takes: Option<mpsc::Sender<Take>>,
     origin: Option<Origin>,
+    /// The way to whoever packages it.
+    packaging: Option<mpsc::WeakSender<Work>>,
+    chapters: Chapters,
     cues: BTreeMap<CueId, Cue>,
     transcript: Option<Arc<Transcript>>,
     /// All media is on disk under complete playlists.
@@ -110,6 +117,9 @@ impl Recording {
             snapshot.push_back(Event::Renditions {
                 renditions: info.renditions.clone(),
             });
+        }
+        if !state.chapters.marks().is_empty() {
+            snapshot.push_back(text::event(&state.chapters));
         }
         snapshot.extend(state.cues.values().cloned().map(Event::Caption));
         snapshot.push_back(info.state_event());
@@ -263,6 +273,54 @@ impl Recording {
         Some(Arc::new(so_far(&state.cues, state.info.duration)))
     }
 
+    /// Subtitles of a language (BCP 47), such as a translation: `cues` are all there are, in place of those before. While the recording is
+    /// live, segments that are out are written anew; once it is complete, the language is listed where it was not. `name` is shown
+    /// to viewers; without, the language's own name is. Files are read by [`read_cues`](crate::read_cues).
+    ///
+    /// # Errors
+    /// [`EngineError::BadText`] for what is no language tag, [`EngineError::WrongState`] for the language of live captions while
+    /// these are being written, [`EngineError::NotReady`] where the recording has not begun.
+    pub async fn put_captions(
+        &self,
+        language: &str,
+        name: Option<&str>,
+        cues: Vec<TextCue>,
+    ) -> Result<(), EngineError> {
+        text::give(&self.0, language, name, cues, Given::Whole).await
+    }
+
+    /// More cues of a language, while the recording is live: one with the id of an earlier one of the language takes its place. A cue that
+    /// comes after its segment has ended is put into the next.
+    ///
+    /// # Errors
+    /// As [`Recording::put_captions`]; [`EngineError::WrongState`] once the recording is complete.
+    pub async fn add_captions(&self, language: &str, cues: Vec<TextCue>) -> Result<(), EngineError> {
+        text::give(&self.0, language, None, cues, Given::More).await
+    }
+
+    /// Marks where a chapter begins; without `at`, where the recording is now. It is in `chapters.vtt` and `chapters.json` of the
+    /// stream, and, where the recording has dates, in its playlists (`EXT-X-DATERANGE` of class `com.loom.chapter`).
+    ///
+    /// # Errors
+    /// [`EngineError::BadText`] where the title or the time will not do or another chapter begins there,
+    /// [`EngineError::NotReady`] where the recording has not begun.
+    pub async fn mark(&self, at: Option<MediaTime>, title: &str) -> Result<ChapterDescription, EngineError> {
+        text::mark(&self.0, at, title).await
+    }
+
+    /// The chapters, in order of time.
+    pub fn chapters(&self) -> Vec<ChapterDescription> {
+        self.0.chapters().marks().iter().map(text::describe).collect()
+    }
+
+    /// The chapters as a WebVTT chapters track; `None` where there are none.
+    pub fn chapters_track(&self) -> Option<String> {
+        let chapters = self.0.chapters();
+        let end = MediaTime::from_secs_f64(self.info().duration);
+        let any = !chapters.marks().is_empty();
+        any.then(|| chapters.to_webvtt(self.0.is_complete().then_some(end)))
+    }
+
     /// The poster, a JPEG file, once there is one.
     pub fn poster(&self) -> Option<PathBuf> {
         let path = self.0.folder.path("poster.jpg");
@@ -336,10 +394,13 @@ impl Inner {
                 sessions: Vec::new(),
                 takes: None,
                 origin: None,
+                packaging: None,
+                chapters: Chapters::default(),
                 cues: BTreeMap::new(),
                 transcript: None,
                 touched: Instant::now(),
             }),
+            text: tokio::sync::Mutex::new(()),
             download: tokio::sync::Mutex::new(()),
         }
     }
@@ -522,6 +583,36 @@ impl Inner {
     /// Since when nobody has done anything with it.
     pub(crate) fn touched(&self) -> Instant {
         self.state().touched
+    }
+
+    /// From here on this is the way to whoever packages it.
+    pub(crate) fn set_packaging(&self, work: mpsc::WeakSender<Work>) {
+        self.state().packaging = Some(work);
+    }
+
+    /// Has the packager do something, and waits until it is done.
+    pub(crate) async fn ask_packaging(
+        &self,
+        work: impl FnOnce(oneshot::Sender<Result<(), EngineError>>) -> Work,
+    ) -> Result<(), EngineError> {
+        let gone = || EngineError::NotReady(format!("recording {} cannot take this now", self.id));
+        let way = self.state().packaging.clone();
+        let way = way.and_then(|way| way.upgrade()).ok_or_else(gone)?;
+        let (done, answer) = oneshot::channel();
+        way.send(work(done)).await.map_err(|_| gone())?;
+        drop(way);
+        answer.await.map_err(|_| gone())?
+    }
+
+    pub(crate) fn chapters(&self) -> Chapters {
+        self.state().chapters.clone()
+    }
+
+    /// Tells everybody of the chapters.
+    pub(crate) fn set_chapters(&self, chapters: Chapters) {
+        let event = text::event(&chapters);
+        self.state().chapters = chapters;
+        let _ = self.events.send(event);
     }
 
     /// Shows a caption, or its next version.

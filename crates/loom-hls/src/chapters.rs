@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use loom_core::MediaTime;
 
+use crate::daterange::{DateRange, DateRangeValue};
 use crate::error::HlsError;
 use crate::limits;
 use crate::webvtt::{write_text, write_time};
@@ -18,6 +19,20 @@ pub struct Chapter {
     pub at: MediaTime,
     /// What it is called, one line.
     pub title: String,
+}
+
+impl Chapter {
+    /// It as playlists tell it: its title is `X-TITLE`; it lasts until the next of its class begins.
+    pub(crate) fn date_range(&self) -> DateRange {
+        DateRange {
+            id: format!("chapter-{}", self.id),
+            class: Some(CLASS.to_owned()),
+            start: self.at,
+            end: None,
+            attributes: vec![("X-TITLE".to_owned(), DateRangeValue::Text(self.title.clone()))],
+            cue: Vec::new(),
+        }
+    }
 }
 
 /// A recording's chapters in order of time.
@@ -168,6 +183,8 @@ fn write_json(out: &mut String, text: &str) {
     }
 }
 
+/// The class of the date ranges that are chapters.
+const CLASS: &str = "com.loom.chapter";
 const A_DAY: Duration = Duration::from_secs(86_400);
 const DATA_ID: &str = "DATA-ID=\"com.apple.hls.chapters\"";
 const SESSION_DATA: &str =

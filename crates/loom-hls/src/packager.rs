@@ -6,6 +6,7 @@ use loom_core::{CodecParameters, Cue, MediaKind, MediaTime, Packet, RenditionId}
 
 use crate::address;
 use crate::captions::CaptionTrack;
+use crate::chapters::{Chapter, Chapters};
 use crate::clock::{ASIDE_WAIT, FIRST, Lead, ROUNDING, SegmentClock};
 use crate::config::{PackagerConfig, RenditionInfo};
 use crate::crypt::{self, ContentKey, TrackCrypt};
@@ -44,6 +45,8 @@ pub struct Packager {
     /// The next key to ask for.
     next_key: u32,
     announced: bool,
+    /// The multivariant playlist names the chapters' file.
+    chapters: bool,
     finished: bool,
     /// The date ranges, and where each begins.
     ranges: Vec<(String, SystemTime)>,
@@ -98,6 +101,7 @@ impl Packager {
             encrypted: 0,
             next_key: 1,
             announced: false,
+            chapters: false,
             finished: false,
             ranges: Vec::new(),
             out,
@@ -296,6 +300,22 @@ impl Packager {
         self.check_running()?;
         self.text(rendition)?.handle_text(cue);
         self.advance()
+    }
+
+    /// The recording has another chapter: a date range of class `com.loom.chapter` says so where the recording has dates, and the
+    /// multivariant playlist names the chapters' file, which the host writes ([`crate::Chapters::to_json`]).
+    ///
+    /// # Errors
+    /// As [`Self::handle_date_range`].
+    pub fn handle_chapter(&mut self, chapter: &Chapter) -> Result<(), HlsError> {
+        let listed = std::mem::replace(&mut self.chapters, true);
+        if !listed && self.announced {
+            self.store_multivariant();
+        }
+        match self.config.zero {
+            Some(_) => self.handle_date_range(&chapter.date_range()),
+            None => Ok(()),
+        }
     }
 
     /// These are all the cues of a subtitle rendition, in place of those before: segments that are listed are written anew under
@@ -829,7 +849,12 @@ impl Packager {
                 text.push_str(&crypt::session_lines(encryption.scheme, key));
             }
         }
-        (bytes::Bytes::from(name_text_codec(text, self.config.text)), names)
+        let text = name_text_codec(text, self.config.text);
+        let text = match self.chapters {
+            true => Chapters::list_in(&text),
+            false => text,
+        };
+        (bytes::Bytes::from(text), names)
     }
 
     /// Whether a rendition of pictures says where segments begin: those of the main picture, or any where that has ended.

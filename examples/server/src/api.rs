@@ -7,7 +7,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use http::Request;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::{DefaultOnFailure, DefaultOnRequest, DefaultOnResponse, TraceLayer};
@@ -15,7 +15,7 @@ use tracing::{Level, Span};
 
 use crate::app::App;
 use crate::problem::Problem;
-use crate::{artifacts, events, guard, hls, metrics, page, recordings, upload, whip};
+use crate::{artifacts, events, guard, hls, metrics, page, recordings, text, upload, whip};
 
 /// The whole server as one service.
 pub(crate) fn router(app: App) -> Router {
@@ -28,6 +28,14 @@ pub(crate) fn router(app: App) -> Router {
         .route("/transcript.vtt", get(artifacts::transcript_vtt))
         .route("/transcript.srt", get(artifacts::transcript_srt))
         .route("/transcript.txt", get(artifacts::transcript_txt))
+        .route(
+            "/captions/{language}",
+            put(text::put_captions)
+                .post(text::put_captions)
+                .layer(DefaultBodyLimit::max(text::LARGEST_TEXT)),
+        )
+        .route("/chapters", get(text::chapters).post(text::mark))
+        .route("/chapters.vtt", get(text::chapters_vtt))
         .route("/poster.jpg", get(artifacts::poster))
         .route("/download.mp4", get(artifacts::download))
         .route("/events", get(events::stream));

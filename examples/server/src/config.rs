@@ -27,6 +27,12 @@ pub(crate) struct Config {
     /// Whether recordings get captions and a transcript.
     #[arg(long, env = "LOOM_CAPTIONS", default_value = "on")]
     pub(crate) captions: Switch,
+    /// How captions and subtitles are written into the stream: `webvtt`, which every player reads, or `imsc1` (TTML in MP4).
+    #[arg(long, env = "LOOM_TEXT", default_value = "webvtt")]
+    pub(crate) text: Text,
+    /// Languages (BCP 47) that live recordings offer subtitles in from the beginning, to be put while they are live. Comma separated.
+    #[arg(long, env = "LOOM_LANGUAGES", value_delimiter = ',')]
+    pub(crate) languages: Vec<String>,
     /// What is made of a recording: `full`, the source and smaller qualities for thin lines; or `source`, the source alone as it
     /// came, which costs neither a decoder nor an encoder. With `source` and captions off many more can record at once.
     #[arg(long, env = "LOOM_LADDER", default_value = "full")]
@@ -74,6 +80,13 @@ pub(crate) struct Config {
 pub(crate) enum Switch {
     On,
     Off,
+}
+
+/// How text is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Text {
+    Webvtt,
+    Imsc1,
 }
 
 /// What is made of a recording.

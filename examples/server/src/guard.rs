@@ -86,6 +86,7 @@ pub(crate) fn cors(config: &Config) -> CorsLayer {
             Method::GET,
             Method::HEAD,
             Method::POST,
+            Method::PUT,
             Method::PATCH,
             Method::DELETE,
         ])

@@ -17,6 +17,7 @@ mod recordings;
 mod store;
 #[cfg(test)]
 mod tests;
+mod text;
 mod upload;
 mod whip;
 
@@ -30,14 +31,14 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use loom_engine::{
     CaptionsConfig, CaptionsStatus, Engine, EngineConfig, EngineError, IngestConfig, IngestError,
-    ModelConfig, Thumbnails, Wanted,
+    ModelConfig, TextForm, Thumbnails, Wanted,
 };
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use crate::app::App;
-use crate::config::{Config, Ladder, Switch};
+use crate::config::{Config, Ladder, Switch, Text};
 use crate::store::Store;
 
 #[tokio::main]
@@ -148,6 +149,11 @@ fn engine_config(config: &Config) -> EngineConfig {
         captions: CaptionsConfig {
             enabled: config.captions == Switch::On,
             model,
+            form: match config.text {
+                Text::Webvtt => TextForm::WebVtt,
+                Text::Imsc1 => TextForm::Imsc1,
+            },
+            languages: config.languages.clone(),
         },
         ..EngineConfig::default()
     }

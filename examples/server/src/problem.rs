@@ -137,6 +137,7 @@ impl From<EngineError> for Problem {
             EngineError::WrongState { .. } => Self::conflict("wrong-state", told),
             EngineError::Full { .. } => Self::unavailable("full", told, 30),
             EngineError::BadMedia(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-media", told),
+            EngineError::BadText(_) => Self::bad_request("bad-text", told),
             EngineError::NotReady(_) => Self::conflict("not-ready", told),
             EngineError::ShuttingDown => Self::unavailable("shutting-down", told, 5),
             other => Self::internal("do that", &other),

@@ -43,6 +43,7 @@ export const stopRecording = (id, options) => request(`${one(id)}/stop`, { metho
 export const deleteRecording = (id) => request(one(id), { method: 'DELETE' });
 export const readTranscript = (recording) =>
   json(recording.transcript_url || `${one(recording.id)}/transcript.json`, { cache: 'no-store' });
+export const readChapters = async (id) => (await json(`${one(id)}/chapters`, { cache: 'no-store' })).chapters ?? [];
 export const transcriptFile = (id, kind) => `${one(id)}/transcript.${kind}`;
 
 export function createRecording(title) {
@@ -92,7 +93,7 @@ export function followEvents(id, handlers) {
       timer = setTimeout(open, waitMs);
       waitMs = Math.min(waitMs * 2, 15_000);
     };
-    for (const name of ['state', 'caption', 'progress', 'renditions']) {
+    for (const name of ['state', 'caption', 'progress', 'renditions', 'chapters']) {
       source.addEventListener(name, (event) => {
         let data;
         try { data = JSON.parse(event.data); } catch { return; }

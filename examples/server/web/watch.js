@@ -1,6 +1,6 @@
 // The page at `/w/{id}`: plays a recording from its first second, while it is made and after.
 
-import { followEvents, readRecording, readTranscript, Refusal, transcriptFile } from './api.js';
+import { followEvents, readChapters, readRecording, readTranscript, Refusal, transcriptFile } from './api.js';
 import { CaptionLine, CueStore, cuesOf } from './captions.js';
 import { Controls } from './controls.js';
 import { explain } from './explain.js';
@@ -77,6 +77,7 @@ class Visit {
       caption: (cue) => this.#over || this.cues.put(cue),
       progress: ({ stage, fraction }) => this.#onProgress(stage, fraction),
       renditions: () => this.controls.showLevels(),
+      chapters: ({ chapters }) => this.controls.showChapters(chapters),
     });
   }
 
@@ -126,6 +127,7 @@ class Visit {
         break;
       case 'ready':
         this.#load();
+        readChapters(this.id).then((chapters) => this.controls.showChapters(chapters), () => {});
         this.#readTranscript();
         break;
       case 'failed':

@@ -61,6 +61,7 @@ impl Site {
             captions: CaptionsConfig {
                 enabled: false,
                 model: ModelConfig::default(),
+                ..CaptionsConfig::default()
             },
             ..EngineConfig::default()
         })

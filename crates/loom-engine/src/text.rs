@@ -1,0 +1,343 @@
+//! Text that the host hands over: subtitles of further languages, and chapters; while a recording grows and after.
+
+use std::sync::Arc;
+
+use loom_core::{MediaTime, RenditionId};
+use loom_hls::{
+    Chapter, Chapters, RenditionInfo, RenditionKind, TextCue, TextForm, list_subtitles, store_subtitles,
+};
+use serde::Deserialize;
+
+use crate::error::EngineError;
+use crate::event::{ChapterDescription, Event};
+use crate::packaging::Work;
+use crate::recording::Inner;
+
+/// The language of live captions and of the transcript.
+pub(crate) const SPEECH: &str = "en";
+
+/// The rendition of live captions and of the transcript.
+pub(crate) const CAPTIONS: &str = "captions";
+
+/// What is done with cues that are handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Given {
+    /// They are all there are.
+    Whole,
+    /// They come behind those before; one with the id of an earlier one takes its place.
+    More,
+}
+
+/// The subtitle rendition of a language (BCP 47): `text-LANGUAGE`. `None` for what is no language tag.
+pub(crate) fn rendition(language: &str, name: Option<&str>) -> Option<RenditionInfo> {
+    let tag = language.to_ascii_lowercase();
+    let subtags = |tag: &str| {
+        tag.split('-')
+            .all(|it| (1..=8).contains(&it.len()) && it.bytes().all(|b| b.is_ascii_alphanumeric()))
+    };
+    let plain = tag.len() <= 24 && tag.bytes().next()?.is_ascii_alphabetic() && subtags(&tag);
+    let id = RenditionId::new(&format!("text-{tag}")).filter(|_| plain)?;
+    let primary = tag.split('-').next().unwrap_or_default();
+    let known = LANGUAGES
+        .iter()
+        .find(|(code, _)| *code == tag || (tag == primary && *code == primary));
+    Some(RenditionInfo {
+        id,
+        kind: RenditionKind::Subtitles {
+            name: name
+                .or(known.map(|(_, name)| *name))
+                .unwrap_or(language)
+                .to_owned(),
+            language: language.to_owned(),
+        },
+        bandwidth: 1_000,
+    })
+}
+
+/// Hands cues to the packager, or, where the recording is complete, writes them into its folder.
+pub(crate) async fn give(
+    recording: &Arc<Inner>,
+    language: &str,
+    name: Option<&str>,
+    cues: Vec<TextCue>,
+    given: Given,
+) -> Result<(), EngineError> {
+    let info = rendition(language, name).ok_or_else(|| {
+        EngineError::BadText(format!(
+            "{language:?} is no language tag such as de or pt-BR (BCP 47)"
+        ))
+    })?;
+    let _one = recording.text.lock().await;
+    if !recording.is_complete() {
+        let spoken = language.eq_ignore_ascii_case(SPEECH) && recording.info().captions;
+        if spoken {
+            return Err(EngineError::WrongState {
+                recording: recording.id.clone(),
+                state: recording.state_now(),
+                why: "its captions in this language are being written from what is said; replace them when it is ready",
+            });
+        }
+        return recording
+            .ask_packaging(|done| Work::Text(info, cues, given, done))
+            .await;
+    }
+    if given == Given::More {
+        return Err(EngineError::WrongState {
+            recording: recording.id.clone(),
+            state: recording.state_now(),
+            why: "it is complete; hand over all cues of the language",
+        });
+    }
+    let working = recording.clone();
+    let language = language.to_owned();
+    blocking(move || store(&working, &info, &language, &cues)).await
+}
+
+async fn blocking(
+    work: impl FnOnce() -> Result<(), EngineError> + Send + 'static,
+) -> Result<(), EngineError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| EngineError::ShuttingDown)?
+}
+
+/// Writes a language into the folder of a complete recording.
+fn store(
+    recording: &Inner,
+    info: &RenditionInfo,
+    language: &str,
+    cues: &[TextCue],
+) -> Result<(), EngineError> {
+    let folder = &recording.folder;
+    let form = recording.shared.config.captions.form;
+    let spoken = RenditionId::new(CAPTIONS)
+        .filter(|id| language.eq_ignore_ascii_case(SPEECH) && folder.path(&playlist(id)).is_file());
+    let id = spoken.as_ref().unwrap_or(&info.id);
+    // its own playlist, else the first of the media
+    let first = recording.info().renditions.first().map(|it| playlist(&it.id));
+    let template = std::iter::once(playlist(id))
+        .chain(first)
+        .chain(folder.media_playlists())
+        .find_map(|name| folder.read(&name, 0, None).ok().flatten())
+        .ok_or_else(|| EngineError::NotReady("the recording has no media".to_owned()))?;
+    let template = String::from_utf8_lossy(&template);
+    // what is there already keeps its form
+    let form = match template.lines().find(|line| !line.starts_with('#')) {
+        Some(file) if file.ends_with(".vtt") => TextForm::WebVtt,
+        Some(file) if file.starts_with('t') && file.ends_with(".m4s") => TextForm::Imsc1,
+        _ => form,
+    };
+    for file in store_subtitles(id, language, cues, &template, form)? {
+        folder.put(&format!("hls/{}", file.key), &file.data)?;
+    }
+    let RenditionKind::Subtitles { name, .. } = &info.kind else {
+        return Ok(());
+    };
+    edit_main(recording, |main| list_subtitles(main, id, name, language, form))
+}
+
+/// Writes the final transcript's cues into the captions of a recording that was completed from its folder.
+pub(crate) fn store_captions(recording: &Inner, cues: &[TextCue]) -> Result<(), EngineError> {
+    match RenditionId::new(CAPTIONS).filter(|id| recording.folder.path(&playlist(id)).is_file()) {
+        Some(id) => {
+            let info = RenditionInfo {
+                id,
+                kind: RenditionKind::Subtitles {
+                    name: "English".to_owned(),
+                    language: SPEECH.to_owned(),
+                },
+                bandwidth: 1_000,
+            };
+            store(recording, &info, SPEECH, cues)
+        }
+        None => Ok(()),
+    }
+}
+
+/// Changes every multivariant playlist in the folder.
+fn edit_main(recording: &Inner, change: impl Fn(&str) -> String) -> Result<(), EngineError> {
+    for name in recording.folder.multivariant_playlists() {
+        let Some(main) = recording.folder.read(&name, 0, None)? else {
+            continue;
+        };
+        let main = String::from_utf8_lossy(&main);
+        let changed = change(&main);
+        if *changed != *main {
+            recording.folder.put(&name, changed.as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+fn playlist(id: &RenditionId) -> String {
+    format!("hls/{id}/index.m3u8")
+}
+
+/// Adds a chapter: its files are written, and playlists and viewers told.
+pub(crate) async fn mark(
+    recording: &Arc<Inner>,
+    at: Option<MediaTime>,
+    title: &str,
+) -> Result<ChapterDescription, EngineError> {
+    let _one = recording.text.lock().await;
+    let info = recording.info();
+    let complete = recording.is_complete();
+    if info.renditions.is_empty() {
+        return Err(EngineError::NotReady("the recording has not begun".to_owned()));
+    }
+    let end = MediaTime::from_secs_f64(info.duration);
+    let at = at.unwrap_or(end);
+    if complete && at > end {
+        return Err(EngineError::BadText(format!(
+            "the recording ends at {end}, before the chapter begins"
+        )));
+    }
+    let mut chapters = recording.chapters();
+    let chapter = chapters
+        .mark(at, title)
+        .map_err(|why| EngineError::BadText(why.to_string()))?;
+    let working = recording.clone();
+    let written = chapters.clone();
+    blocking(move || {
+        write(&working, &written, complete.then_some(end))?;
+        if complete {
+            edit_main(&working, Chapters::list_in)
+        } else {
+            Ok(())
+        }
+    })
+    .await?;
+    recording.set_chapters(chapters);
+    if !complete {
+        let told = chapter.clone();
+        recording.ask_packaging(|done| Work::Chapter(told, done)).await?;
+    }
+    Ok(describe(&chapter))
+}
+
+/// The recording is complete: its last chapter ends where it does.
+pub(crate) fn settle(recording: &Inner) {
+    let chapters = recording.chapters();
+    if chapters.marks().is_empty() {
+        return;
+    }
+    let end = MediaTime::from_secs_f64(recording.info().duration);
+    let settled =
+        write(recording, &chapters, Some(end)).and_then(|()| edit_main(recording, Chapters::list_in));
+    if let Err(why) = settled {
+        tracing::error!(recording = %recording.id, error = %why, "the chapters could not be written");
+    }
+}
+
+fn write(recording: &Inner, chapters: &Chapters, end: Option<MediaTime>) -> Result<(), EngineError> {
+    let folder = &recording.folder;
+    folder.put("hls/chapters.vtt", chapters.to_webvtt(end).as_bytes())?;
+    folder.put(CHAPTERS, chapters.to_json(end).as_bytes())
+}
+
+/// Reads the chapters of a recording that was found on disk.
+pub(crate) fn resume(recording: &Inner) {
+    #[derive(Deserialize)]
+    struct Title {
+        title: String,
+    }
+    #[derive(Deserialize)]
+    struct Stored {
+        id: u32,
+        #[serde(rename = "start-time")]
+        start: f64,
+        titles: Vec<Title>,
+    }
+    let Ok(Some(json)) = recording.folder.read(CHAPTERS, 0, None) else {
+        return;
+    };
+    let Ok(mut stored) = serde_json::from_slice::<Vec<Stored>>(&json) else {
+        tracing::warn!(recording = %recording.id, "the chapters on disk cannot be read");
+        return;
+    };
+    // in the order in which they were marked, so that they keep their names
+    stored.sort_by_key(|it| it.id);
+    let mut chapters = Chapters::default();
+    for it in stored {
+        if let Some(title) = it.titles.first() {
+            let _ = chapters.mark(MediaTime::from_secs_f64(it.start), &title.title);
+        }
+    }
+    recording.set_chapters(chapters);
+}
+
+pub(crate) fn describe(chapter: &Chapter) -> ChapterDescription {
+    ChapterDescription {
+        id: chapter.id,
+        start: chapter.at.secs_f64(),
+        title: chapter.title.clone(),
+    }
+}
+
+/// What everybody is told of the chapters.
+pub(crate) fn event(chapters: &Chapters) -> Event {
+    Event::Chapters {
+        chapters: chapters.marks().iter().map(describe).collect(),
+    }
+}
+
+const CHAPTERS: &str = "hls/chapters.json";
+
+/// What languages call themselves.
+const LANGUAGES: [(&str, &str); 24] = [
+    ("ar", "العربية"),
+    ("cs", "Čeština"),
+    ("da", "Dansk"),
+    ("de", "Deutsch"),
+    ("el", "Ελληνικά"),
+    ("en", "English"),
+    ("es", "Español"),
+    ("fi", "Suomi"),
+    ("fr", "Français"),
+    ("he", "עברית"),
+    ("hi", "हिन्दी"),
+    ("hu", "Magyar"),
+    ("it", "Italiano"),
+    ("ja", "日本語"),
+    ("ko", "한국어"),
+    ("nl", "Nederlands"),
+    ("no", "Norsk"),
+    ("pl", "Polski"),
+    ("pt", "Português"),
+    ("ru", "Русский"),
+    ("sv", "Svenska"),
+    ("tr", "Türkçe"),
+    ("uk", "Українська"),
+    ("zh", "中文"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_language_tag_names_its_rendition() {
+        let named = |tag: &str| {
+            let info = rendition(tag, None)?;
+            match info.kind {
+                RenditionKind::Subtitles { name, language } => Some((info.id.to_string(), name, language)),
+                _ => None,
+            }
+        };
+        let told = |id: &str, name: &str, tag: &str| Some((id.to_owned(), name.to_owned(), tag.to_owned()));
+        assert_eq!(named("de"), told("text-de", "Deutsch", "de"));
+        assert_eq!(named("pt-BR"), told("text-pt-br", "pt-BR", "pt-BR"));
+        for bad in [
+            "",
+            "1",
+            "d/e",
+            "de-",
+            "../de",
+            "waytoolongforalanguage-x",
+            "d e",
+            "ü",
+        ] {
+            assert_eq!(named(bad), None, "{bad:?}");
+        }
+    }
+}
