@@ -17,10 +17,10 @@ use crate::media::{
     CodedUnit, Depacketizer, FecConfig, FecDecoder, FeedbackConfig, Publisher, PublisherConfig,
     PublisherOutput, ReordererConfig, RtpCodec, RtpFormat, RtpPacket, RtpSection,
 };
+use crate::rtp::RtpHeader;
 use crate::sdp::{AnswerParts, Candidate, DtlsRole, Extensions, Offer, RepairStream, answer};
 use crate::session::SessionEvent;
 use crate::transport::replay::{Place, ReplayWindow};
-use crate::transport::rtp::RtpHeader;
 use crate::transport::{Connection, ConnectionConfig, ConnectionOutput, Identity};
 use crate::transport::{Receiver, ReceiverConfig, ReceiverOutput};
 use crate::whip::Fragment;

@@ -20,6 +20,7 @@ pub mod limits;
 mod media;
 mod net;
 mod restart;
+mod rtp;
 mod sdp;
 mod session;
 mod track;

@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 use crate::config::IngestConfig;
 use crate::demux::{Carrier, Demux, IceCredentials, Key, Path, Route};
 use crate::error::IngestError;
-use crate::ice::Check;
+use crate::ice::{Check, StunKind};
 use crate::limits;
 use crate::session::Core;
 use timers::Timers;
@@ -168,18 +168,22 @@ impl Shared {
 
     /// Takes datagrams that came one after the other on one path.
     fn handle_datagrams<'a>(&self, from: Path, datagrams: impl Iterator<Item = &'a [u8]>, now: Instant) {
-        // datagrams that came together are of one session, as good as always: it is looked up once
-        let mut known: Option<(Key, Arc<Core>)> = None;
-        for datagram in datagrams.filter(|it| it.len() <= limits::DATAGRAM_BYTES) {
+        let mut datagrams = datagrams
+            .filter(|it| it.len() <= limits::DATAGRAM_BYTES)
+            .peekable();
+        while let Some(datagram) = datagrams.next() {
             let mut state = self.lock();
             match state.demux.handle_datagram(from, datagram) {
                 Route::Session(key) => {
-                    if known.as_ref().is_none_or(|(known, _)| *known != key) {
-                        known = state.sessions.get(&key).map(|it| (key, Arc::clone(&it.core)));
-                    }
+                    let core = state.sessions.get(&key).map(|it| Arc::clone(&it.core));
                     drop(state);
-                    if let Some((_, core)) = &known {
-                        core.handle_datagram(datagram, now);
+                    // up to the next check nothing changes whose path it is
+                    let rest =
+                        std::iter::from_fn(|| datagrams.next_if(|it| StunKind::of(it) == StunKind::No));
+                    let together = std::iter::once(datagram).chain(rest);
+                    match core {
+                        Some(core) => core.handle_datagrams(together, now),
+                        None => together.for_each(|_| {}),
                     }
                 }
                 Route::Check(key, credentials) => {

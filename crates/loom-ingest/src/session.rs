@@ -284,8 +284,9 @@ impl Core {
         self.run(|connection| connection.handle_path(now));
     }
 
-    pub(crate) fn handle_datagram(&self, datagram: &[u8], now: Instant) {
-        self.run(|connection| connection.handle_datagram(datagram, now));
+    /// Datagrams that came together: what follows of them is seen to once.
+    pub(crate) fn handle_datagrams<'a>(&self, datagrams: impl Iterator<Item = &'a [u8]>, now: Instant) {
+        self.run(|connection| datagrams.for_each(|datagram| connection.handle_datagram(datagram, now)));
     }
 
     /// Called once the instant that it was scheduled for has come, which is taken off the port's list by then.

@@ -2,11 +2,11 @@
 //! `flexfec-03`; RFC 8627 is not compatible with it).
 
 use std::collections::VecDeque;
-use std::ops::Range;
 
 use bytes::Bytes;
 
 use crate::limits;
+use crate::rtp::RtpHeader;
 
 /// What a [`FecDecoder`] works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +63,8 @@ impl FecDecoder {
 
     /// Takes a media packet of the source, whole and decrypted.
     pub(crate) fn handle_media(&mut self, packet: &[u8]) {
-        let Some(header) = RtpHeader::read(packet).filter(|header| header.source == self.config.protects)
-        else {
+        let ours = |header: &RtpHeader| header.source == self.config.protects;
+        let Some(header) = RtpHeader::read(packet).filter(ours) else {
             return;
         };
         let mut copy = packet.to_vec();
@@ -158,7 +158,7 @@ impl Repair {
     /// of 15, 46 or 109 bits.
     fn read(packet: &Bytes, protects: u32) -> Option<Self> {
         let header = RtpHeader::read(packet)?;
-        let payload = packet.slice(header.payload.clone());
+        let payload = packet.slice(header.len..header.payload_end(packet)?);
         let fields: [u8; 8] = payload.get(..8)?.try_into().ok()?;
         // R and F: a retransmission and a fixed pattern are other formats, which no browser sends; and of several sources
         // nothing could be told apart here
@@ -222,7 +222,7 @@ impl Repair {
         packet.extend(&fields[4..]);
         packet.extend(source.to_be_bytes());
         packet.extend(body.get(..length)?);
-        RtpHeader::read(&packet)?;
+        RtpHeader::read(&packet)?.payload_end(&packet)?;
         Some((*missing, packet.into()))
     }
 }
@@ -230,69 +230,16 @@ impl Repair {
 /// Bytes of an RTP packet before its contributing sources (RFC 3550 §5.1).
 const RTP_HEADER: usize = 12;
 
-/// What is needed of an RTP header.
-#[derive(Debug)]
-struct RtpHeader {
-    source: u32,
-    sequence: u16,
-    /// The form of its header extensions and where their elements are.
-    extensions: Option<(u16, Range<usize>)>,
-    /// Without padding.
-    payload: Range<usize>,
-}
-
-impl RtpHeader {
-    fn read(packet: &[u8]) -> Option<Self> {
-        let first = *packet.first()?;
-        if first >> 6 != 2 {
-            return None;
-        }
-        let mut at = RTP_HEADER + usize::from(first & 0x0f) * 4;
-        let mut extensions = None;
-        if first & 0x10 != 0 {
-            let form = read_u16(packet, at)?;
-            let length = usize::from(read_u16(packet, at + 2)?) * 4;
-            extensions = Some((form, at + 4..at + 4 + length));
-            at += 4 + length;
-        }
-        let padding = match first & 0x20 {
-            0 => 0,
-            _ => usize::from(*packet.last()?),
-        };
-        let end = packet.len().checked_sub(padding)?;
-        (at <= end).then_some(Self {
-            source: read_u32(packet, 8)?,
-            sequence: read_u16(packet, 2)?,
-            extensions,
-            payload: at..end,
-        })
-    }
-}
-
-/// Fills the header extension `id` with zeros, in the one-byte form (RFC 8285 §4.2) or the two-byte form (§4.3).
+/// Fills the header extension `id` with zeros.
 fn blank(packet: &mut [u8], header: &RtpHeader, id: u8) {
-    let Some((form, range)) = &header.extensions else {
-        return;
-    };
-    let Some(mut elements) = packet.get_mut(range.clone()) else {
-        return;
-    };
-    loop {
-        let (found, head, length) = match (form, &*elements) {
-            (_, [0, ..]) => (0, 1, 0),
-            (0xbede, [first, ..]) if first >> 4 == 15 => return,
-            (0xbede, [first, ..]) => (first >> 4, 1, usize::from(first & 0x0f) + 1),
-            (form, [id, length, ..]) if form & 0xfff0 == 0x1000 => (*id, 2, usize::from(*length)),
-            _ => return,
-        };
-        let Some((element, rest)) = elements.split_at_mut_checked(head + length) else {
-            return;
-        };
+    let mut place = None;
+    header.extensions(packet, |found, range| {
         if found == id {
-            element[head..].fill(0);
-            return;
+            place.get_or_insert(range);
         }
-        elements = rest;
+    });
+    if let Some(value) = place.and_then(|range| packet.get_mut(range)) {
+        value.fill(0);
     }
 }
 

@@ -184,14 +184,23 @@ fn receive<'a>(
         }
     };
     let now = Instant::now();
-    for (buffer, meta) in slices.iter().zip(&metas).take(count) {
+    let mut filled = slices.iter().zip(&metas).take(count).peekable();
+    while let Some((buffer, meta)) = filled.next() {
         let from = Path {
             carrier: Carrier::Udp,
             remote: SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port()),
             local: meta.dst_ip,
         };
-        let received = buffer.get(..meta.len).unwrap_or_default();
-        shared.handle_datagrams(from, received.chunks(meta.stride.max(1)), now);
+        // the packets of a picture come one after the other
+        let is_same = |next: &RecvMeta| (next.addr, next.dst_ip) == (meta.addr, meta.dst_ip);
+        let rest = std::iter::from_fn(|| filled.next_if(|(_, next)| is_same(next)));
+        let datagrams = std::iter::once((buffer, meta))
+            .chain(rest)
+            .flat_map(|(buffer, meta)| {
+                let received = buffer.get(..meta.len).unwrap_or_default();
+                received.chunks(meta.stride.max(1))
+            });
+        shared.handle_datagrams(from, datagrams, now);
     }
     count
 }

@@ -57,6 +57,9 @@ impl Candidate {
     }
 }
 
+/// RFC 8445 §10, RFC 8840 §4.1.1; the same in an answer and in the fragment of an ICE restart.
+pub(crate) const ICE_OPTIONS: &str = "a=ice-options:ice2 trickle";
+
 /// Answers an offer: every section in its place (RFC 9429 §5.3.1), those that send what we take as `recvonly` on one
 /// transport (RFC 9143 §7.3), as an ICE lite agent with all its candidates.
 pub(crate) fn answer(offer: &Offer, ours: &AnswerParts<'_>) -> String {
@@ -72,8 +75,7 @@ pub(crate) fn answer(offer: &Offer, ours: &AnswerParts<'_>) -> String {
         text.put("a=extmap-allow-mixed");
     }
     text.put("a=ice-lite");
-    // RFC 8445 §10, RFC 8840 §4.1.1
-    text.put("a=ice-options:ice2 trickle");
+    text.put(ICE_OPTIONS);
     let transport = offer.bundle.first();
     for offered in &offer.outline {
         let accepted = offered

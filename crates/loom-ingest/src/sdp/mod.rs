@@ -9,7 +9,7 @@ mod layers;
 mod offer;
 mod transport;
 
-pub(crate) use answer::{AnswerParts, Candidate, answer, candidates};
+pub(crate) use answer::{AnswerParts, Candidate, ICE_OPTIONS, answer, candidates};
 pub(crate) use extensions::Extensions;
 pub(crate) use formats::{Feedback, RepairStream};
 pub(crate) use offer::{Offer, OfferedSection, Terms};

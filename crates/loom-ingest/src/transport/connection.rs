@@ -8,10 +8,10 @@ use loom_core::TrackId;
 use super::DatagramKind;
 use super::dtls::{Dtls, DtlsEvent, Identity};
 use super::receiver::{Receiver, ReceiverConfig, ReceiverOutput};
-use super::rtp::RtpHeader;
 use super::srtp::{Opened, Srtp};
 use crate::config::IngestConfig;
 use crate::limits;
+use crate::rtp::RtpHeader;
 use crate::sdp::{DtlsRole, Fingerprint};
 use crate::session::{CloseReason, SessionEvent};
 

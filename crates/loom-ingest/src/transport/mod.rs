@@ -7,7 +7,6 @@ mod connection;
 mod dtls;
 mod receiver;
 pub(crate) mod replay;
-pub(crate) mod rtp;
 mod srtp;
 
 pub(crate) use connection::{Connection, ConnectionConfig, ConnectionOutput};

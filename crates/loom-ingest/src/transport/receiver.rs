@@ -6,9 +6,9 @@ use rtc::rtcp::goodbye::Goodbye;
 use rtc::rtcp::sender_report::SenderReport;
 use tracing::{debug, trace};
 
-use super::rtp::RtpHeader;
 use crate::media::{Arrival, FecConfig, FecDecoder, Feedback, FeedbackConfig, FeedbackOutput};
 use crate::media::{Publisher, PublisherConfig, PublisherOutput, RtpPacket};
+use crate::rtp::RtpHeader;
 use crate::sdp::{Extensions, RepairStream};
 
 /// What a [`Receiver`] is made for.

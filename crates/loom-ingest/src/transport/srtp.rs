@@ -12,8 +12,8 @@ use rtc::srtp::option::srtcp_replay_protection;
 use rtc::srtp::protection_profile::ProtectionProfile;
 
 use super::replay::{Place, ReplayWindow};
-use super::rtp::RtpHeader;
 use crate::limits;
+use crate::rtp::RtpHeader;
 
 /// What DTLS gives SRTP to work with (RFC 5764 §4.2).
 pub(crate) struct SrtpKeys {

@@ -1,6 +1,7 @@
 use super::Refusal;
 use crate::limits;
 use crate::restart::IceRestart;
+use crate::sdp::ICE_OPTIONS;
 
 /// What a publisher trickles: an SDP fragment (RFC 8840 §9) of type `application/trickle-ice-sdpfrag`.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -121,9 +122,6 @@ impl std::fmt::Debug for Fragment {
             .finish_non_exhaustive()
     }
 }
-
-/// As [`sdp::answer`](crate::sdp::answer) has it.
-const ICE_OPTIONS: &str = "a=ice-options:ice2 trickle";
 
 /// Keeps the first of several equal credentials, of which sections may each have a copy.
 fn set(place: &mut Option<String>, at: usize, value: &str, least: usize) -> Result<(), Refusal> {

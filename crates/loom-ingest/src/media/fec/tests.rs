@@ -234,7 +234,7 @@ fn a_late_extension_is_blanked_in_both_forms() {
         packet.extend(extensions);
         packet.push(0xff);
         let header = RtpHeader::read(&packet).unwrap();
-        assert_eq!(header.payload, 24..25);
+        assert_eq!(header.len..header.payload_end(&packet).unwrap(), 24..25);
         let mut expected = packet.clone();
         expected[12 + at..12 + at + 2].fill(0);
         blank(&mut packet, &header, 3);

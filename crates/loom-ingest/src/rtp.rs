@@ -1,3 +1,5 @@
+//! Where the parts of an RTP packet lie.
+
 use crate::limits;
 
 /// Where the parts of an RTP packet lie (RFC 3550 §5.1, RFC 8285). It borrows nothing, so that it outlives decryption, which
