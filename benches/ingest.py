@@ -131,8 +131,9 @@ class Receiver:
         self.ready()
 
     def command(self):
-        binary = BUILT / "receive-pion" if self.name == "pion" else RELEASE / f"receive-{self.name}"
-        return [str(binary), self.address, self.folder.name]
+        name, *way = self.name.split("-")
+        binary = BUILT / "receive-pion" if name == "pion" else RELEASE / f"receive-{name}"
+        return [str(binary), self.address, self.folder.name, *way]
 
     def environment(self):
         return dict(os.environ)
@@ -255,6 +256,7 @@ WHAT = {
     "loom": "`loom-ingest`, samples to files",
     "webrtc": "`webrtc` 0.21 bare, samples to files",
     "str0m": "`str0m` 0.25, samples to files",
+    "str0m-gathered": "`str0m` 0.25 behind a port that is read as Loom reads its own, samples to files",
     "pion": "Pion 3.1 (what MediaMTX stands on), samples to files",
     "loom-server": "loom-server, passthrough LL-HLS",
 }

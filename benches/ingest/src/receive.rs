@@ -8,6 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use anyhow::Result;
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::post;
 use serde_json::{Value, json};
 
 use crate::load::publisher::unix;
@@ -158,8 +162,36 @@ pub fn arguments() -> Result<(String, Folder)> {
     }
 }
 
+/// Takes offers by WHIP at `POST /NAME`, which `answer` answers, until somebody asks for the end; then says what was written.
+pub async fn serve<A, F>(address: &str, folder: &Folder, answer: A) -> Result<()>
+where
+    A: Fn(String, String) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<String>> + Send,
+{
+    let publish = move |axum::extract::Path(name): axum::extract::Path<String>, offer: String| {
+        let answered = answer(name, offer);
+        async move {
+            match answered.await {
+                Ok(sdp) => {
+                    let kind = [(header::CONTENT_TYPE, "application/sdp")];
+                    (StatusCode::CREATED, kind, sdp).into_response()
+                }
+                Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why:#}")).into_response(),
+            }
+        }
+    };
+    let listener = tokio::net::TcpListener::bind(address).await?;
+    let router = Router::new().route("/{name}", post(publish));
+    println!("ready");
+    tokio::select! {
+        served = axum::serve(listener, router) => served?,
+        ended = asked_to_end() => ended?,
+    }
+    folder.tell()
+}
+
 /// Until somebody asks for the end.
-pub async fn asked_to_end() -> Result<()> {
+async fn asked_to_end() -> Result<()> {
     let mut end = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     end.recv().await;
     Ok(())

@@ -1,14 +1,9 @@
 //! Receives by `loom-ingest`: `receive-loom ADDRESS FOLDER`.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use anyhow::Result;
-use axum::Router;
-use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::post;
-use loom_bench_ingest::receive::{Folder, arguments, asked_to_end};
+use loom_bench_ingest::receive::{Folder, arguments, serve};
 use loom_core::codec::h264::{parameter_sets, sample_nals};
 use loom_core::{CodecParameters, Media, TrackFormat};
 use loom_ingest::{Ingest, IngestConfig, Session, SessionEvent};
@@ -21,40 +16,22 @@ async fn main() -> Result<()> {
         max_sessions: 4_096,
         ..IngestConfig::default()
     };
-    let ingest = std::sync::Arc::new(Ingest::bind(config).await?);
-    let listener = tokio::net::TcpListener::bind(&address).await?;
-    let router = Router::new()
-        .route("/{name}", post(publish))
-        .with_state((ingest, folder.clone()));
-    println!("ready");
-    tokio::select! {
-        served = axum::serve(listener, router) => served?,
-        ended = asked_to_end() => ended?,
-    }
-    folder.tell()
+    let ingest = Arc::new(Ingest::bind(config).await?);
+    let written = folder.clone();
+    serve(&address, &folder, move |name, offer| {
+        answer(Arc::clone(&ingest), written.clone(), name, offer)
+    })
+    .await
 }
 
-async fn publish(
-    Path(name): Path<String>,
-    State((ingest, folder)): State<(std::sync::Arc<Ingest>, Folder)>,
-    offer: String,
-) -> Response {
-    match ingest.accept(&offer).await {
-        Ok((answer, session)) => {
-            tokio::spawn(async move {
-                if let Err(why) = write(session, &folder, &name).await {
-                    eprintln!("{name}: {why:#}");
-                }
-            });
-            (
-                StatusCode::CREATED,
-                [(header::CONTENT_TYPE, "application/sdp")],
-                answer.sdp,
-            )
-                .into_response()
+async fn answer(ingest: Arc<Ingest>, folder: Folder, name: String, offer: String) -> Result<String> {
+    let (answer, session) = ingest.accept(&offer).await?;
+    tokio::spawn(async move {
+        if let Err(why) = write(session, &folder, &name).await {
+            eprintln!("{name}: {why:#}");
         }
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why.to_string()).into_response(),
-    }
+    });
+    Ok(answer.sdp)
 }
 
 async fn write(mut session: Session, folder: &Folder, name: &str) -> Result<()> {

@@ -1,22 +1,19 @@
-//! Receives by `str0m` as it comes: `receive-str0m ADDRESS FOLDER`.
+//! Receives by `str0m`: `receive-str0m ADDRESS FOLDER [gathered]`.
 //!
-//! One UDP socket and one thread for all publishers, which is the cheapest way to run it.
+//! One UDP socket and one thread for all publishers. As str0m's own examples do, it is woken by each datagram and reads one
+//! a system call; `gathered` reads them as Loom does, in batches every few milliseconds, which str0m leaves to its host.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use axum::Router;
-use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::post;
-use loom_bench_ingest::receive::{Folder, Written, arguments, asked_to_end};
+use loom_bench_ingest::receive::{Folder, Written, arguments, serve};
+use quinn_udp::{RecvMeta, UdpSocketState};
 use str0m::change::SdpOffer;
 use str0m::config::DtlsCert;
 use str0m::crypto::from_feature_flags;
@@ -33,20 +30,25 @@ async fn main() -> Result<()> {
     socket.set_nonblocking(true)?;
     let local = socket.local_addr()?;
     let (sender, incoming) = sync_channel(64);
-    std::thread::spawn(move || Receiving::new(socket, local).run(&incoming));
-    let listener = tokio::net::TcpListener::bind(&address).await?;
+    let is_gathered = std::env::args().nth(3).as_deref() == Some("gathered");
+    let mut receiving = Receiving::new(socket, local)?;
+    std::thread::spawn(move || {
+        if is_gathered {
+            receiving.run_gathered(&incoming);
+        } else {
+            receiving.run(&incoming);
+        }
+    });
     let shared = Shared {
         local,
         incoming: sender,
         folder: folder.clone(),
     };
-    let router = Router::new().route("/{name}", post(publish)).with_state(shared);
-    println!("ready");
-    tokio::select! {
-        served = axum::serve(listener, router) => served?,
-        ended = asked_to_end() => ended?,
-    }
-    folder.tell()
+    serve(&address, &folder, move |name, offer| {
+        let answered = answer(&shared, &name, &offer);
+        std::future::ready(answered)
+    })
+    .await
 }
 
 /// As many bytes as Loom asks for.
@@ -90,18 +92,6 @@ struct Shared {
     folder: Folder,
 }
 
-async fn publish(Path(name): Path<String>, State(shared): State<Shared>, offer: String) -> Response {
-    match answer(&shared, &name, &offer) {
-        Ok(answer) => (
-            StatusCode::CREATED,
-            [(header::CONTENT_TYPE, "application/sdp")],
-            answer,
-        )
-            .into_response(),
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why:#}")).into_response(),
-    }
-}
-
 fn answer(shared: &Shared, name: &str, offer: &str) -> Result<String> {
     let mut rtc = RtcConfig::new()
         .set_ice_lite(true)
@@ -139,6 +129,7 @@ struct Client {
 
 struct Receiving {
     socket: UdpSocket,
+    batches: UdpSocketState,
     local: SocketAddr,
     clients: Vec<Client>,
     by_address: HashMap<SocketAddr, usize>,
@@ -147,43 +138,26 @@ struct Receiving {
 }
 
 impl Receiving {
-    fn new(socket: UdpSocket, local: SocketAddr) -> Self {
-        Self {
+    fn new(socket: UdpSocket, local: SocketAddr) -> Result<Self> {
+        let batches = UdpSocketState::new((&socket).into())?;
+        Ok(Self {
             socket,
+            batches,
             local,
             clients: Vec::new(),
             by_address: HashMap::new(),
             due: BinaryHeap::new(),
-        }
+        })
     }
 
-    fn run(mut self, incoming: &Receiver<Client>) {
+    fn run(&mut self, incoming: &Receiver<Client>) {
         let mut buffer = vec![0; 2_000];
         loop {
-            while let Ok(client) = incoming.try_recv() {
-                self.clients.push(client);
-                self.poll(self.clients.len() - 1);
-            }
-            let now = Instant::now();
-            while let Some(Reverse((at, index))) = self.due.peek().copied() {
-                if at > now {
-                    break;
-                }
-                self.due.pop();
-                if self.clients[index].due == at {
-                    let _ = self.clients[index].rtc.handle_input(Input::Timeout(now));
-                    self.poll(index);
-                }
-            }
-            let next = self
-                .due
-                .peek()
-                .map_or(now + Duration::from_millis(5), |Reverse((at, _))| *at);
-            let wait = next.saturating_duration_since(now).min(Duration::from_millis(5));
+            let wait = self.turn(incoming);
             await_datagram(&self.socket, wait);
             loop {
                 match self.socket.recv_from(&mut buffer) {
-                    Ok((length, source)) => self.take(source, &buffer[..length]),
+                    Ok((length, source)) => self.take(source, &buffer[..length], Instant::now()),
                     Err(why) if why.kind() == ErrorKind::WouldBlock => break,
                     Err(why) => eprintln!("{why}"),
                 }
@@ -191,7 +165,67 @@ impl Receiving {
         }
     }
 
-    fn take(&mut self, source: SocketAddr, datagram: &[u8]) {
+    /// As Loom reads its port where much comes.
+    fn run_gathered(&mut self, incoming: &Receiver<Client>) {
+        const BATCH: usize = 64;
+        let mut buffers = vec![vec![0; 65_536]; BATCH];
+        let mut count = 0;
+        loop {
+            let wait = self.turn(incoming);
+            if count == 0 {
+                await_datagram(&self.socket, wait);
+            } else {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            count = 0;
+            loop {
+                let mut metas = [RecvMeta::default(); BATCH];
+                let mut slices: Vec<_> = buffers.iter_mut().map(|it| IoSliceMut::new(it)).collect();
+                let read = match self.batches.recv((&self.socket).into(), &mut slices, &mut metas) {
+                    Ok(read) => read,
+                    Err(why) if why.kind() == ErrorKind::WouldBlock => break,
+                    Err(why) => {
+                        eprintln!("{why}");
+                        break;
+                    }
+                };
+                count += read;
+                let now = Instant::now();
+                for (buffer, meta) in slices.iter().zip(&metas).take(read) {
+                    for datagram in buffer[..meta.len].chunks(meta.stride.max(1)) {
+                        self.take(meta.addr, datagram, now);
+                    }
+                }
+                if read < BATCH {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Takes new publishers in and runs what is due; gives how long there is nothing to do.
+    fn turn(&mut self, incoming: &Receiver<Client>) -> Duration {
+        while let Ok(client) = incoming.try_recv() {
+            self.clients.push(client);
+            self.poll(self.clients.len() - 1);
+        }
+        let now = Instant::now();
+        while let Some(Reverse((at, index))) = self.due.peek().copied() {
+            if at > now {
+                break;
+            }
+            self.due.pop();
+            if self.clients[index].due == at {
+                let _ = self.clients[index].rtc.handle_input(Input::Timeout(now));
+                self.poll(index);
+            }
+        }
+        let longest = Duration::from_millis(5);
+        let next = self.due.peek().map_or(now + longest, |Reverse((at, _))| *at);
+        next.saturating_duration_since(now).min(longest)
+    }
+
+    fn take(&mut self, source: SocketAddr, datagram: &[u8], now: Instant) {
         let Ok(contents) = datagram.try_into() else { return };
         let receive = Receive {
             proto: Protocol::Udp,
@@ -199,7 +233,7 @@ impl Receiving {
             destination: self.local,
             contents,
         };
-        let input = Input::Receive(Instant::now(), receive);
+        let input = Input::Receive(now, receive);
         let known = self.by_address.get(&source).copied();
         let found = known.or_else(|| self.clients.iter().position(|client| client.rtc.accepts(&input)));
         if let Some(index) = found {

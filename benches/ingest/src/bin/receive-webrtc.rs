@@ -4,12 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::Result;
-use axum::Router;
-use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::post;
-use loom_bench_ingest::receive::{Folder, Written, arguments, asked_to_end};
+use loom_bench_ingest::receive::{Folder, Written, arguments, serve};
 use rtc::interceptor::Registry;
 use rtc::media::io::sample_builder::SampleBuilder;
 use rtc::peer_connection::configuration::interceptor_registry::register_default_interceptors;
@@ -27,39 +22,21 @@ type Connections = Arc<Mutex<Vec<Arc<dyn PeerConnection>>>>;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let (address, folder) = arguments()?;
-    let listener = tokio::net::TcpListener::bind(&address).await?;
     let connections = Connections::default();
-    let router = Router::new()
-        .route("/{name}", post(publish))
-        .with_state((connections, folder.clone()));
-    println!("ready");
-    tokio::select! {
-        served = axum::serve(listener, router) => served?,
-        ended = asked_to_end() => ended?,
-    }
-    folder.tell()
+    let written = folder.clone();
+    serve(&address, &folder, move |name, offer| {
+        publish(Arc::clone(&connections), written.clone(), name, offer)
+    })
+    .await
 }
 
-async fn publish(
-    Path(name): Path<String>,
-    State((connections, folder)): State<(Connections, Folder)>,
-    offer: String,
-) -> Response {
-    match answer(&folder, &name, offer).await {
-        Ok((connection, answer)) => {
-            connections
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(connection);
-            (
-                StatusCode::CREATED,
-                [(header::CONTENT_TYPE, "application/sdp")],
-                answer,
-            )
-                .into_response()
-        }
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why:#}")).into_response(),
-    }
+async fn publish(connections: Connections, folder: Folder, name: String, offer: String) -> Result<String> {
+    let (connection, answer) = answer(&folder, &name, offer).await?;
+    connections
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(connection);
+    Ok(answer)
 }
 
 async fn answer(folder: &Folder, name: &str, offer: String) -> Result<(Arc<dyn PeerConnection>, String)> {
