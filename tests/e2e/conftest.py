@@ -101,12 +101,12 @@ def new_page():
 class Publisher:
     """publisher.py in a process of its own."""
 
-    def __init__(self, recording, codec, video, rate, audio, seconds=3600.0, hang_up=True):
+    def __init__(self, recording, codec, video, rate, audio, seconds=3600.0, hang_up=True, more=()):
         script = os.path.join(os.path.dirname(__file__), "publisher.py")
         command = [
             sys.executable, script, "--url", recording["whip_url"], "--token", recording["whip_token"], "--codec", codec,
-            "--video", video, "--rate", rate, "--audio", audio, "--seconds", seconds,
-            "--hang-up" if hang_up else "--no-hang-up",
+            *(["--video", video] if video else []), "--rate", rate, "--audio", audio, "--seconds", seconds,
+            "--hang-up" if hang_up else "--no-hang-up", *more,
         ]
         self.process = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL)
 
@@ -135,7 +135,7 @@ def publish():
     def start(recording, codec="h264", **options):
         files = {"h264": (material.screen_h264, 15), "vp8": (material.screen_vp8, 15)}
         make, rate = files[codec]
-        options = {"video": options.pop("video", None) or make(), "rate": rate, "audio": material.speech(12), **options}
+        options = {"video": options.pop("video", "") or ("" if options.pop("audio_only", False) else make()), "rate": rate, "audio": material.speech(12), **options}
         running.append(Publisher(recording, codec, **options))
         return running[-1]
 

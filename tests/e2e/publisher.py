@@ -18,9 +18,19 @@ from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCRtp
 
 
 class Clock:
-    """When media time 0 was; one for both tracks, so that what belongs together is sent together."""
+    """When media time 0 was; one for both tracks, so that what belongs together is sent together.
+
+    Where a pause is asked for, (from, for) in seconds, nothing is due within it.
+    """
 
     begun = None
+
+    def __init__(self, pause=None):
+        self.pause = pause
+
+    def time(self, seconds):
+        """The media time of what is sent after so many seconds of sending."""
+        return seconds + self.pause[1] if self.pause and seconds >= self.pause[0] else seconds
 
     async def due(self, seconds):
         self.begun = self.begun or time.monotonic()
@@ -28,21 +38,26 @@ class Clock:
 
 
 class Pictures(MediaStreamTrack):
-    """A file's encoded pictures, sent as they are, over and over."""
+    """A file's encoded pictures, sent as they are, over and over.
+
+    A still screen sends one a second, and every fifth second at the full rate.
+    """
 
     kind = "video"
 
-    def __init__(self, clock, path, rate):
+    def __init__(self, clock, path, rate, still):
         super().__init__()
         with av.open(path) as file:
             self.pictures = [bytes(packet) for packet in file.demux(video=0) if packet.size]
-        self.clock, self.rate, self.sent = clock, rate, 0
+        self.clock, self.rate, self.still, self.sent, self.next = clock, rate, still, 0, 0
 
     async def recv(self):
-        await self.clock.due(self.sent / self.rate)
+        at = self.clock.time(self.next / self.rate)
+        await self.clock.due(at)
         packet = av.Packet(self.pictures[self.sent % len(self.pictures)])
-        packet.pts, packet.time_base = self.sent, fractions.Fraction(1, self.rate)
+        packet.pts, packet.time_base = round(at * 90_000), fractions.Fraction(1, 90_000)
         self.sent += 1
+        self.next += self.rate if self.still and (self.next // self.rate) % 5 < 4 else 1
         return packet
 
 
@@ -59,21 +74,23 @@ class Sound(MediaStreamTrack):
         self.clock, self.sent = clock, 0
 
     async def recv(self):
-        await self.clock.due(self.sent / 48_000)
+        at = self.clock.time(self.sent / 48_000)
+        await self.clock.due(at)
         piece = self.samples.take(range(self.sent, self.sent + self.FRAME), mode="wrap")
         frame = av.AudioFrame.from_ndarray(piece.reshape(1, -1), format="s16", layout="mono")
-        frame.sample_rate, frame.pts, frame.time_base = 48_000, self.sent, fractions.Fraction(1, 48_000)
+        frame.sample_rate, frame.pts, frame.time_base = 48_000, round(at * 48_000), fractions.Fraction(1, 48_000)
         self.sent += self.FRAME
         return frame
 
 
 async def publish(asked):
-    clock = Clock()
+    clock = Clock(asked.pause)
     peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     peer.addTransceiver(Sound(clock, asked.audio), direction="sendonly")
-    sending = peer.addTransceiver(Pictures(clock, asked.video, asked.rate), direction="sendonly")
-    codecs = RTCRtpSender.getCapabilities("video").codecs
-    sending.setCodecPreferences([codec for codec in codecs if codec.mimeType.lower() == f"video/{asked.codec}"])
+    if asked.video:
+        sending = peer.addTransceiver(Pictures(clock, asked.video, asked.rate, asked.still), direction="sendonly")
+        codecs = RTCRtpSender.getCapabilities("video").codecs
+        sending.setCodecPreferences([codec for codec in codecs if codec.mimeType.lower() == f"video/{asked.codec}"])
 
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
@@ -106,8 +123,10 @@ if __name__ == "__main__":
     ask.add_argument("--url", required=True)
     ask.add_argument("--token", required=True)
     ask.add_argument("--codec", choices=("h264", "vp8"), required=True)
-    ask.add_argument("--video", required=True, help="H.264 elementary stream, or VP8 in IVF")
-    ask.add_argument("--rate", type=int, required=True, help="pictures a second")
+    ask.add_argument("--video", help="H.264 elementary stream, or VP8 in IVF; without it there is sound alone")
+    ask.add_argument("--rate", type=int, default=30, help="pictures a second")
+    ask.add_argument("--still", action="store_true", help="a still screen: one picture a second, and bursts")
+    ask.add_argument("--pause", type=float, nargs=2, help="when to stop sending, and for how long, seconds")
     ask.add_argument("--audio", required=True, help="mono 48 kHz WAV")
     ask.add_argument("--seconds", type=float, default=3600)
     ask.add_argument("--hang-up", action=argparse.BooleanOptionalAction, default=True)

@@ -639,10 +639,10 @@ impl Followed {
         let Some(hint) = self.last.hints.iter().find(|hint| hint.kind == "PART") else {
             return;
         };
-        let before = self.last.last_part();
+        let next = (self.last.open.number, self.last.open.parts.len() as u64);
         let Some((segment, index, part)) = media
             .parts()
-            .find(|(segment, index, _)| Some((segment.number, *index)) > before)
+            .find(|(segment, index, _)| (segment.number, *index) >= next)
         else {
             return;
         };
