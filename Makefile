@@ -1,7 +1,7 @@
 # What a person types; CI types the same. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test bench bench-ingest check fuzz netem lossy
+.PHONY: help serve test bench bench-ingest players check fuzz netem lossy
 SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
@@ -18,6 +18,7 @@ test: ## install what is missing, then run every test
 	cargo nextest run --workspace
 	cargo test --workspace --doc
 	cargo build -p loom-server
+	cargo build -p loom-testkit --example validate
 	.venv/bin/python -m pytest tests/whip
 	.venv/bin/python -m pytest tests/e2e
 
@@ -36,6 +37,11 @@ bench-ingest: ## measure receiving beside other receivers with the same publishe
 fuzz: ## run every fuzz target, FUZZ_RUNS executions of each (10,000,000)
 	@scripts/setup serve
 	scripts/fuzz
+
+players: ## hls.js and shaka-player play PLAY_SECONDS (600) of a live stream, at 334 ms and at 200 ms parts
+	@scripts/setup test
+	cargo build --release -p loom-server
+	LOOM_BIN=target/release/loom-server PLAY_SECONDS=$${PLAY_SECONDS:-600} .venv/bin/python -m pytest -s tests/e2e/test_players.py
 
 lossy: ## record over a lossy link on loopback, ROAD_SECONDS long (60), judged by ffmpeg
 	@scripts/setup test

@@ -19,8 +19,20 @@ VALIDATE = pathlib.Path(os.environ.get("LOOM_VALIDATE", TARGET / "debug" / "exam
 PATIENCE = 5
 
 # Faults that are known and not mended yet, by clause and rule. One that is mended must go from here: the last test of this
-# file fails while one stands here that was not seen.
-KNOWN = {}
+# file fails while one stands in KNOWN that was not seen. Those of SOMETIMES need a certain moment, and are not always seen.
+KNOWN = {
+    ("§6.2.1", "text is sent with gzip to clients that accept it"),
+    ("§6.2.4", "all playlists have EXT-X-SERVER-CONTROL with the same attributes"),
+    ("B.1", "there is a rendition report for each other playlist"),
+    ("§6.2.1", "EXT-X-VERSION is not greater than what is required"),
+    ("§4.4.5.3", "the part that is hinted is the next that comes"),
+    ("§4.4.6.2.1", "BANDWIDTH is not below the peak of what can be played"),
+}
+SOMETIMES = {
+    ("§3", "EXTINF is the duration of the segment's samples"),
+    ("§3", "a video segment holds a picture from which decoding can begin"),
+    ("§6.2.4", "all playlists have one EXT-X-PLAYLIST-TYPE"),
+}
 SEEN = set()
 
 
@@ -43,7 +55,7 @@ def judged(server, recording, path="main.m3u8", seconds=12):
             continue
         known = (finding["clause"], finding["rule"])
         SEEN.add(known)
-        if known not in KNOWN:
+        if known not in KNOWN | SOMETIMES:
             broken.append(finding)
     assert not broken, "\n".join(f"{it['level']} {it['clause']} {it['at']}: {it['rule']} — {it['seen'][0]}" for it in broken)
     return report
@@ -158,4 +170,4 @@ def test_each_known_fault_is_still_there(request):
     ran = sum("test_origin.py" in item.nodeid for item in request.session.items)
     if ran < 10:
         pytest.skip("only a part of this file ran")
-    assert not set(KNOWN) - SEEN, f"mended, and still listed as known: {set(KNOWN) - SEEN}"
+    assert not KNOWN - SEEN, f"mended, and still listed as known: {KNOWN - SEEN}"

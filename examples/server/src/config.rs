@@ -67,6 +67,9 @@ pub(crate) struct Config {
     /// Origins of other web pages that may list, create, stop and delete recordings. Comma separated; * is any.
     #[arg(long, env = "LOOM_ALLOW_ORIGIN", value_delimiter = ',')]
     pub(crate) allow_origin: Vec<String>,
+    /// The length of a live part in milliseconds, 50 to 2000: shorter is sooner seen, and costs more requests. Otherwise 334.
+    #[arg(long, env = "LOOM_PART", value_parser = clap::value_parser!(u64).range(50..=2000))]
+    pub(crate) part: Option<u64>,
     /// The largest upload, in bytes or with K, M, G (binary).
     #[arg(long, env = "LOOM_MAX_UPLOAD", default_value = "4G")]
     pub(crate) max_upload: ByteCount,

@@ -141,10 +141,12 @@ fn engine_config(config: &Config) -> EngineConfig {
     ingest.max_sessions_per_address = config
         .max_per_address
         .map_or(ingest.max_sessions, NonZeroUsize::get);
+    let default = EngineConfig::default();
     EngineConfig {
         data_dir: config.data_dir.clone(),
         ladder,
         max_live: config.max_live,
+        part: config.part.map_or(default.part, Duration::from_millis),
         ingest,
         captions: CaptionsConfig {
             enabled: config.captions == Switch::On,
@@ -155,7 +157,7 @@ fn engine_config(config: &Config) -> EngineConfig {
             },
             languages: config.languages.clone(),
         },
-        ..EngineConfig::default()
+        ..default
     }
 }
 

@@ -156,6 +156,25 @@ impl Followed {
         self
     }
 
+    /// Reads a playlist that ended while it was followed once more: as it is left.
+    pub(crate) fn settle(&mut self, client: &Client) {
+        if self.last.ended
+            && let Some((_, media)) = self.load(client, &[], Duration::from_secs(60))
+        {
+            version::check(&media, &self.at, &mut self.report);
+            if media.segments.len() < self.last.segments.len() || !media.ended {
+                let seen = format!(
+                    "{} segments of {}",
+                    media.segments.len(),
+                    self.last.segments.len()
+                );
+                self.report
+                    .must("§6.2.1", &self.at, "what has ended stays whole", seen);
+            }
+            self.last = media;
+        }
+    }
+
     /// Asks for the playlist and reads it; a delta update becomes a whole one.
     fn load(
         &mut self,

@@ -1,0 +1,200 @@
+"""Players that nobody here wrote play everything, live and afterwards, at 334 ms and at 200 ms parts.
+
+PLAY_SECONDS is how long live play is watched: 20 unless told; `make players` watches ten minutes.
+"""
+
+import json
+import os
+import subprocess
+
+import pytest
+
+import judges
+import players
+from conftest import watchable
+from server import Server, until
+
+PLAY_SECONDS = float(os.environ.get("PLAY_SECONDS", 20))
+
+# Counts what a viewer would notice: a picture that waits after it has begun to move.
+WATCH = """() => {
+    const video = document.querySelector('video');
+    const told = window.told = {stalls: [], errors: [], began: null, latency: []};
+    video.addEventListener('playing', () => { told.began ??= performance.now(); });
+    video.addEventListener('waiting', () => { if (told.began !== null) told.stalls.push([performance.now() - told.began, video.currentTime]); });
+    video.addEventListener('error', () => told.errors.push(String(video.error?.message)));
+}"""
+
+
+@pytest.fixture(scope="module", params=[334, 200])
+def parts(request, tmp_path_factory):
+    """A server of its own, with parts of so many milliseconds."""
+    server = Server(tmp_path_factory.mktemp("parts"), LOOM_PART=str(request.param), LOOM_CAPTIONS="off")
+    server.part = request.param / 1000
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def viewer(chromium):
+    return chromium()
+
+
+@pytest.fixture
+def live(parts, publish):
+    recording = parts.create("Live")
+    publish(recording, seconds=PLAY_SECONDS + 240)
+    until(lambda: watchable(parts, recording) >= 8, 90, "eight seconds to watch")
+    return recording
+
+
+@pytest.fixture(scope="module")
+def whole(parts, tmp_path_factory):
+    """A recording that has ended."""
+    from conftest import Publisher
+    import material
+
+    recording = parts.create("Whole")
+    publisher = Publisher(recording, "h264", material.screen_h264(), 15, material.speech(12), seconds=14)
+    publisher.wait()
+    return parts.until_state(recording, "ready")
+
+
+def shown(server, new_page, viewer, script, url, begin):
+    """A page of the server's own origin with a picture, a player's script, and `begin(url)` under way."""
+    page = new_page(viewer)
+    where = f"{server.base}/players/test"
+    page.route(where, lambda route: route.fulfill(body="<video muted autoplay playsinline></video>", content_type="text/html"))
+    page.goto(where)
+    page.add_script_tag(content=script.read_text())
+    page.evaluate(WATCH)
+    page.evaluate(begin, url)
+    return page
+
+
+HLS_JS = """url => {
+    const hls = window.player = new Hls({lowLatencyMode: true, maxLiveSyncPlaybackRate: 1.5});
+    hls.on(Hls.Events.ERROR, (_, data) => { if (data.fatal || data.details === 'bufferStalledError') told.errors.push(`${data.type} ${data.details} ${data.reason ?? ''}`); });
+    setInterval(() => { if (told.began !== null && hls.latency) told.latency.push([performance.now() - told.began, hls.latency, hls.targetLatency]); }, 250);
+    hls.loadSource(url);
+    hls.attachMedia(document.querySelector('video'));
+}"""
+
+SHAKA = """async url => {
+    shaka.polyfill.installAll();
+    const player = window.player = new shaka.Player();
+    await player.attach(document.querySelector('video'));
+    player.configure({streaming: {lowLatencyMode: true}});
+    player.addEventListener('error', event => told.errors.push(`${event.detail.code} ${event.detail.message}`));
+    await player.load(url);
+}"""
+
+
+def moved(page):
+    return page.evaluate("() => document.querySelector('video').currentTime")
+
+
+def begun(page):
+    until(lambda: page.evaluate("() => told.began !== null && document.querySelector('video').currentTime > 0"), 60, "the picture to move")
+
+
+def test_hls_js_plays_live_with_low_latency_and_without_a_stall(parts, live, new_page, viewer):
+    page = shown(parts, new_page, viewer, players.HLS, judges.url(parts, live, "main.m3u8"), HLS_JS)
+    begun(page)
+    start = moved(page)
+    page.wait_for_timeout(PLAY_SECONDS * 1000)
+    told = page.evaluate("() => told")
+    played = moved(page) - start
+    late = sorted(latency for at, latency, _ in told["latency"] if at > PLAY_SECONDS * 500)
+    target = max(target for *_, target in told["latency"])
+    print(f"parts of {parts.part} s: {played:.1f} s played of {PLAY_SECONDS}, latency p50 {late[len(late) // 2]:.2f}, p95 {late[len(late) * 95 // 100]:.2f}, target {target:.2f}")
+    assert not told["errors"], told["errors"]
+    assert not told["stalls"], told["stalls"]
+    assert played > PLAY_SECONDS * 0.9, played
+    # PART-HOLD-BACK, and what a busy machine adds
+    assert late[len(late) // 2] < target + 0.75, (late[len(late) // 2], target)
+
+
+def test_hls_js_plays_what_is_left_to_its_end(parts, whole, new_page, viewer):
+    page = shown(parts, new_page, viewer, players.HLS, judges.url(parts, whole, "main.m3u8"), HLS_JS)
+    begun(page)
+    played_to_the_end(page, whole)
+
+
+def test_shaka_plays_live(parts, live, new_page, viewer):
+    page = shown(parts, new_page, viewer, players.package(*players.SHAKA), judges.url(parts, live, "main.m3u8"), SHAKA)
+    begun(page)
+    start = moved(page)
+    page.wait_for_timeout(PLAY_SECONDS * 1000)
+    told = page.evaluate("() => told")
+    assert not told["errors"], told["errors"]
+    assert moved(page) - start > PLAY_SECONDS * 0.85, (start, moved(page), told)
+
+
+def test_shaka_plays_what_is_left_to_its_end(parts, whole, new_page, viewer):
+    page = shown(parts, new_page, viewer, players.package(*players.SHAKA), judges.url(parts, whole, "main.m3u8"), SHAKA)
+    begun(page)
+    played_to_the_end(page, whole)
+
+
+def played_to_the_end(page, recording):
+    page.evaluate("() => { const video = document.querySelector('video'); video.currentTime = video.duration - 3; video.play(); }")
+    until(lambda: page.evaluate("() => document.querySelector('video').ended"), 60, "the end")
+    told = page.evaluate("() => ({...told, duration: document.querySelector('video').duration})")
+    assert not told["errors"], told["errors"]
+    assert abs(told["duration"] - recording["duration"]) < 0.2, (told["duration"], recording["duration"])
+
+
+def test_ffmpeg_reads_live_and_whole_without_a_complaint(parts, live, whole):
+    url = judges.url(parts, live, "main.m3u8")
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-xerror", "-i", url, "-t", "8", "-map", "0:v:0", "-map", "0:a:0"]
+    # see judges.decode
+    command += ["-fps_mode", "passthrough", "-enc_time_base:v", "1:90000", "-f", "null", "-"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and not done.stderr.strip(), done.stderr
+    for path, kind in judges.renditions(parts, whole).items():
+        if kind != "subtitles":
+            judges.decode(judges.url(parts, whole, path))
+
+
+def test_gstreamer_plays_to_the_end(parts, whole):
+    url = judges.url(parts, whole, "main.m3u8")
+    command = ["gst-launch-1.0", "-q", "playbin3", f"uri={url}", "video-sink=fakesink", "audio-sink=fakesink"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "ERROR" not in done.stdout + done.stderr, done.stdout + done.stderr
+
+
+# Reads one file, box by box, and prints what it found.
+BOXES = """import { createFile } from '%s';
+import { readFileSync } from 'node:fs';
+const bytes = readFileSync(process.argv[2]);
+const file = createFile();
+let told = null;
+file.onReady = info => { told = info; };
+file.onError = why => { console.error(String(why)); process.exit(3); };
+const data = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length);
+data.fileStart = 0;
+file.appendBuffer(data);
+file.flush();
+const boxes = file.boxes.map(box => [box.type, box.size, box.start]);
+const samples = told.tracks.map(track => file.getTrackSamplesInfo(track.id).length);
+console.log(JSON.stringify({boxes, samples, codecs: told.tracks.map(track => track.codec), fragmented: told.isFragmented}));
+"""
+
+
+def test_mp4box_reads_every_box_of_every_rendition(parts, whole, tmp_path):
+    library = players.package(*players.MP4BOX)
+    script = tmp_path / "boxes.mjs"
+    script.write_text(BOXES % library)
+    for path, kind in judges.renditions(parts, whole).items():
+        if kind == "subtitles":
+            continue
+        file = judges.joined(parts, whole, path, tmp_path)
+        done = subprocess.run(["node", str(script), str(file)], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0 and not done.stderr.strip(), f"{path}: {done.stderr}"
+        told = json.loads(done.stdout)
+        assert told["fragmented"] and len(told["codecs"]) == 1, told
+        assert sum(size for _, size, _ in told["boxes"]) == file.stat().st_size, f"{path}: boxes and bytes differ"
+        command = ["ffprobe", "-v", "error", "-count_packets", "-show_entries", "stream=nb_read_packets", "-of", "csv=p=0", file]
+        counted = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0].strip(","))
+        assert told["samples"] == [counted], (path, told["samples"], counted)
