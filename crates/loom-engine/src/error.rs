@@ -52,6 +52,14 @@ pub enum EngineError {
     /// The text, or a chapter, is not as it must be.
     #[error("{0}")]
     BadText(String),
+    /// The recording has no such rendition.
+    #[error("recording {recording} has no rendition {rendition} of that kind")]
+    NoSuchRendition {
+        /// The recording.
+        recording: RecordingId,
+        /// The rendition.
+        rendition: loom_core::RenditionId,
+    },
     /// It is not there yet.
     #[error("{0}")]
     NotReady(String),
@@ -61,8 +69,8 @@ pub enum EngineError {
     /// The packager refused its input.
     #[error("packaging failed: {0}")]
     Package(#[from] loom_hls::HlsError),
-    /// The download could not be written.
-    #[error("the download could not be written: {0}")]
+    /// There is no download.
+    #[error("there is no download: {0}")]
     Download(#[from] loom_hls::progressive::ProgressiveError),
     /// The WebRTC side could not start.
     #[error("the ingest could not start: {0}")]

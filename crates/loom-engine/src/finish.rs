@@ -1,17 +1,15 @@
-//! What happens after the last packet: the final transcript, the download, and recordings that a crash left behind.
+//! What happens after the last packet: the final transcript, and recordings that a crash left behind.
 
 use std::fs::{self, File};
-use std::io::{BufReader, BufWriter, ErrorKind, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{BufReader, ErrorKind, Read};
 use std::sync::Arc;
 
 use loom_ai::{Model, TranscribeConfig, Transcript, transcribe};
 use loom_core::MediaTime;
 use loom_hls::TextCue;
-use loom_hls::progressive::{self, TrackFiles};
 
 use crate::error::EngineError;
-use crate::event::{Event, RecordingState, RenditionDescription};
+use crate::event::{Event, RecordingState};
 use crate::folder::Folder;
 use crate::packaging::{Packaging, SPOOL_RATE, SPOOL_SCALE};
 use crate::recording::Inner;
@@ -233,57 +231,6 @@ fn remove_spool(recording: &Inner) {
     {
         tracing::warn!(path = %path.display(), error = %why, "the speech spool could not be removed");
     }
-}
-
-/// The path of the download, built where it is not there yet.
-pub(crate) async fn download(recording: &Arc<Inner>) -> Result<PathBuf, EngineError> {
-    let path = recording.folder.path("download.mp4");
-    if path.is_file() {
-        return Ok(path);
-    }
-    let working = recording.clone();
-    let built = tokio::task::spawn_blocking(move || {
-        let path = working.folder.path("download.mp4");
-        let partial = path.with_added_extension("partial");
-        build(&working, &partial)?;
-        fs::rename(&partial, &path).map_err(EngineError::io("rename to", &path))?;
-        Ok(path)
-    });
-    built
-        .await
-        .map_err(|_| EngineError::NotReady("the download could not be built; see the log".to_owned()))?
-}
-
-/// Writes the best of the main pictures that are H.264, and the sound that is AAC, as one file.
-fn build(recording: &Inner, to: &Path) -> Result<(), EngineError> {
-    let info = recording.info();
-    let of = |codec: &str| {
-        info.renditions
-            .iter()
-            .filter(move |r| r.codec == codec && r.playlist.is_none())
-            .collect::<Vec<_>>()
-    };
-    let video = of("h264").into_iter().max_by_key(|r| (r.height, r.bandwidth));
-    let audio = of("aac").into_iter().next();
-    let chosen: Vec<&RenditionDescription> = video.into_iter().chain(audio).collect();
-    if chosen.is_empty() {
-        return Err(EngineError::NotReady(
-            "the recording has neither H.264 nor AAC, so no MP4 can be made of it".to_owned(),
-        ));
-    }
-    let mut tracks = Vec::new();
-    for rendition in chosen {
-        let path = recording.folder.path(&format!("hls/{}/index.m3u8", rendition.id));
-        let playlist = fs::read_to_string(&path).map_err(EngineError::io("read", path))?;
-        tracks.push(TrackFiles::from_playlist(&rendition.id, &playlist)?);
-    }
-    let mut out = BufWriter::new(File::create(to).map_err(EngineError::io("create", to))?);
-    progressive::write(
-        &tracks,
-        |key| File::open(recording.folder.path(&format!("hls/{key}"))),
-        &mut out,
-    )?;
-    out.flush().map_err(EngineError::io("write", to))
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@
 
 mod captions;
 mod config;
+mod download;
 mod edges;
 mod engine;
 mod error;
@@ -43,6 +44,7 @@ mod text;
 mod thumbnails;
 
 pub use config::{CaptionsConfig, EngineConfig};
+pub use download::{Download, DownloadChoice, TrackChoice};
 pub use engine::{CaptionsStatus, Engine};
 pub use error::EngineError;
 pub use event::{

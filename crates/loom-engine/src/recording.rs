@@ -7,11 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use loom_ai::{Segment, Transcript};
 use loom_core::{Cue, CueId, MediaTime};
+use loom_hls::progressive::Layout;
 use loom_hls::{Answer, Body, Chapters, Origin, Publish, TextCue, View, stored_answer};
 use loom_ingest::SessionHandle;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
+use crate::download::{Download, DownloadChoice};
 use crate::engine::Shared;
 use crate::error::EngineError;
 use crate::event::{ChapterDescription, Event, Events, GapDescription, RecordingInfo, RecordingState};
@@ -20,7 +22,7 @@ use crate::id::RecordingId;
 use crate::packaging::Work;
 use crate::take::Take;
 use crate::text::{self, Given};
-use crate::{finish, import, live};
+use crate::{download, finish, import, live};
 
 /// A handle to one recording. Clones are handles to the same one; dropping them ends nothing.
 #[derive(Debug, Clone)]
@@ -73,8 +75,8 @@ pub(crate) struct Inner {
     state: Mutex<State>,
     /// Text and chapters are changed by one caller at a time.
     pub(crate) text: tokio::sync::Mutex<()>,
-    /// Only one caller builds the download; the others wait for it.
-    download: tokio::sync::Mutex<()>,
+    /// The download that was asked for last.
+    download: tokio::sync::Mutex<Option<(DownloadChoice, Arc<Layout>)>>,
 }
 
 #[derive(Debug)]
@@ -327,11 +329,13 @@ impl Recording {
         path.is_file().then_some(path)
     }
 
-    /// The recording as one progressive MP4 file, built at the first call.
+    /// The recording as one progressive MP4 file, without re-encoding. Nothing is written: the file's bytes are read from the
+    /// segments as they are asked for.
     ///
     /// # Errors
-    /// [`EngineError::NotReady`] while it is live; [`EngineError::Package`] where it has no H.264 or AAC rendition.
-    pub async fn download(&self) -> Result<PathBuf, EngineError> {
+    /// [`EngineError::NotReady`] while it is live, [`EngineError::NoSuchRendition`], [`EngineError::Download`] where a rendition cannot
+    /// be put into such a file, as one that is encrypted.
+    pub async fn download(&self, choice: &DownloadChoice) -> Result<Download, EngineError> {
         if !self.0.is_complete() {
             let why = format!(
                 "recording {} is {}; it can be downloaded once it has ended",
@@ -345,8 +349,16 @@ impl Recording {
                 "the recording failed; there is nothing to download".to_owned(),
             ));
         }
-        let _one = self.0.download.lock().await;
-        finish::download(&self.0).await
+        // one caller lays it out, and the last one is kept: players ask for many ranges
+        let mut last = self.0.download.lock().await;
+        if let Some((_, layout)) = last.as_ref().filter(|(had, _)| had == choice) {
+            return Ok(Download::new(layout.clone(), self.0.folder.clone()));
+        }
+        let (inner, wanted) = (self.0.clone(), choice.clone());
+        let made = tokio::task::spawn_blocking(move || download::lay_out(&inner, &wanted)).await;
+        let layout = Arc::new(made.map_err(|_| EngineError::ShuttingDown)??);
+        *last = Some((choice.clone(), layout.clone()));
+        Ok(Download::new(layout, self.0.folder.clone()))
     }
 
     /// Copies the finished stream, playlists and segments, into `folder`; `main.m3u8` there begins it. Blocks.
@@ -401,7 +413,7 @@ impl Inner {
                 touched: Instant::now(),
             }),
             text: tokio::sync::Mutex::new(()),
-            download: tokio::sync::Mutex::new(()),
+            download: tokio::sync::Mutex::new(None),
         }
     }
 

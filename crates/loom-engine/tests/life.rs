@@ -132,10 +132,12 @@ async fn a_file_becomes_a_recording_that_plays_and_can_be_downloaded() {
         assert_whole(&recording, rendition.id.as_str(), &text(&recording, &path).await).await;
     }
     assert!(recording.poster().is_some());
-    let download = recording.download().await.expect("a download");
+    let download = recording.download(&Default::default()).await.expect("a download");
+    let film = folder.path().join("download.mp4");
+    download.write_to(&film).expect("it is written");
     let probed = Command::new("ffprobe")
         .args(["-v", "error", "-show_entries", "stream=codec_name"])
-        .arg(download)
+        .arg(&film)
         .output();
     let probed = String::from_utf8_lossy(&probed.expect("ffprobe runs").stdout).into_owned();
     assert!(probed.contains("h264") && probed.contains("aac"), "{probed}");

@@ -6,9 +6,9 @@ use std::io::Cursor;
 use std::time::Duration;
 
 use loom_core::{MediaTime, VideoCodec};
-use loom_hls::progressive::{self, TrackFiles};
+use loom_hls::progressive::{self, Layout, Source, TrackFiles};
 use loom_hls::{Packager, PackagerConfig, Stills};
-use support::media::{self, aac_stream, h264_stream, ivf_stream, opus_stream};
+use support::media::{self, aac_stream, h264_stream, hevc_stream, ivf_stream, opus_stream};
 use support::{Folder, Stream, id, package};
 
 fn download(folder: &Folder, names: &[&str]) -> (Vec<u8>, Duration) {
@@ -139,5 +139,65 @@ fn other_codecs_one_track_and_a_gap_make_downloads_too() {
             seen.0,
             sent.pts
         );
+    }
+}
+
+#[test]
+fn any_range_of_a_download_is_there_before_the_file_is() {
+    if !media::have_ffmpeg() {
+        return;
+    }
+    let streams = [
+        hevc_stream("source", 320, 180, 4, 30),
+        ivf_stream("av1", VideoCodec::Av1, 320, 180, 4, 30),
+        aac_stream("aac", 4),
+        opus_stream("opus", 4),
+    ];
+    let mut packager = Packager::new(PackagerConfig::default()).unwrap();
+    let folder = package(&mut packager, &streams, |_, _, _| {});
+    let open = |key: &str| {
+        let file = folder.files.get(key).cloned().map(Cursor::new);
+        file.ok_or(std::io::Error::from(std::io::ErrorKind::NotFound))
+    };
+    let dir = tempfile::tempdir().unwrap();
+    for names in [["source", "aac"], ["source", "opus"], ["av1", "opus"]] {
+        let (whole, _) = download(&folder, &names);
+        let path = dir.path().join("whole.mp4");
+        std::fs::write(&path, &whole).unwrap();
+        let said = media::complaints_of_file(&path);
+        assert!(said.is_empty(), "{names:?}: {said}");
+        let tracks = names.map(|name| {
+            TrackFiles::from_playlist(&id(name), &folder.stored(&format!("{name}/index.m3u8"))).unwrap()
+        });
+        let layout = Layout::new(&tracks, open).unwrap();
+        assert_eq!(layout.len(), whole.len() as u64);
+        let read = |range: std::ops::Range<u64>| -> Vec<u8> {
+            let pieces = layout.range(range).map(|source| match source {
+                Source::Bytes(bytes) => bytes.to_vec(),
+                Source::Stored { key, offset, len } => {
+                    folder.files[&*key][offset as usize..(offset + len) as usize].to_vec()
+                }
+                _ => unreachable!("no other source exists"),
+            });
+            pieces.flatten().collect()
+        };
+        let len = layout.len();
+        for (from, to) in [
+            (0, len),
+            (0, 1),
+            (len - 1, len + 9),
+            (len, len + 1),
+            (700, 900),
+            (5_000, 60_001),
+        ] {
+            let wanted = &whole[from.min(len) as usize..to.min(len) as usize];
+            assert!(read(from..to) == wanted, "{names:?}: {from}..{to}");
+        }
+        for at in (0..len).step_by(997) {
+            assert!(
+                read(at..at + 1_500) == whole[at as usize..(at as usize + 1_500).min(whole.len())],
+                "{at}"
+            );
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! What a recording leaves behind: its transcript, its poster, its download.
 
-use axum::extract::{Path, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use loom_engine::{Recording, Transcript};
+use loom_engine::{DownloadChoice, Recording, RenditionId, TrackChoice, Transcript};
+use serde::Deserialize;
 
 use crate::app::App;
 use crate::problem::{Answer, Problem};
@@ -48,12 +50,43 @@ pub(crate) async fn poster(State(app): State<App>, Path(id): Path<String>, heade
     ))
 }
 
-/// `GET /v1/recordings/{id}/download.mp4`: the whole recording as one progressive MP4, made when it is first asked for.
-pub(crate) async fn download(State(app): State<App>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
+/// The query of a download: renditions by name, or `none`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Choice {
+    video: Option<String>,
+    audio: Option<String>,
+}
+
+/// `GET /v1/recordings/{id}/download.mp4?video=…&audio=…`: the recording as one progressive MP4, sent from its segments as it is read.
+pub(crate) async fn download(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    choice: Result<Query<Choice>, QueryRejection>,
+    headers: HeaderMap,
+) -> Answer {
+    let Query(choice) = choice?;
+    let track = |name: Option<&str>| match name {
+        None => Ok(TrackChoice::Best),
+        Some("none") => Ok(TrackChoice::Without),
+        Some(name) => match RenditionId::new(name) {
+            Some(id) => Ok(TrackChoice::Rendition(id)),
+            None => Err(Problem::bad_request(
+                "bad-query",
+                format!("{name:?} is no rendition's name"),
+            )),
+        },
+    };
+    let choice = DownloadChoice {
+        video: track(choice.video.as_deref())?,
+        audio: track(choice.audio.as_deref())?,
+    };
     let recording = app.recording(&id).await?;
-    let path = recording.download().await?;
-    let missing = || Problem::not_found("no-download", "this recording has no download");
-    let response = range::file(&headers, &path).await?.ok_or_else(missing)?;
+    let download = recording.download(&choice).await?;
+    let tag = format!("\"{:x}-{:x}\"", download.len(), download.duration().as_nanos());
+    let response = range::pieces(&headers, &tag, download.len(), move |at, most| {
+        let download = download.clone();
+        async move { download.read_aside(at, most).await.map_err(std::io::Error::other) }
+    });
     let title = app.row(&id).await?.title;
     let disposition = disposition(&title);
     Ok(with(

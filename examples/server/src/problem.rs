@@ -134,6 +134,8 @@ impl From<EngineError> for Problem {
             EngineError::BadOffer(_) => Self::bad_request("bad-offer", told),
             EngineError::AlreadyPublished(_) => Self::conflict("already-published", told),
             EngineError::NoSuchSession { .. } => Self::not_found("unknown-session", told),
+            EngineError::NoSuchRendition { .. } => Self::not_found("unknown-rendition", told),
+            EngineError::Download(_) => Self::conflict("no-download", told),
             EngineError::WrongState { .. } => Self::conflict("wrong-state", told),
             EngineError::Full { .. } => Self::unavailable("full", told, 30),
             EngineError::BadMedia(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-media", told),

@@ -7,6 +7,7 @@ use std::time::UNIX_EPOCH;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use futures::Stream;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
@@ -79,6 +80,66 @@ pub(crate) async fn file(request: &HeaderMap, path: &Path) -> Answer<Option<Resp
         response.headers_mut().insert(header::ETAG, tag);
     }
     Ok(Some(response))
+}
+
+/// Answers with a body of `total` bytes that `read` gives piece by piece, from where, how many at most; or the part of it that the
+/// request's Range names, or 304 where the client has it.
+pub(crate) fn pieces<F>(
+    request: &HeaderMap,
+    tag: &str,
+    total: u64,
+    read: impl Fn(u64, usize) -> F + Send + 'static,
+) -> Response
+where
+    F: Future<Output = std::io::Result<Bytes>> + Send + 'static,
+{
+    let mut response = if is_fresh(request, tag) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        let part = match wanted(request, Some(tag), total) {
+            Wanted::Whole => None,
+            Wanted::Part { start, len } => Some((start, len)),
+            Wanted::Nothing => return unsatisfiable(total),
+        };
+        let (start, len) = part.unwrap_or((0, total));
+        head(
+            match part {
+                Some(_) => StatusCode::PARTIAL_CONTENT,
+                None => StatusCode::OK,
+            },
+            len,
+            part.map(|_| (start, total)),
+            Body::from_stream(stream(start, start + len, read)),
+        )
+    };
+    if let Ok(tag) = HeaderValue::from_str(tag) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}
+
+/// The bytes from `at` to `end`, read piece by piece.
+fn stream<F>(
+    at: u64,
+    end: u64,
+    read: impl Fn(u64, usize) -> F + Send + 'static,
+) -> impl Stream<Item = std::io::Result<Bytes>> + Send
+where
+    F: Future<Output = std::io::Result<Bytes>> + Send + 'static,
+{
+    futures::stream::unfold((at, read), move |(at, read)| async move {
+        if at >= end {
+            return None;
+        }
+        match read(at, (end - at).min(PIECE) as usize).await {
+            Ok(bytes) if bytes.is_empty() => None,
+            Ok(bytes) => {
+                let next = at + bytes.len() as u64;
+                Some((Ok(bytes), (next, read)))
+            }
+            Err(why) => Some((Err(why), (end, read))),
+        }
+    })
 }
 
 /// Whether the client's copy is the one tagged `tag` (RFC 9110 §13.1.2; a weak comparison).
@@ -167,6 +228,8 @@ fn unsatisfiable(total: u64) -> Response {
 
 /// How much of a file is read at a time.
 const READ: usize = 64 * 1024;
+/// How much of a body in pieces is read at a time.
+const PIECE: u64 = 256 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,9 @@
 //! A finished recording as one progressive MP4 file (ISO/IEC 14496-12), `moov` first, without re-encoding.
 //!
-//! The tables are made and written by the `mp4` crate, the sample entries are those of the stored init segments. The media are
-//! read twice: their headers for the tables, then their data, so memory holds the tables only, and the file is written from its
-//! first byte to its last.
+//! The tables are made and written by the `mp4` crate, the sample entries are those of the stored init segments. Only the headers of
+//! the media are read for them, so that a [`Layout`] knows the file's length and where each of its bytes lies before any is sent.
 
+mod layout;
 mod tables;
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -14,7 +14,9 @@ use mp4_atom::Codec;
 use thiserror::Error;
 
 use crate::cmaf;
-use crate::progressive::tables::{Table, write_moov};
+use crate::progressive::tables::Table;
+
+pub use layout::{Layout, Source};
 
 /// Why a progressive file cannot be made.
 #[derive(Debug, Error)]
@@ -36,6 +38,12 @@ pub enum ProgressiveError {
         rendition: RenditionId,
         /// What is missing.
         what: &'static str,
+    },
+    /// A rendition is encrypted: its samples cannot be told apart, or not be played from such a file.
+    #[error("rendition {rendition}: it is encrypted (RFC 8216bis §4.4.4.4), and cannot be put into one file")]
+    Encrypted {
+        /// The rendition.
+        rendition: RenditionId,
     },
     /// A rendition cannot be put into one file.
     #[error("{key}: {why}")]
@@ -83,6 +91,10 @@ impl TrackFiles {
                     .split_once("URI=\"")
                     .and_then(|(_, rest)| rest.split_once('"'));
                 init = uri.map(|(uri, _)| format!("{rendition}/{uri}"));
+            } else if line.starts_with("#EXT-X-KEY:") && line != "#EXT-X-KEY:METHOD=NONE" {
+                return Err(ProgressiveError::Encrypted {
+                    rendition: rendition.clone(),
+                });
             } else if line == "#EXT-X-GAP" {
                 gap = true;
             } else if !line.starts_with('#') && !line.is_empty() && !std::mem::take(&mut gap) {
@@ -124,48 +136,38 @@ pub(crate) struct Piece {
 /// Writes the renditions, at most one of pictures and one of sound, into one file. `open` opens a stored file by its key.
 ///
 /// # Errors
-/// Where a file cannot be read or is none of ours, or `out` fails; then what was written is no MP4.
+/// As [`Layout::new`], or where `out` fails; then what was written is no MP4.
 pub fn write<R: Read + Seek, W: Write>(
     tracks: &[TrackFiles],
     mut open: impl FnMut(&str) -> io::Result<R>,
     out: &mut W,
 ) -> Result<Written, ProgressiveError> {
-    let mut tables = Vec::new();
-    let mut pieces = Vec::new();
-    for (number, files) in tracks.iter().enumerate() {
-        tables.push(read_track(number, files, &mut open, &mut pieces)?);
-    }
-    // as a player reads them: by time; sorting keeps each track's order
-    pieces.sort_by_key(|piece| piece.at);
+    let layout = Layout::new(tracks, &mut open)?;
     let failed = |source| ProgressiveError::Io {
         key: "output".to_owned(),
         source,
     };
-    let payload: u64 = pieces.iter().map(|piece| piece.size).sum();
-    let head = write_moov(&tables, &pieces, payload).map_err(failed)?;
-    out.write_all(&head).map_err(failed)?;
-    let mut opened: Vec<Option<(usize, R)>> = tracks.iter().map(|_| None).collect();
-    for piece in &pieces {
-        let key = &tracks[piece.track].segments[piece.segment].key;
-        let unreadable = |source| ProgressiveError::Io {
-            key: key.clone(),
-            source,
-        };
-        let slot = &mut opened[piece.track];
-        let file = match slot {
-            Some((segment, file)) if *segment == piece.segment => file,
-            _ => &mut slot.insert((piece.segment, open(key).map_err(unreadable)?)).1,
-        };
-        file.seek(SeekFrom::Start(piece.offset)).map_err(unreadable)?;
-        let copied = io::copy(&mut file.take(piece.size), out).map_err(unreadable)?;
-        if copied != piece.size {
-            return Err(unreadable(io::ErrorKind::UnexpectedEof.into()));
+    for source in layout.range(0..layout.len()) {
+        match source {
+            Source::Bytes(bytes) => out.write_all(&bytes).map_err(failed)?,
+            Source::Stored { key, offset, len } => {
+                let unreadable = |source| ProgressiveError::Io {
+                    key: key.to_string(),
+                    source,
+                };
+                let mut file = open(&key).map_err(unreadable)?;
+                file.seek(SeekFrom::Start(offset)).map_err(unreadable)?;
+                let copied = io::copy(&mut file.take(len), out).map_err(unreadable)?;
+                if copied != len {
+                    return Err(unreadable(io::ErrorKind::UnexpectedEof.into()));
+                }
+            }
         }
     }
     out.flush().map_err(failed)?;
     Ok(Written {
-        bytes: head.len() as u64 + payload,
-        duration: tables::duration(&tables),
+        bytes: layout.len(),
+        duration: layout.duration(),
     })
 }
 
