@@ -13,6 +13,8 @@ pub(crate) const THUMBNAILS: &str = "thumbs.vtt";
 pub(crate) const CHAPTERS_TRACK: &str = "chapters.vtt";
 /// The chapters as players of HLS read them.
 pub(crate) const CHAPTERS: &str = "chapters.json";
+/// The DASH manifest.
+pub(crate) const MANIFEST: &str = "manifest.mpd";
 
 /// The media playlist of the key pictures, in its rendition's folder.
 const FRAMES: &str = "iframes.m3u8";
@@ -23,6 +25,8 @@ pub(crate) const STEERING: &str = "steering.json";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Address {
     Multivariant,
+    /// The DASH manifest.
+    Manifest,
     /// The multivariant playlist of one further picture.
     Aside(RenditionId),
     Playlist(RenditionId),
@@ -61,6 +65,9 @@ impl Address {
         }
         if path == STEERING {
             return Some(Self::Steering);
+        }
+        if path == MANIFEST {
+            return Some(Self::Manifest);
         }
         if let Some(aside) = path.strip_suffix(".m3u8").filter(|name| !name.contains('/')) {
             return Some(Self::Aside(RenditionId::new(aside)?));
@@ -145,6 +152,7 @@ mod tests {
         let id = || RenditionId::new("720p").unwrap();
         for (path, address) in [
             (MULTIVARIANT.to_owned(), Address::Multivariant),
+            (MANIFEST.to_owned(), Address::Manifest),
             (multivariant(Some(&id())), Address::Aside(id())),
             (playlist(&id()), Address::Playlist(id())),
             (frames(&id()), Address::Frames(id())),

@@ -187,7 +187,14 @@ impl CaptionTrack {
                 key,
                 data: data.clone(),
             });
-            self.listing.publish(Change::Init { number: 0, data }, out);
+            self.listing.publish(
+                Change::Init {
+                    number: 0,
+                    data,
+                    described: None,
+                },
+                out,
+            );
             name.into()
         });
         self.listing
@@ -249,6 +256,7 @@ impl CaptionTrack {
             opening: Some(opening),
             entry,
             independent: true,
+            place: None,
         };
         self.listing.publish(change, out);
         self.next = Some(segment + 1);

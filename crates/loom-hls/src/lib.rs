@@ -15,6 +15,7 @@ mod clock;
 mod cmaf;
 mod config;
 mod crypt;
+mod dash;
 mod daterange;
 mod directives;
 mod error;

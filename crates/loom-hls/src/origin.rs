@@ -1,15 +1,16 @@
 use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use loom_core::RenditionId;
 
 use crate::address::{self, Address};
+use crate::dash;
 use crate::directives::{Block, Directives};
 use crate::limits;
 use crate::playlist;
-use crate::publish::{Change, Publish};
+use crate::publish::{Change, Publish, PublishKind};
 use crate::served::{Ranged, Served, Show};
 use crate::steering::Steering;
 use crate::view::View;
@@ -26,6 +27,10 @@ pub struct Origin {
     renditions: HashMap<RenditionId, Served>,
     ranges: Vec<Ranged>,
     steering: Option<Steering>,
+    frame: Option<dash::Frame>,
+    book: dash::Book,
+    /// The DASH manifest, made when it is asked for.
+    manifest: OnceLock<Option<Bytes>>,
     ended: bool,
     /// Sheets of thumbnails that will not change.
     sheets: u64,
@@ -148,6 +153,10 @@ impl Origin {
 
     /// Takes a change. What it names must be in the store.
     pub fn handle_publish(&mut self, publish: Publish) {
+        self.book.take(&publish);
+        if publish.kind() != PublishKind::Part {
+            self.manifest = OnceLock::new();
+        }
         let Publish { rendition, change } = publish;
         let Some(id) = rendition else {
             match change {
@@ -178,6 +187,7 @@ impl Origin {
                         served.changed();
                     }
                 }
+                Change::Manifest { frame } => self.frame = Some(frame),
                 Change::End => self.ended = true,
                 Change::Sheets { closed } => self.sheets = closed,
                 _ => {}
@@ -235,6 +245,7 @@ impl Origin {
             // what is there is in the store
             Address::Thumbnails | Address::ChaptersTrack | Address::Chapters => beside(path, CHANGING),
             Address::Sheet(number) => beside(path, if number < self.sheets { FOREVER } else { CHANGING }),
+            Address::Manifest => self.manifest(),
             Address::Init(id, number) => match self.renditions.get(&id).and_then(|s| s.inits.get(&number)) {
                 Some(data) => media_response(Body::Bytes(data.clone())),
                 None => Answer::NotFound,
@@ -463,6 +474,28 @@ impl Origin {
         }
     }
 
+    fn manifest(&self) -> Answer {
+        let write = |frame| dash::write(frame, &self.book).map(Bytes::from);
+        let text = self.manifest.get_or_init(|| self.frame.as_ref().and_then(write));
+        match text {
+            Some(text) => Answer::Ready(Response {
+                content_type: MANIFEST_TYPE,
+                cache_control: if self.ended { COMPLETE } else { CHANGING },
+                body: Body::Bytes(text.clone()),
+            }),
+            None if self.ended || self.frame.as_ref().is_some_and(|frame| frame.zero.is_none()) => {
+                Answer::NotFound
+            }
+            None if self.multivariant.is_some() && self.frame.is_none() => Answer::NotFound,
+            None => Answer::WaitFor(Wait {
+                rendition: self.book.awaited().cloned(),
+                segment: None,
+                part: None,
+                limit: FIRST_WAIT,
+            }),
+        }
+    }
+
     /// Whether the multivariant playlist names the rendition, so that its playlist will come.
     fn is_named(&self, id: &RenditionId) -> bool {
         let lists = self.multivariant.iter().chain(self.asides.values());
@@ -491,6 +524,7 @@ pub fn stored_answer(path: &str, query: Option<&str>) -> Answer {
             (PLAYLIST_TYPE, COMPLETE)
         }
         Some(_) if view.in_path() => return Answer::NotFound,
+        Some(Address::Manifest) => (MANIFEST_TYPE, COMPLETE),
         Some(Address::Init(..) | Address::Segment(..)) => (MEDIA_TYPE, FOREVER),
         // the final transcript replaces it
         Some(Address::Text(..)) => (TEXT_TYPE, CHANGING),
@@ -562,6 +596,8 @@ const TIMED_TEXT_TYPE: &str = "application/mp4";
 const SHEET_TYPE: &str = "image/jpeg";
 /// RFC 8259 §11.
 const CHAPTERS_TYPE: &str = "application/json";
+/// ISO/IEC 23009-1 Annex C.
+const MANIFEST_TYPE: &str = "application/dash+xml";
 /// WebVTT §1.
 const TEXT_TYPE: &str = "text/vtt; charset=utf-8";
 /// A name is never used again for other bytes.

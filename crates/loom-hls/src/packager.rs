@@ -10,6 +10,7 @@ use crate::chapters::{Chapter, Chapters};
 use crate::clock::{ASIDE_WAIT, FIRST, Lead, ROUNDING, SegmentClock};
 use crate::config::{PackagerConfig, RenditionInfo};
 use crate::crypt::{self, ContentKey, TrackCrypt};
+use crate::dash;
 use crate::daterange::DateRange;
 use crate::error::HlsError;
 use crate::limits;
@@ -40,6 +41,10 @@ pub struct Packager {
     back: MediaTime,
     /// Keys that have come, by period.
     keys: BTreeMap<u32, Arc<ContentKey>>,
+    /// What a DASH manifest says of the whole, where there is one.
+    frame: Option<dash::Frame>,
+    /// What has been published, for it.
+    book: dash::Book,
     /// Renditions that were declared to be encrypted.
     encrypted: u16,
     /// The next key to ask for.
@@ -87,7 +92,14 @@ impl Packager {
     pub fn new(config: PackagerConfig) -> Result<Self, HlsError> {
         config.check()?;
         let first = config.encryption.map(|_| HlsOutput::NeedKey { period: 0 });
-        let out = first.into_iter().collect();
+        let frame = dash::Frame::new(&config);
+        let mut out: VecDeque<HlsOutput> = first.into_iter().collect();
+        if let Some(frame) = frame.clone() {
+            out.push_back(HlsOutput::Publish(Publish {
+                rendition: None,
+                change: Change::Manifest { frame },
+            }));
+        }
         Ok(Self {
             clock: SegmentClock::new(&config),
             config,
@@ -98,6 +110,8 @@ impl Packager {
             away: None,
             back: MediaTime::ZERO,
             keys: BTreeMap::new(),
+            frame,
+            book: dash::Book::default(),
             encrypted: 0,
             next_key: 1,
             announced: false,
@@ -559,7 +573,8 @@ impl Packager {
         self.tracks.push(Declared {
             track: match media {
                 Some(kind) => {
-                    let mut track = MediaTrack::new(listing, kind, rendition.bandwidth, &self.config);
+                    let mut track = MediaTrack::new(listing, kind, rendition.clone(), &self.config);
+                    track.in_manifest = place != Place::Aside && self.frame.is_some();
                     track.follows = place != Place::Main;
                     track.crypt = self.config.encryption.map(|encryption| {
                         let mut crypt = TrackCrypt::new(encryption, self.encrypted);
@@ -643,10 +658,12 @@ impl Packager {
         }
         self.head = self.head.max(end);
         self.store_multivariant();
-        self.out.push_back(HlsOutput::Publish(Publish {
+        let end = Publish {
             rendition: None,
             change: Change::End,
-        }));
+        };
+        self.store_manifest(&end);
+        self.out.push_back(HlsOutput::Publish(end));
         first
     }
 
@@ -663,7 +680,32 @@ impl Packager {
 
     /// The next thing to do; `None` until more is handed over.
     pub fn poll_output(&mut self) -> Option<HlsOutput> {
-        self.out.pop_front()
+        let next = self.out.pop_front();
+        if let Some(HlsOutput::Publish(publish)) = next.as_ref().filter(|_| !self.finished) {
+            self.book.take(publish);
+        }
+        next
+    }
+
+    /// Stores the complete DASH manifest, `end` being the last thing to be published.
+    fn store_manifest(&mut self, end: &Publish) {
+        let waiting = self.out.iter().filter_map(|output| match output {
+            HlsOutput::Publish(publish) => Some(publish),
+            _ => None,
+        });
+        for publish in waiting.chain(std::iter::once(end)) {
+            self.book.take(publish);
+        }
+        let text = self
+            .frame
+            .as_ref()
+            .and_then(|frame| dash::write(frame, &self.book));
+        if let Some(text) = text {
+            self.out.push_back(HlsOutput::Store {
+                key: address::MANIFEST.to_owned(),
+                data: text.into(),
+            });
+        }
     }
 
     /// After any input: places sound that can be placed, goes on without what is too late, publishes captions.

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use loom_core::RenditionId;
 
+use crate::dash;
 use crate::daterange::RangeLine;
 use crate::playlist::{Opening, PartEntry, PlaylistHead, SegmentEntry};
 
@@ -56,7 +57,7 @@ impl Publish {
     /// What kind of change it is.
     pub fn kind(&self) -> PublishKind {
         match &self.change {
-            Change::Multivariant { .. } => PublishKind::Multivariant,
+            Change::Multivariant { .. } | Change::Manifest { .. } => PublishKind::Multivariant,
             Change::Init { .. } | Change::Begin { .. } => PublishKind::Init,
             Change::Part { .. } => PublishKind::Part,
             Change::Segment { .. } => PublishKind::Segment,
@@ -100,9 +101,15 @@ pub(crate) enum Change {
     DateRange {
         line: RangeLine,
     },
+    /// What a DASH manifest says of the whole; without this there is none.
+    Manifest {
+        frame: dash::Frame,
+    },
     Init {
         number: u32,
         data: Bytes,
+        /// Where a DASH manifest names the rendition.
+        described: Option<Arc<dash::Described>>,
     },
     Begin {
         head: PlaylistHead,
@@ -125,6 +132,8 @@ pub(crate) enum Change {
         entry: SegmentEntry,
         /// Whether every segment up to here can be decoded by itself.
         independent: bool,
+        /// Where a DASH manifest may name it.
+        place: Option<dash::Place>,
     },
     End,
     Sheets {

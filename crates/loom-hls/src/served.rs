@@ -118,8 +118,11 @@ impl Default for Served {
 impl Served {
     pub(crate) fn take(&mut self, change: Change) {
         match change {
-            Change::Multivariant { .. } | Change::DateRange { .. } | Change::Sheets { .. } => {}
-            Change::Init { number, data } => {
+            Change::Multivariant { .. }
+            | Change::DateRange { .. }
+            | Change::Manifest { .. }
+            | Change::Sheets { .. } => {}
+            Change::Init { number, data, .. } => {
                 self.inits.insert(number, data);
             }
             Change::Begin { head, frames } => {
@@ -158,6 +161,7 @@ impl Served {
                 opening,
                 entry,
                 independent,
+                ..
             } => {
                 self.open(segment, opening);
                 self.independent = independent;
@@ -170,6 +174,7 @@ impl Served {
                             opening: Some(listed.opening.clone()),
                             entry: entry.of_frame(),
                             independent,
+                            place: None,
                         });
                     }
                     listed.closed = Some(entry);

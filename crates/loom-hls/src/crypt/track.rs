@@ -26,7 +26,7 @@ pub(crate) struct TrackCrypt {
     /// The open segment's file.
     whole: Option<(Cbc, [u8; 16])>,
     /// The init segment as it would be in the clear, and the key of the one that was written last.
-    init: Option<(Bytes, bool, u32)>,
+    init: Option<(Bytes, bool, Arc<ContentKey>)>,
     /// Segments whose parts lie in files of their own: media sequence number, parts, where it ends in ticks.
     parts: VecDeque<(u64, u64, u64)>,
 }
@@ -98,7 +98,7 @@ impl TrackCrypt {
         self.renew = true; // what is left of the open segment has the format before
         let video = self.slices.is_some();
         let sealed = boxes::protect(&init, self.encryption.scheme, &key, video);
-        self.init = Some((init, video, key.period));
+        self.init = Some((init, video, key));
         Ok(sealed.into())
     }
 
@@ -133,10 +133,10 @@ impl TrackCrypt {
             let iv = (scheme == EncryptionScheme::Cbcs).then_some(key.iv);
             begun.line = Some(KeyLine::new(scheme, &key, iv));
         }
-        if let Some((plain, video, period)) = &mut self.init
-            && *period != key.period
+        if let Some((plain, video, had)) = &mut self.init
+            && had.period != key.period
         {
-            *period = key.period;
+            *had = key.clone();
             begun.init = Some(boxes::protect(plain, scheme, &key, *video).into());
         }
         if changed || std::mem::take(&mut self.renew) {
@@ -146,6 +146,12 @@ impl TrackCrypt {
             self.seal = Some(SampleSeal::new(scheme, key, self.slices.clone(), self.counter));
         }
         begun
+    }
+
+    /// The key that the init segment names, where samples are encrypted.
+    pub(crate) fn of_init(&self) -> Option<(EncryptionScheme, Arc<ContentKey>)> {
+        let (_, _, key) = self.init.as_ref()?;
+        Some((self.encryption.scheme, key.clone()))
     }
 
     /// What encrypts samples, where samples are encrypted.

@@ -125,16 +125,27 @@ impl Book {
 
     /// A segment begins, with the init segment `map` where that is another than before.
     fn open(&mut self, id: &RenditionId, map: Option<&str>) {
-        let number = map
-            .and_then(|map| map.strip_prefix("init-")?.strip_suffix(".mp4")?.parse().ok());
+        let number = map.and_then(|map| map.strip_prefix("init-")?.strip_suffix(".mp4")?.parse().ok());
         if let (Some(track), Some(number)) = (self.tracks.get_mut(id), number) {
             track.init = number;
         }
     }
 
-    /// Whether there is a segment to play.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.tracks.values().all(|track| track.entries.iter().all(|e| e.gap))
+    /// Whether there is something to play of every rendition, or of any where the others are long in coming.
+    pub(crate) fn is_ready(&self) -> bool {
+        let count = |track: &Track| track.entries.iter().filter(|e| !e.gap).take(PATIENCE).count();
+        let mut counts = self.tracks.values().map(count);
+        counts.clone().any(|n| n == PATIENCE)
+            || counts.clone().any(|n| n > 0) && (self.ended || counts.all(|n| n > 0))
+    }
+
+    /// A rendition that is waited for.
+    pub(crate) fn awaited(&self) -> Option<&RenditionId> {
+        let late = self
+            .tracks
+            .iter()
+            .find(|(_, track)| track.entries.iter().all(|e| e.gap));
+        late.or_else(|| self.tracks.iter().next()).map(|(id, _)| id)
     }
 
     /// The numbers at which periods begin.
@@ -144,7 +155,9 @@ impl Book {
             let mut before: Option<&Entry> = None;
             for entry in track.entries.iter().filter(|entry| !entry.gap) {
                 let begins = before.is_none_or(|before| {
-                    before.init != entry.init || before.number + 1 != entry.number || entry.place.discontinuity
+                    before.init != entry.init
+                        || before.number + 1 != entry.number
+                        || entry.place.discontinuity
                 });
                 if begins {
                     starts.insert(entry.number);
@@ -155,6 +168,9 @@ impl Book {
         starts.into_iter().collect()
     }
 }
+
+/// Segments of one rendition after which the others are waited for no longer.
+const PATIENCE: usize = 4;
 
 impl Track {
     /// Its segments from one number up to another.

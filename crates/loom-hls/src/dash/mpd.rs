@@ -12,7 +12,7 @@ use crate::playlist;
 /// `MPD`; `None` while there is nothing to play, or while it grows without a known start on the wall clock.
 pub(crate) fn write(frame: &Frame, book: &Book) -> Option<String> {
     let live = !book.ended;
-    if book.is_empty() || live && frame.zero.is_none() {
+    if !book.is_ready() || live && frame.zero.is_none() {
         return None;
     }
     let end = book.tracks.values().filter_map(end_of).max()?;
@@ -42,7 +42,11 @@ pub(crate) fn write(frame: &Frame, book: &Book) -> Option<String> {
             );
         }
         None => {
-            let _ = write!(out, " mediaPresentationDuration=\"{}\"", seconds(end.since(start)));
+            let _ = write!(
+                out,
+                " mediaPresentationDuration=\"{}\"",
+                seconds(end.since(start))
+            );
         }
     }
     out.push_str(">\n");
@@ -59,13 +63,21 @@ pub(crate) fn write(frame: &Frame, book: &Book) -> Option<String> {
     // a finished recording begins at 0 (ISO/IEC 23009-1 §5.3.2.1)
     let base = if live { MediaTime::ZERO } else { start };
     for (at, from) in periods.iter().enumerate() {
-        write_period(&mut out, frame, book, *from, periods.get(at + 1).copied(), base, live);
+        write_period(
+            &mut out,
+            frame,
+            book,
+            *from,
+            periods.get(at + 1).copied(),
+            base,
+            live,
+        );
     }
     if live {
         let _ = writeln!(
             out,
-            "<UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:http-iso:2014\" value=\"{}\"/>",
-            address::TIME
+            "<UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:http-head:2014\" value=\"{}\"/>",
+            address::MANIFEST
         );
     }
     out.push_str("</MPD>\n");
@@ -88,7 +100,11 @@ fn write_period(
         .map(|(track, first)| time(track, first.place.start))
         .min();
     let Some(begins) = begins else { return };
-    let _ = write!(out, "<Period id=\"{from}\" start=\"{}\"", seconds(begins.since(base)));
+    let _ = write!(
+        out,
+        "<Period id=\"{from}\" start=\"{}\"",
+        seconds(begins.since(base))
+    );
     if !live {
         let ends = book
             .tracks
@@ -113,7 +129,9 @@ fn write_period(
         // a set's members can take each other's place: one kind, codec, language and name, and one way of decryption
         let mut sets: Vec<(String, Vec<usize>)> = Vec::new();
         for (at, (_, track, entries)) in members.iter().enumerate() {
-            let Some(described) = described(track, entries) else { continue };
+            let Some(described) = described(track, entries) else {
+                continue;
+            };
             let alike = likeness(described);
             match sets.iter_mut().find(|(had, _)| *had == alike) {
                 Some((_, set)) => set.push(at),
@@ -146,7 +164,9 @@ fn write_set(
         out,
         "<AdaptationSet id=\"{set}\" contentType=\"{name}\" mimeType=\"{name}/mp4\" segmentAlignment=\"true\" startWithSAP=\"1\""
     );
-    let first = members.first().and_then(|(_, track, entries)| described(track, entries));
+    let first = members
+        .first()
+        .and_then(|(_, track, entries)| described(track, entries));
     if let Some(RenditionKind::Audio {
         language: Some(language),
         ..
@@ -156,7 +176,11 @@ fn write_set(
     }
     out.push_str(">\n");
     if let Some((scheme, key)) = first.and_then(|it| it.key.as_ref()) {
-        let value = if *scheme == EncryptionScheme::Cbcs { "cbcs" } else { "cenc" };
+        let value = if *scheme == EncryptionScheme::Cbcs {
+            "cbcs"
+        } else {
+            "cenc"
+        };
         let _ = writeln!(
             out,
             "<ContentProtection schemeIdUri=\"urn:mpeg:dash:mp4protection:2011\" value=\"{value}\" cenc:default_KID=\"{}\"/>",
@@ -174,9 +198,7 @@ fn write_set(
     if live && let Some(zero) = frame.zero {
         let mut date = String::new();
         playlist::write_date(&mut date, zero.at(begins));
-        let at = members
-            .first()
-            .map_or(0, |(_, track, _)| ticks(track, begins));
+        let at = members.first().map_or(0, |(_, track, _)| ticks(track, begins));
         let _ = writeln!(
             out,
             "<ProducerReferenceTime id=\"0\" inband=\"false\" type=\"captured\" wallClockTime=\"{date}\" presentationTime=\"{at}\"/>"
@@ -188,7 +210,13 @@ fn write_set(
     out.push_str("</AdaptationSet>\n");
 }
 
-fn write_representation(out: &mut String, id: &RenditionId, track: &Track, entries: &[&Entry], begins: MediaTime) {
+fn write_representation(
+    out: &mut String,
+    id: &RenditionId,
+    track: &Track,
+    entries: &[&Entry],
+    begins: MediaTime,
+) {
     let (Some(described), Some(first)) = (described(track, entries), entries.first()) else {
         return;
     };
@@ -340,7 +368,10 @@ fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();
     for chunk in bytes.chunks(3) {
-        let word = chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        let word = chunk
+            .iter()
+            .fold(0_u32, |word, byte| word << 8 | u32::from(*byte))
+            << (8 * (3 - chunk.len()));
         for at in 0..4 {
             out.push(match at <= chunk.len() {
                 true => char::from(DIGITS[(word >> (18 - 6 * at) & 63) as usize]),

@@ -11,8 +11,9 @@ use loom_core::{CodecParameters, MediaKind, MediaTime, Packet, RenditionId, Time
 use crate::address;
 use crate::clock::{FIRST, SegmentClock};
 use crate::cmaf::{self, Sample};
-use crate::config::{PackagerConfig, Stills};
+use crate::config::{PackagerConfig, RenditionInfo, Stills};
 use crate::crypt::{KeyLine, TrackCrypt};
+use crate::dash::Described;
 use crate::error::HlsError;
 use crate::limits;
 use crate::listing::Listing;
@@ -27,8 +28,9 @@ use crate::still::Repeater;
 pub(crate) struct MediaTrack {
     pub(crate) listing: Listing,
     kind: MediaKind,
-    /// The most it was declared to need, bits a second.
-    bandwidth: u32,
+    info: RenditionInfo,
+    /// Whether a DASH manifest names it.
+    pub(crate) in_manifest: bool,
     part: Option<Duration>,
     target: Duration,
     codec: Option<CodecParameters>,
@@ -140,11 +142,17 @@ impl Measured {
 }
 
 impl MediaTrack {
-    pub(crate) fn new(listing: Listing, kind: MediaKind, bandwidth: u32, config: &PackagerConfig) -> Self {
+    pub(crate) fn new(
+        listing: Listing,
+        kind: MediaKind,
+        info: RenditionInfo,
+        config: &PackagerConfig,
+    ) -> Self {
         Self {
             listing,
             kind,
-            bandwidth,
+            info,
+            in_manifest: true,
             part: config.low_latency.then_some(config.part),
             target: config.target_duration,
             codec: None,
@@ -249,7 +257,7 @@ impl MediaTrack {
             true => Repeater::new(codec.clone()),
             false => (Repeater::none(), codec.clone()),
         };
-        let data = cmaf::write_init(self.id(), &announced, self.bandwidth)?;
+        let data = cmaf::write_init(self.id(), &announced, self.info.bandwidth)?;
         let differs = self
             .codec
             .as_ref()
@@ -268,24 +276,34 @@ impl MediaTrack {
         }
         let data = match &mut self.crypt {
             None => data,
-            Some(crypt) => crypt
-                .handle_format(&codec, data)
-                .map_err(|(why, clause)| HlsError::Format {
-                    rendition: self.listing.id().clone(),
-                    why,
-                    clause,
-                })?,
+            Some(crypt) => {
+                crypt
+                    .handle_format(&announced, data)
+                    .map_err(|(why, clause)| HlsError::Format {
+                        rendition: self.listing.id().clone(),
+                        why,
+                        clause,
+                    })?
+            }
         };
         self.scale = scale;
-        self.publish_init(data, out);
         self.differs |= differs;
         self.codec = Some(codec);
+        self.publish_init(data, out);
         self.coming = Some(repeater);
         Ok(())
     }
 
     /// Stores an init segment, and names it before the next segment.
     fn publish_init(&mut self, data: Bytes, out: &mut VecDeque<HlsOutput>) {
+        let codec = self.codec.clone().filter(|_| self.in_manifest);
+        let described = codec.map(|codec| {
+            Arc::new(Described {
+                info: self.info.clone(),
+                codec,
+                key: self.crypt.as_ref().and_then(TrackCrypt::of_init),
+            })
+        });
         let file = address::init(self.inits);
         out.push_back(HlsOutput::Store {
             key: format!("{}/{file}", self.id()),
@@ -295,6 +313,7 @@ impl MediaTrack {
             Change::Init {
                 number: self.inits,
                 data,
+                described,
             },
             out,
         );

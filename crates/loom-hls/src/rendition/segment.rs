@@ -8,6 +8,7 @@ use crate::address;
 use crate::clock::SegmentClock;
 use crate::cmaf::{self, Sample};
 use crate::crypt::TrackCrypt;
+use crate::dash::Place;
 use crate::error::HlsError;
 use crate::limits;
 use crate::playlist::{Opening, PartEntry, Seconds, SegmentEntry};
@@ -335,12 +336,18 @@ impl MediaTrack {
             open.frame.unwrap_or(0),
             self.target,
         );
+        let place = Place {
+            start: open.start,
+            length: self.end - open.start,
+            discontinuity: open.journal.discontinuity,
+        };
         self.list(
             open.number,
             open.opening,
             open.journal,
             duration,
             (open.bytes == 0, open.frame),
+            place,
             out,
         );
         Ok(())
@@ -386,6 +393,11 @@ impl MediaTrack {
         };
         let duration = Seconds::from_ticks(end - self.end, self.scale.hz());
         self.measured.note(duration.duration(), 0, 0, self.target);
+        let place = Place {
+            start: self.end,
+            length: end - self.end,
+            discontinuity: opening.discontinuity,
+        };
         self.end = end;
         self.next = Some(number + 1);
         self.list(
@@ -394,10 +406,15 @@ impl MediaTrack {
             opening,
             duration,
             (true, None),
+            place,
             out,
         );
     }
 
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what one line of a playlist says, and one of a manifest"
+    )]
     pub(super) fn list(
         &mut self,
         number: u64,
@@ -405,6 +422,7 @@ impl MediaTrack {
         journal: Opening,
         duration: Seconds,
         (gap, frame): (bool, Option<u64>),
+        place: Place,
         out: &mut VecDeque<HlsOutput>,
     ) {
         let entry = SegmentEntry {
@@ -419,6 +437,7 @@ impl MediaTrack {
             opening,
             entry,
             independent: self.listing.independent,
+            place: Some(place),
         };
         self.listing.publish(change, out);
     }
