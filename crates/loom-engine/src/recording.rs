@@ -22,7 +22,7 @@ use crate::id::RecordingId;
 use crate::packaging::Work;
 use crate::take::Take;
 use crate::text::{self, Given};
-use crate::{download, finish, import, live};
+use crate::{download, import, live};
 
 /// A handle to one recording. Clones are handles to the same one; dropping them ends nothing.
 #[derive(Debug, Clone)]
