@@ -1,7 +1,7 @@
 # What a person types; CI types the same. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test bench bench-ingest players check fuzz netem lossy
+.PHONY: help serve test bench bench-ingest bench-delivery players check fuzz netem lossy
 SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
@@ -33,6 +33,13 @@ bench-ingest: ## measure receiving beside other receivers with the same publishe
 	cargo build --release --manifest-path benches/ingest/Cargo.toml
 	@benches/ingest/pion/build
 	.venv/bin/python benches/ingest.py
+
+bench-delivery: ## measure sending to thousands of viewers beside nginx (figures as with bench)
+	@scripts/setup test
+	@command -v nginx >/dev/null || apt-get install -y --no-install-recommends nginx-light
+	cargo build --release -p loom-server
+	cargo build --release --manifest-path benches/delivery/Cargo.toml
+	.venv/bin/python benches/delivery.py
 
 fuzz: ## run every fuzz target, FUZZ_RUNS executions of each (10,000,000)
 	@scripts/setup serve

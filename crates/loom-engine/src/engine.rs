@@ -200,6 +200,12 @@ impl Engine {
         Ok(recording)
     }
 
+    /// The recording of that name where it is in memory. Never waits for the disk.
+    pub(crate) fn in_memory(&self, id: &RecordingId) -> Option<Recording> {
+        let recordings = self.owner.shared.recordings();
+        recordings.get(id).and_then(Weak::upgrade).map(Recording)
+    }
+
     /// The names of all recordings on disk.
     ///
     /// # Errors

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use loom_ai::{Segment, Transcript};
 use loom_core::{Cue, CueId, MediaTime};
 use loom_hls::progressive::Layout;
-use loom_hls::{Answer, Body, Chapters, Origin, Publish, TextCue, View, stored_answer};
+use loom_hls::{Chapters, Publish, TextCue};
 use loom_ingest::SessionHandle;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
@@ -19,6 +20,7 @@ use crate::error::EngineError;
 use crate::event::{ChapterDescription, Event, Events, GapDescription, RecordingInfo, RecordingState};
 use crate::folder::Folder;
 use crate::id::RecordingId;
+use crate::origin::{self, Live};
 use crate::packaging::Work;
 use crate::take::Take;
 use crate::text::{self, Given};
@@ -67,8 +69,10 @@ pub(crate) struct Inner {
     pub(crate) id: RecordingId,
     pub(crate) shared: Arc<Shared>,
     pub(crate) folder: Folder,
+    /// What viewers ask.
+    pub(crate) live: Live,
     pub(crate) events: broadcast::Sender<Event>,
-    /// Counts what the origin has published; requests that wait are woken by it.
+    /// Counts the steps to the recording's end; who waits for that is woken by it.
     pub(crate) published: watch::Sender<u64>,
     /// Set once somebody wants the recording to end.
     pub(crate) stop: watch::Sender<bool>,
@@ -86,7 +90,6 @@ struct State {
     sessions: Vec<String>,
     /// The way of later sessions to whoever runs the recording.
     takes: Option<mpsc::Sender<Take>>,
-    origin: Option<Origin>,
     /// The way to whoever packages it.
     packaging: Option<mpsc::WeakSender<Work>>,
     chapters: Chapters,
@@ -218,51 +221,17 @@ impl Recording {
     /// Answers a request for `path` below the recording's HLS folder, such as `main.m3u8`. A blocking playlist reload
     /// or part request (RFC 8216bis §6.2.5.2) is held until it can be answered. Cancellation safe.
     pub async fn hls(&self, path: &str, query: Option<&str>) -> HlsAnswer {
-        let began = Instant::now();
-        let mut published = self.0.published.subscribe();
-        loop {
-            published.mark_unchanged();
-            let answer = {
-                let state = self.0.state();
-                match &state.origin {
-                    Some(origin) => origin.handle_request(path, query),
-                    None if state.info.state == RecordingState::Created => {
-                        return HlsAnswer::Unavailable("the recording has not begun".to_owned());
-                    }
-                    None => stored_answer(path, query),
-                }
-            };
-            match answer {
-                Answer::Ready(response) => {
-                    let body = match response.body {
-                        Body::Bytes(bytes) => bytes,
-                        Body::Stored { key, offset, len } => match self.0.read_stored(key, offset, len).await
-                        {
-                            Some(bytes) => bytes,
-                            None => return HlsAnswer::NotFound,
-                        },
-                        // whole segments only, here
-                        Body::Viewed { key, view } => match self.0.read_viewed(key, view).await {
-                            Some(bytes) => bytes,
-                            None => return HlsAnswer::NotFound,
-                        },
-                        Body::Growing { .. } => return HlsAnswer::NotFound,
-                    };
-                    let (content_type, cache_control) = (response.content_type, response.cache_control);
-                    return HlsAnswer::Ready {
-                        content_type,
-                        cache_control,
-                        body,
-                    };
-                }
-                Answer::NotFound => return HlsAnswer::NotFound,
-                Answer::BadRequest(why) => return HlsAnswer::BadRequest(why),
-                Answer::WaitFor(wait) => match timeout_at(began + wait.limit, published.changed()).await {
-                    Ok(Ok(())) => {}
-                    _ => return HlsAnswer::Unavailable(format!("{path} did not come in time")),
-                },
-                _ => return HlsAnswer::NotFound,
-            }
+        match origin::collect(&self.0, path, query).await {
+            Ok((about, body)) => HlsAnswer::Ready {
+                content_type: about.content_type,
+                cache_control: about.cache_control,
+                body,
+            },
+            Err(no) => match no.status {
+                StatusCode::BAD_REQUEST => HlsAnswer::BadRequest(no.detail),
+                StatusCode::SERVICE_UNAVAILABLE => HlsAnswer::Unavailable(no.detail),
+                _ => HlsAnswer::NotFound,
+            },
         }
     }
 
@@ -397,6 +366,7 @@ impl Inner {
             id,
             shared,
             folder,
+            live: Live::default(),
             events: broadcast::Sender::new(Events::QUEUE),
             published: watch::Sender::new(0),
             stop: watch::Sender::new(false),
@@ -405,7 +375,6 @@ impl Inner {
                 info,
                 sessions: Vec::new(),
                 takes: None,
-                origin: None,
                 packaging: None,
                 chapters: Chapters::default(),
                 cues: BTreeMap::new(),
@@ -455,7 +424,7 @@ impl Inner {
                 let (takes, later) = mpsc::channel(TAKES);
                 state.takes = Some(takes);
                 state.info.state = RecordingState::Live;
-                state.origin = Some(Origin::new());
+                self.live.begin();
                 self.tell(&state);
                 Some((take, later))
             }
@@ -472,7 +441,7 @@ impl Inner {
             return Err(EngineError::AlreadyPublished(self.id.clone()));
         }
         state.info.state = RecordingState::Processing;
-        state.origin = Some(Origin::new());
+        self.live.begin();
         self.tell(&state);
         Ok(())
     }
@@ -546,8 +515,8 @@ impl Inner {
     pub(crate) fn complete(&self) {
         let mut state = self.state();
         state.complete = true;
-        state.origin = None;
         drop(state);
+        self.live.end();
         self.update(|info| info.state = RecordingState::Processing);
         self.wake();
     }
@@ -563,22 +532,19 @@ impl Inner {
             self.tell(&state);
         }
         state.complete = true;
-        state.origin = None;
         drop(state);
+        self.live.end();
         self.wake();
     }
 
-    /// Wakes the requests that wait for the origin.
+    /// Wakes who waits for the recording to be complete.
     pub(crate) fn wake(&self) {
         self.published.send_modify(|count| *count += 1);
     }
 
-    /// Makes what is on disk now visible, and wakes who waits for it.
+    /// Makes what is on disk now visible, and wakes those who wait for it.
     pub(crate) fn publish(&self, publish: Publish) {
-        if let Some(origin) = &mut self.state().origin {
-            origin.handle_publish(publish);
-        }
-        self.wake();
+        self.live.publish(publish);
     }
 
     /// There is media up to here.
@@ -657,30 +623,6 @@ impl Inner {
     fn save(&self, info: &RecordingInfo) {
         if let Err(why) = self.folder.save_info(info) {
             tracing::error!(recording = %self.id, error = %why, "the recording's state could not be saved");
-        }
-    }
-
-    /// A stored playlist as a request wants it shown.
-    async fn read_viewed(self: &Arc<Self>, key: String, view: View) -> Option<Bytes> {
-        let folder = self.folder.clone();
-        let read = move |key: &str| {
-            let read = folder.read(&format!("hls/{key}"), 0, None);
-            read.ok().flatten().map(Vec::from)
-        };
-        let shown = tokio::task::spawn_blocking(move || view.show(&key, read)).await;
-        shown.ok().flatten().map(Bytes::from)
-    }
-
-    async fn read_stored(self: &Arc<Self>, key: String, offset: u64, len: Option<u64>) -> Option<Bytes> {
-        let folder = self.folder.clone();
-        let read = tokio::task::spawn_blocking(move || folder.read(&format!("hls/{key}"), offset, len)).await;
-        match read {
-            Ok(Ok(bytes)) => bytes,
-            Ok(Err(why)) => {
-                tracing::error!(recording = %self.id, error = %why, "a stored part could not be read");
-                None
-            }
-            Err(_) => None,
         }
     }
 }

@@ -28,12 +28,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use axum::serve::ListenerExt;
 use clap::Parser;
 use loom_engine::{
     CaptionsConfig, CaptionsStatus, Engine, EngineConfig, EngineError, IngestConfig, IngestError,
     ModelConfig, TextForm, Thumbnails, Wanted,
 };
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
@@ -55,7 +56,9 @@ async fn main() -> Result<()> {
     let data = &config.data_dir;
     std::fs::create_dir_all(data)
         .with_context(|| format!("the data folder {} cannot be made", data.display()))?;
-    let listener = TcpListener::bind(config.listen).await.with_context(|| {
+    let files = rlimit::increase_nofile_limit(u64::MAX).context("the limit of open files cannot be read")?;
+    tracing::info!(files, "so many files and connections can be open at once");
+    let listener = listen(config.listen).with_context(|| {
         format!(
             "nothing can listen at {}; set LOOM_LISTEN to another address",
             config.listen
@@ -89,6 +92,12 @@ async fn main() -> Result<()> {
         let _ = over.send(());
     };
     let routes = api::router(app).into_make_service_with_connect_info::<SocketAddr>();
+    // an answer goes out at once: parts are small, and players wait for them
+    let listener = listener.tap_io(|connection| {
+        if let Err(why) = connection.set_nodelay(true) {
+            tracing::debug!(%why, "a connection that is gone already");
+        }
+    });
     let serve = axum::serve(listener, routes).with_graceful_shutdown(stop);
     tokio::select! {
         served = async { serve.await } => served.context("the HTTP server failed")?,
@@ -96,6 +105,20 @@ async fn main() -> Result<()> {
         () = async { let _ = all_over.await; tokio::time::sleep(LAST_ANSWERS).await } => {}
     }
     Ok(())
+}
+
+/// Thousands of viewers may come at once.
+fn listen(at: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if at.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    // a port that an earlier process left can be had again at once
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    socket.bind(at)?;
+    socket.listen(BACKLOG)
 }
 
 /// Where the port for media was left to us and the usual one is taken, any free one will do.
@@ -229,6 +252,9 @@ async fn stop_signal() {
         () = terminate => {}
     }
 }
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 4_096;
 
 /// How long answers under way may take once every recording is complete.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! Byte ranges (RFC 9110 §14) and conditional requests (§13) over bytes in memory and files.
+//! Byte ranges (RFC 9110 §14) and conditional requests (§13) over files.
 
 use std::io::SeekFrom;
 use std::path::Path;
@@ -21,24 +21,6 @@ enum Wanted {
     Whole,
     Part { start: u64, len: u64 },
     Nothing,
-}
-
-/// Answers with `body`, or the part of it that the request's Range names.
-pub(crate) fn bytes(request: &HeaderMap, body: Bytes) -> Answer {
-    let total = body.len() as u64;
-    match wanted(request, None, total) {
-        Wanted::Whole => Ok(head(StatusCode::OK, total, None, Body::from(body))),
-        Wanted::Part { start, len } => {
-            let part = body.slice(start as usize..(start + len) as usize);
-            Ok(head(
-                StatusCode::PARTIAL_CONTENT,
-                len,
-                Some((start, total)),
-                Body::from(part),
-            ))
-        }
-        Wanted::Nothing => Ok(unsatisfiable(total)),
-    }
 }
 
 /// Answers with the file at `path`, or the part of it that the request's Range names, or 304 where the client has it.

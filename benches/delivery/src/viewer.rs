@@ -1,0 +1,197 @@
+//! What one viewer asks.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result};
+use tokio::time::{sleep, sleep_until};
+
+use crate::connection::Connection;
+
+/// A part, or where one could be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Part {
+    pub(crate) segment: u64,
+    pub(crate) part: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    measuring: AtomicBool,
+    pub(crate) answers: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) open: AtomicU64,
+    pub(crate) lost: AtomicU64,
+}
+
+impl Tally {
+    pub(crate) fn measure(&self, on: bool) {
+        self.measuring.store(on, Ordering::Relaxed);
+    }
+
+    fn count(&self, status: u16, bytes: usize) -> bool {
+        let measuring = self.measuring.load(Ordering::Relaxed);
+        if measuring && status == 200 {
+            self.answers.fetch_add(1, Ordering::Relaxed);
+            self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        } else if measuring {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        measuring
+    }
+}
+
+/// When each part was on the server's disk, and when viewers had it.
+#[derive(Debug, Default)]
+pub(crate) struct Watched {
+    closed: Mutex<HashMap<Part, SystemTime>>,
+    fetched: Mutex<Vec<(Part, SystemTime)>>,
+}
+
+impl Watched {
+    /// Looks again and again at the newest segment's file: each time it has grown, another part was written.
+    pub(crate) fn follow(&self, folder: &Path) {
+        let mut segment = 0;
+        while folder.join(format!("s{}.m4s", segment + 1)).exists() {
+            segment += 1;
+        }
+        // of this one, parts were missed
+        segment += 1;
+        loop {
+            let (mut part, mut size) = (0, 0);
+            loop {
+                let is_over = folder.join(format!("s{}.m4s", segment + 1)).exists();
+                if let Ok(about) = std::fs::metadata(folder.join(format!("s{segment}.m4s")))
+                    && about.len() > size
+                    && let Ok(changed) = about.modified()
+                {
+                    size = about.len();
+                    self.closed.lock().unwrap().insert(Part { segment, part }, changed);
+                    part += 1;
+                }
+                if is_over {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            segment += 1;
+        }
+    }
+
+    /// Milliseconds from the disk to the viewer, of each part that both saw.
+    pub(crate) fn late(&self) -> Vec<f64> {
+        let closed = self.closed.lock().unwrap();
+        let fetched = self.fetched.lock().unwrap();
+        let late = fetched.iter().filter_map(|(part, at)| {
+            let closed = closed.get(part)?;
+            Some(match at.duration_since(*closed) {
+                Ok(late) => late.as_secs_f64() * 1e3,
+                Err(early) => -early.duration().as_secs_f64() * 1e3,
+            })
+        });
+        late.collect()
+    }
+}
+
+/// The part that the playlist says comes next.
+pub(crate) async fn now_playing(address: SocketAddr, path: &str) -> Result<Part> {
+    let mut connection = Connection::open(address).await?;
+    let answer = connection.get(path, false).await?;
+    hint(answer.body).context("the playlist hints at no part")
+}
+
+/// `EXT-X-PRELOAD-HINT:TYPE=PART,URI="sN.pM.m4s"`, at the playlist's end.
+fn hint(playlist: &[u8]) -> Option<Part> {
+    let tail = &playlist[playlist.len().saturating_sub(2_000)..];
+    let tail = String::from_utf8_lossy(tail);
+    let uri = tail.rsplit_once("#EXT-X-PRELOAD-HINT")?.1.split_once("URI=\"s")?.1;
+    let (segment, rest) = uri.split_once(".p")?;
+    let part = rest.split_once('.')?.0;
+    Some(Part { segment: segment.parse().ok()?, part: part.parse().ok()? })
+}
+
+/// Blocking reloads, each for the part that the last playlist hinted at.
+pub(crate) async fn reload(
+    address: SocketAddr,
+    path: &str,
+    mut next: Part,
+    gzip: bool,
+    tally: &Tally,
+) -> Result<()> {
+    let mut connection = Connection::open(address).await?;
+    tally.open.fetch_add(1, Ordering::Relaxed);
+    loop {
+        let url = format!("{path}?_HLS_msn={}&_HLS_part={}", next.segment, next.part);
+        let answer = connection.get(&url, gzip).await?;
+        tally.count(answer.status, answer.body.len());
+        next = match (answer.status, hint(answer.body)) {
+            (200, Some(hinted)) => hinted,
+            // compressed: the part after, or, where the segment is over, the server takes the next one's first
+            (200, None) if gzip => Part { part: next.part + 1, ..next },
+            (400, _) if gzip => Part { segment: next.segment + 1, part: 0 },
+            _ => {
+                sleep(Duration::from_millis(200)).await;
+                now_playing(address, path).await?
+            }
+        };
+    }
+}
+
+/// Parts, each asked for before it is there. A segment's first part that was not told of by a 404 is asked for next.
+pub(crate) async fn fetch(
+    address: SocketAddr,
+    path: &str,
+    mut next: Part,
+    tally: &Tally,
+    watched: &Watched,
+) -> Result<()> {
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let mut connection = Connection::open(address).await?;
+    tally.open.fetch_add(1, Ordering::Relaxed);
+    loop {
+        let url = format!("{folder}/s{}.p{}.m4s", next.segment, next.part);
+        let answer = connection.get(&url, false).await?;
+        let (status, bytes) = (answer.status, answer.body.len());
+        next = match status {
+            200 => {
+                if tally.count(status, bytes) {
+                    watched.fetched.lock().unwrap().push((next, SystemTime::now()));
+                }
+                Part { part: next.part + 1, ..next }
+            }
+            // the segment ended without it
+            404 if next.part > 0 => Part { segment: next.segment + 1, part: 0 },
+            _ => {
+                tally.count(status, 0);
+                sleep(Duration::from_millis(200)).await;
+                now_playing(address, path).await?
+            }
+        };
+    }
+}
+
+/// A file, at the beginning of each round.
+pub(crate) async fn rounds(
+    address: SocketAddr,
+    path: &str,
+    every: Duration,
+    start: Instant,
+    tally: &Tally,
+) -> Result<()> {
+    let mut connection = Connection::open(address).await?;
+    tally.open.fetch_add(1, Ordering::Relaxed);
+    loop {
+        if !every.is_zero() {
+            let round = start.elapsed().as_nanos() / every.as_nanos() + 1;
+            sleep_until((start + every * round as u32).into()).await;
+        }
+        let answer = connection.get(path, false).await?;
+        let (status, bytes) = (answer.status, answer.body.len());
+        tally.count(status, bytes);
+    }
+}
