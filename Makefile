@@ -50,7 +50,7 @@ players: ## hls.js and shaka-player play PLAY_SECONDS (600) of a live stream, at
 	cargo build --release -p loom-server
 	LOOM_BIN=target/release/loom-server PLAY_SECONDS=$${PLAY_SECONDS:-600} .venv/bin/python -m pytest -s tests/e2e/test_players.py
 
-lossy: ## record over a lossy link on loopback, ROAD_SECONDS long (60), judged by ffmpeg
+lossy: ## record over a lossy link on loopback, ROAD_SECONDS long (60), judged by ffmpeg (ROAD_CODEC, ROAD_PUBLISHER=chromium, ROAD_BOTH=1)
 	@scripts/setup test
 	cargo build -p loom-server
 	cargo build -p loom-testkit --example lossy-link

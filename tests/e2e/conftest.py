@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
@@ -96,6 +97,20 @@ def new_page():
     for context in contexts:
         context.close()
     assert not errors, errors
+
+
+@pytest.fixture
+def publishing_page(server, new_page):
+    """Opens a page that can publish by publish.js."""
+    script = pathlib.Path(__file__).with_name("publish.js").read_text()
+
+    def open_page(browser):
+        page = new_page(browser)
+        page.goto(f"{server.base}/healthz")
+        page.evaluate(script)
+        return page
+
+    return open_page
 
 
 class Publisher:

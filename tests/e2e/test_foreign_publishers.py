@@ -18,51 +18,21 @@ SECONDS = 5
 
 # Publishes camera and microphone for a while, then deletes the WHIP resource; tells over which pair of candidates it went, and
 # what was sent of each layer.
-PUBLISH = """async ({url, token, codec, layers, seconds, ice, only, width}) => {
+PUBLISH = """async ({layers, seconds, width, ...asked}) => {
     const media = await navigator.mediaDevices.getUserMedia({audio: true, video: {width, height: width * 9 / 16}});
+    const [audio, video] = [media.getAudioTracks()[0], media.getVideoTracks()[0]];
     // A busy machine then gets fewer pictures rather than smaller ones: ffmpeg's HLS reader decodes no change of size.
-    media.getVideoTracks()[0].contentHint = 'detail';
-    const peer = new RTCPeerConnection(ice);
-    peer.addTransceiver(media.getAudioTracks()[0], {direction: 'sendonly', streams: [media]});
-    const video = peer.addTransceiver(media.getVideoTracks()[0], {
-        direction: 'sendonly', streams: [media], ...(layers ? {sendEncodings: layers} : {}),
-    });
-    const known = RTCRtpSender.getCapabilities('video').codecs.filter((one) => one.mimeType.toLowerCase() === `video/${codec}`);
-    if (!known.length) return {missing: codec};
-    video.setCodecPreferences(known);
-    await peer.setLocalDescription();
-    await new Promise((done) => {
-        if (peer.iceGatheringState === 'complete') done();
-        peer.addEventListener('icegatheringstatechange', () => peer.iceGatheringState === 'complete' && done());
-        setTimeout(done, 3000);
-    });
-    const headers = {authorization: `Bearer ${token}`, 'content-type': 'application/sdp'};
-    const answered = await fetch(url, {method: 'POST', headers, body: peer.localDescription.sdp});
-    let answer = await answered.text();
-    if (answered.status !== 201) return {refused: answer};
-    const offered = answer.split('\\r\\n').filter((line) => line.startsWith('a=candidate:'));
-    if (only) {
-        if (!offered.some((line) => line.split(' ')[2].toLowerCase() === only)) return {missing: only, offered};
-        const keep = (line) => !line.startsWith('a=candidate:') || line.split(' ')[2].toLowerCase() === only;
-        answer = answer.split('\\r\\n').filter(keep).join('\\r\\n');
-    }
-    const connected = new Promise((done, fail) => {
-        peer.onconnectionstatechange = () => {
-            if (peer.connectionState === 'connected') done();
-            if (peer.connectionState === 'failed') fail(new Error('the connection failed'));
-        };
-        setTimeout(() => fail(new Error(`not connected after 20 s: ${peer.connectionState}, ${peer.iceConnectionState}`)), 20000);
-    });
-    await peer.setRemoteDescription({type: 'answer', sdp: answer});
-    await connected;
+    video.contentHint = 'detail';
+    const tracks = [{track: audio, stream: media}, {track: video, stream: media, layers}];
+    const session = await whip.publish({...asked, tracks});
+    if (!session.peer) return session;
     await new Promise((done) => setTimeout(done, seconds * 1000));
-    const stats = [...(await peer.getStats()).values()];
+    const stats = [...(await session.peer.getStats()).values()];
     const pair = stats.find((one) => one.type === 'candidate-pair' && one.nominated && one.state === 'succeeded');
     const local = stats.find((one) => one.id === pair?.localCandidateId);
     const sent = stats.filter((one) => one.type === 'outbound-rtp' && one.kind === 'video');
     const used = stats.find((one) => one.id === sent[0]?.codecId);
-    await fetch(answered.headers.get('location'), {method: 'DELETE', headers: {authorization: headers.authorization}});
-    peer.close();
+    await whip.end(session);
     media.getTracks().forEach((track) => track.stop());
     return {
         codec: used?.mimeType.toLowerCase(), kind: local?.candidateType, protocol: local?.protocol,
@@ -72,11 +42,10 @@ PUBLISH = """async ({url, token, codec, layers, seconds, ice, only, width}) => {
 
 
 @pytest.fixture
-def browser_publishes(server, recorder, new_page):
+def browser_publishes(server, recorder, publishing_page):
     def publish(title, codec="h264", layers=None, ice=None, only=None, width=640, seconds=SECONDS):
         recording = server.create(title)
-        page = new_page(recorder)
-        page.goto(f"{server.base}/healthz")
+        page = publishing_page(recorder)
         asked = {
             "url": recording["whip_url"], "token": recording["whip_token"], "codec": codec, "layers": layers, "seconds": seconds,
             "ice": ice or {"iceServers": []}, "only": only, "width": width,

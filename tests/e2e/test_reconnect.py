@@ -5,6 +5,8 @@ import subprocess
 
 import av
 import numpy
+import playwright.sync_api
+import pytest
 
 import judges
 import material
@@ -71,19 +73,8 @@ def published(server, recording, publish, times):
     return server.until_state(recording, "ready")
 
 
-def test_ten_deaths_and_returns_make_one_recording_that_plays_to_its_end(server, publish, chromium, new_page):
-    recording = server.create("Ten lives")
-    events = server.events(recording)
-    ready = published(server, recording, publish, TAKES)
-    assert not ready.get("reason"), ready
-    gaps = ready["gaps"]
-    assert len(gaps) == TAKES - 1, gaps
-    edges = [edge for gap in gaps for edge in (gap["from"], gap["to"])]
-    assert edges == sorted(edges), gaps
-    states = [data["state"] for name, data in events if name == "state"]
-    assert "reconnecting" in states and states[-1] == "ready", states
-    assert sum(name == "gap" for name, _ in events) == TAKES - 1
-
+def check_timeline(server, ready):
+    """Every rendition's times climb, nothing lies in a gap, and all have the same segments; those of the first."""
     listed = {}
     for path, kind in judges.renditions(server, ready).items():
         text = playlist(server, ready, path)
@@ -93,7 +84,7 @@ def test_ten_deaths_and_returns_make_one_recording_that_plays_to_its_end(server,
             continue
         times = packet_times(judges.url(server, ready, path))
         assert all(here < there for here, there in zip(times, times[1:])), f"{path}: the timeline goes back"
-        for gap in gaps:
+        for gap in ready["gaps"]:
             inside = [at for at in times if gap["from"] + 0.1 < at < gap["to"] - 0.1]
             assert not inside, f"{path}: {inside} lie in {gap}"
     first = next(iter(listed.values()))
@@ -105,6 +96,90 @@ def test_ten_deaths_and_returns_make_one_recording_that_plays_to_its_end(server,
             # What an encoder still held when its publisher died is missing: less than a fifth of a second.
             pairs = [(here[2], there[2]) for here, there in zip(first, other) if here[1] > 0.2]
             assert all(here == there for here, there in pairs), f"{path}: gaps"
+    return first
+
+
+def plays_to_its_end(page, ready, end):
+    """hls.js, in Chromium, plays the recording from its beginning to `end`, seconds."""
+    page.goto(ready["watch_url"])
+    page.locator('main[data-state="ready"]').wait_for()
+    video = "document.querySelector('video')"
+    until(lambda: page.evaluate(f"() => {video}.readyState >= 2"), 60, "the first picture")
+    page.evaluate(f"() => {{ {video}.muted = true; {video}.playbackRate = 3; {video}.play(); }}")
+    now = lambda: page.evaluate(f"() => {video}.currentTime")  # noqa: E731
+    until(lambda: page.evaluate(f"() => {video}.ended") or now() >= end - 0.5, 180, "hls.js to play to the end")
+    assert not page.get_by_test_id("veil").is_visible()
+
+
+# Publishes camera and microphone, and keeps the session where the page's next words find it.
+BEGIN = """async ({url, token}) => {
+    const media = await navigator.mediaDevices.getUserMedia({audio: true, video: {width: 640, height: 360}});
+    media.getVideoTracks()[0].contentHint = 'detail';
+    const tracks = media.getTracks().map((track) => ({track, stream: media}));
+    globalThis.session = await whip.publish({url, token, codec: 'h264', tracks});
+    return session.peer ? 'connected' : session;
+}"""
+
+
+def test_ten_ice_restarts_and_ten_reconnects_make_one_recording_that_plays_to_its_end(
+    server, recorder, publishing_page, chromium, new_page
+):
+    recording = server.create("Ten restarts, ten returns")
+    events = server.events(recording)
+    asked = {"url": recording["whip_url"], "token": recording["whip_token"]}
+    fragments = []
+    for take in range(TAKES + 1):
+        page = publishing_page(recorder)
+        before = watchable(server, recording) if take else 0.0
+        assert page.evaluate(BEGIN, asked) == "connected"
+        gaps = take
+        until(lambda: len(server.show(recording).get("gaps", [])) >= gaps, 60, f"take {take} to be taken in")
+        start = max(before, server.show(recording)["gaps"][-1]["to"] if take else 0.0)
+        until(lambda: watchable(server, recording) > start + 1, 90, f"take {take} to be seen")
+        if take == TAKES:
+            page.evaluate("() => whip.end(session)")
+            break
+        fragments.append(page.evaluate("() => whip.restart(session)"))
+        restarted = watchable(server, recording)
+        until(lambda: watchable(server, recording) > restarted + 1, 90, f"take {take} to go on behind its restart")
+        with pytest.raises(playwright.sync_api.Error):
+            page.goto("chrome://crash")  # says goodbye to nobody
+    assert len(fragments) == TAKES and all(before != after for before, after in fragments), fragments
+    ready = server.until_state(recording, "ready")
+    assert not ready.get("reason"), ready
+    gaps = ready["gaps"]
+    assert len(gaps) == TAKES, gaps
+    edges = [edge for gap in gaps for edge in (gap["from"], gap["to"])]
+    assert edges == sorted(edges), gaps
+    until(lambda: ("end", {}) in events, 30, "the last event")
+    assert sum(name == "gap" for name, _ in events) == TAKES
+    first = check_timeline(server, ready)
+    assert sum(segment[3] for segment in first) == TAKES
+    assert any(segment[2] for segment in first), "no gap is declared"
+    # A restart costs nothing: between two absences there is no hole.
+    picture = next(path for path, kind in judges.renditions(server, ready).items() if path.startswith("source"))
+    times = packet_times(judges.url(server, ready, picture))
+    holes = [(here, there) for here, there in zip(times, times[1:]) if there - here > 0.7]
+    away = [(gap["from"], gap["to"]) for gap in gaps]
+    assert all(any(start - 0.3 <= here and there <= end + 0.3 for start, end in away) for here, there in holes), (holes, away)
+    plays_to_its_end(new_page(chromium()), ready, sum(segment[1] for segment in first))
+
+
+def test_ten_deaths_and_returns_make_one_recording_that_plays_to_its_end(server, publish, chromium, new_page):
+    recording = server.create("Ten lives")
+    events = server.events(recording)
+    ready = published(server, recording, publish, TAKES)
+    assert not ready.get("reason"), ready
+    gaps = ready["gaps"]
+    assert len(gaps) == TAKES - 1, gaps
+    edges = [edge for gap in gaps for edge in (gap["from"], gap["to"])]
+    assert edges == sorted(edges), gaps
+    until(lambda: ("end", {}) in events, 30, "the last event")
+    states = [data["state"] for name, data in events if name == "state"]
+    assert "reconnecting" in states and states[-1] == "ready", states
+    assert sum(name == "gap" for name, _ in events) == TAKES - 1
+
+    first = check_timeline(server, ready)
     assert sum(segment[3] for segment in first) == TAKES - 1
     assert any(segment[2] for segment in first), "no gap is declared"
 
@@ -117,16 +192,7 @@ def test_ten_deaths_and_returns_make_one_recording_that_plays_to_its_end(server,
     print([round(offset * 1000) for offset in offsets], "ms")
     assert len(offsets) >= TAKES and sorted(map(abs, offsets))[len(offsets) * 9 // 10] <= 0.060, offsets
 
-    page = new_page(chromium())
-    page.goto(ready["watch_url"])
-    page.locator('main[data-state="ready"]').wait_for()
-    video = "document.querySelector('video')"
-    until(lambda: page.evaluate(f"() => {video}.readyState >= 2"), 60, "the first picture")
-    page.evaluate(f"() => {{ {video}.muted = true; {video}.playbackRate = 3; {video}.play(); }}")
-    now = lambda: page.evaluate(f"() => {video}.currentTime")  # noqa: E731
-    end = sum(segment[1] for segment in first)
-    until(lambda: page.evaluate(f"() => {video}.ended") or now() >= end - 0.5, 180, "hls.js to play to the end")
-    assert not page.get_by_test_id("veil").is_visible()
+    plays_to_its_end(new_page(chromium()), ready, sum(segment[1] for segment in first))
 
 
 def test_a_publisher_who_does_not_come_back_leaves_what_there_is(server, publish, growing):

@@ -12,7 +12,6 @@ SECONDS = 8
 
 # Publishes two canvases and two oscillators for a while, then deletes the WHIP resource.
 PUBLISH = """async ({url, token, seconds, codec}) => {
-    const peer = new RTCPeerConnection();
     const sound = new AudioContext();
     await sound.resume();
     const stops = [];
@@ -40,32 +39,12 @@ PUBLISH = """async ({url, token, seconds, codec}) => {
         return out.stream;
     };
     const streams = [picture(480, 270, 'rgb(200,0,0)'), picture(640, 360, 'rgb(0,0,200)'), tone(440), tone(880)];
-    const known = RTCRtpSender.getCapabilities('video').codecs.filter((one) => one.mimeType.toLowerCase() === `video/${codec}`);
-    for (const stream of streams) {
-        const [track] = stream.getTracks();
-        const sender = peer.addTransceiver(track, {direction: 'sendonly', streams: [stream]});
-        if (track.kind === 'video') sender.setCodecPreferences(known);
-    }
-    await peer.setLocalDescription();
-    await new Promise((done) => {
-        if (peer.iceGatheringState === 'complete') done();
-        peer.addEventListener('icegatheringstatechange', () => peer.iceGatheringState === 'complete' && done());
-        setTimeout(done, 3000);
-    });
-    const headers = {authorization: `Bearer ${token}`, 'content-type': 'application/sdp'};
-    const answered = await fetch(url, {method: 'POST', headers, body: peer.localDescription.sdp});
-    const answer = await answered.text();
-    if (answered.status !== 201) return {refused: answer};
-    const connected = new Promise((done, fail) => {
-        peer.onconnectionstatechange = () => peer.connectionState === 'connected' && done();
-        setTimeout(() => fail(new Error(`not connected after 20 s: ${peer.connectionState}`)), 20000);
-    });
-    await peer.setRemoteDescription({type: 'answer', sdp: answer});
-    await connected;
+    const tracks = streams.map((stream) => ({track: stream.getTracks()[0], stream}));
+    const session = await whip.publish({url, token, codec, tracks});
+    if (!session.peer) return session;
     await new Promise((done) => setTimeout(done, seconds * 1000));
-    const stats = [...(await peer.getStats()).values()];
-    await fetch(answered.headers.get('location'), {method: 'DELETE', headers: {authorization: headers.authorization}});
-    peer.close();
+    const stats = [...(await session.peer.getStats()).values()];
+    await whip.end(session);
     stops.forEach((stop) => stop());
     const sent = stats.filter((one) => one.type === 'outbound-rtp');
     return {sent: sent.map((one) => ({
@@ -96,10 +75,9 @@ def pitch(target):
 
 
 @pytest.mark.parametrize("codec", ["h264", "vp8"])
-def test_each_picture_and_each_sound_of_a_publisher_is_kept(server, recorder, new_page, codec):
+def test_each_picture_and_each_sound_of_a_publisher_is_kept(server, recorder, publishing_page, codec):
     recording = server.create("Two pictures, two sounds")
-    page = new_page(recorder)
-    page.goto(f"{server.base}/healthz")
+    page = publishing_page(recorder)
     asked = {"url": recording["whip_url"], "token": recording["whip_token"], "seconds": SECONDS, "codec": codec}
     told = page.evaluate(PUBLISH, asked)
     print(told)

@@ -3,6 +3,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use loom_core::{AudioCodec, CodecParameters, Cue, MediaKind, RenditionId, VideoCodec};
+use loom_ingest::TrackInfo;
 use loom_transcode::{SourceAudioCodec, SourceShape};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
@@ -75,9 +76,25 @@ pub struct TrackDescription {
     /// The media stream that a publisher put it in (`a=msid`, RFC 8830).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<String>,
-    /// The renditions made of it.
+    /// The renditions made of it; none where it is not recorded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub renditions: Vec<RenditionId>,
+    /// Whether anything comes of it.
+    #[serde(default)]
+    pub state: TrackState,
+}
+
+/// Whether anything comes of a track.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum TrackState {
+    /// Its media comes.
+    #[default]
+    Running,
+    /// Nothing has come for a second: it is muted, its camera is off, its screen is no longer shared, or the publisher
+    /// that came back does not offer it.
+    Paused,
 }
 
 /// One rendition that can be played.
@@ -165,6 +182,11 @@ pub enum Event {
         /// All of them, in order of time.
         chapters: Vec<ChapterDescription>,
     },
+    /// What comes in, whenever that changes: a track begins, pauses (mute, camera off) or goes on, a picture has another size.
+    Tracks {
+        /// All of them.
+        tracks: Vec<TrackDescription>,
+    },
     /// The renditions that can be played.
     Renditions {
         /// All of them.
@@ -183,7 +205,7 @@ pub struct ChapterDescription {
     pub title: String,
 }
 
-/// A recording's events: first how it stands (state, renditions, captions so far), then each as it happens.
+/// A recording's events: first how it stands (state, tracks, renditions, captions so far), then each as it happens.
 ///
 /// A reader that falls more than [`QUEUE`](Events::QUEUE) events behind misses the oldest; the state is told again then.
 #[derive(Debug)]
@@ -245,6 +267,11 @@ pub(crate) fn audio_name(codec: AudioCodec) -> &'static str {
 }
 
 impl TrackDescription {
+    /// Whether it is what the publisher offered under that name.
+    pub(crate) fn is(&self, offered: &TrackInfo) -> bool {
+        self.mid.as_ref() == Some(&offered.mid) && self.rid == offered.rid
+    }
+
     pub(crate) fn of(codec: &CodecParameters) -> Self {
         let size = match codec {
             CodecParameters::Video(video) => Some((video.width, video.height)),
@@ -259,6 +286,7 @@ impl TrackDescription {
             rid: None,
             stream: None,
             renditions: Vec::new(),
+            state: TrackState::Running,
         }
     }
 }
@@ -274,6 +302,7 @@ pub(crate) fn tracks_of(shape: &SourceShape) -> Vec<TrackDescription> {
         rid: None,
         stream: None,
         renditions: Vec::new(),
+        state: TrackState::Running,
     });
     let audio = shape.audio.as_ref().map(|audio| TrackDescription {
         kind: MediaKind::Audio,
@@ -287,6 +316,7 @@ pub(crate) fn tracks_of(shape: &SourceShape) -> Vec<TrackDescription> {
         rid: None,
         stream: None,
         renditions: Vec::new(),
+        state: TrackState::Running,
     });
     video.into_iter().chain(audio).collect()
 }

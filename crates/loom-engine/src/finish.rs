@@ -10,9 +10,9 @@ use loom_hls::TextCue;
 
 use crate::error::EngineError;
 use crate::event::{Event, RecordingState};
-use crate::folder::Folder;
 use crate::packaging::{Packaging, SPOOL_RATE, SPOOL_SCALE};
 use crate::recording::Inner;
+use crate::salvage;
 use crate::text;
 
 const SPOOL: &str = "speech.pcm";
@@ -162,66 +162,12 @@ pub(crate) fn resume(recording: &Arc<Inner>) {
         RecordingState::Ready | RecordingState::Failed => {}
         RecordingState::Created => recording.fail("the server was restarted before anybody published"),
         RecordingState::Live | RecordingState::Reconnecting | RecordingState::Processing => {
-            salvage(
+            salvage::salvage(
                 recording,
                 "it was cut off when the server ended; what had been recorded is kept",
             );
         }
     }
-}
-
-/// Completes a recording from what is on disk.
-pub(crate) fn salvage(recording: &Arc<Inner>, reason: &str) {
-    let playlists = recording.folder.media_playlists();
-    let lengths: Vec<f64> = playlists
-        .iter()
-        .filter_map(|name| close_playlist(&recording.folder, name))
-        .collect();
-    if lengths.is_empty() || !recording.folder.path("hls/main.m3u8").is_file() {
-        recording.fail(format!("{reason}, but nothing had been recorded"));
-        return;
-    }
-    let longest = lengths.into_iter().fold(0.0, f64::max);
-    recording.update(|info| {
-        info.reason = Some(reason.to_owned());
-        info.duration = info.duration.max(longest);
-    });
-    recording.complete();
-    let recording = recording.clone();
-    tokio::spawn(async move { transcript(&recording, None).await });
-}
-
-/// Ends a media playlist where it stands (RFC 8216bis §4.4.3.4), without what only live viewers need. The seconds that it lists;
-/// `None` where it lists nothing.
-fn close_playlist(folder: &Folder, name: &str) -> Option<f64> {
-    let text = folder.read(name, 0, None).ok().flatten()?;
-    let text = String::from_utf8_lossy(&text);
-    let lengths: Vec<f64> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("#EXTINF:")?.split(',').next()?.parse().ok())
-        .collect();
-    if lengths.is_empty() {
-        return None;
-    }
-    folder.put(name, closed(&text).as_bytes()).ok()?;
-    Some(lengths.into_iter().sum())
-}
-
-fn closed(playlist: &str) -> String {
-    const LIVE: [&str; 6] = [
-        "#EXT-X-PART:",
-        "#EXT-X-PART-INF",
-        "#EXT-X-PRELOAD-HINT",
-        "#EXT-X-SERVER-CONTROL",
-        "#EXT-X-RENDITION-REPORT",
-        "#EXT-X-ENDLIST",
-    ];
-    let kept = playlist
-        .lines()
-        .filter(|line| !LIVE.iter().any(|tag| line.starts_with(tag)));
-    let mut text: String = kept.flat_map(|line| [line, "\n"]).collect();
-    text.push_str("#EXT-X-ENDLIST\n");
-    text
 }
 
 fn remove_spool(recording: &Inner) {
@@ -236,16 +182,6 @@ fn remove_spool(recording: &Inner) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_playlist_that_was_cut_off_ends_and_keeps_only_whole_segments() {
-        let live = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES\n#EXT-X-PART-INF:PART-TARGET=0.4\n\
-                    #EXT-X-PART:DURATION=0.4,URI=\"s0.p0.m4s\"\n#EXTINF:2.0,\ns0.m4s\n#EXT-X-PART:DURATION=0.4,URI=\"s1.p0.m4s\"\n\
-                    #EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"s1.p1.m4s\"\n";
-        let ended = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:2.0,\ns0.m4s\n#EXT-X-ENDLIST\n";
-        assert_eq!(closed(live), ended);
-        assert_eq!(closed(ended), ended);
-    }
 
     #[test]
     fn a_long_recording_is_cut_where_it_is_quiet() {

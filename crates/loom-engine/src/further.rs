@@ -17,6 +17,8 @@ use crate::recording::Inner;
 /// What a further track is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
+    /// The main picture, once it has come in another codec than the recording began with.
+    Main,
     /// Another picture, with a multivariant playlist of its own.
     Aside,
     /// A smaller layer of the main picture: a ready-made quality of it.
@@ -115,12 +117,12 @@ impl Further {
             match role {
                 Role::Aside => pictures += 1,
                 Role::Sound => sounds += 1,
-                Role::Layer => {}
+                Role::Layer | Role::Main => {}
             }
             let name = |id: &RenditionId| match role {
                 Role::Aside => format!("video-{pictures}"),
                 Role::Sound => format!("{id}-{sounds}"),
-                Role::Layer => format!("{}p", lines(&format)),
+                Role::Layer | Role::Main => format!("{}p", lines(&format)),
             };
             let mut names = Vec::new();
             for planned in &plan.renditions {
@@ -137,6 +139,42 @@ impl Further {
             });
         }
         made
+    }
+
+    /// Plans for a track that comes in another codec than before, and is to go on under the names of its renditions: `ours`,
+    /// the best first. Those for which the new codec has none have gaps from there on.
+    ///
+    /// # Errors
+    /// Where it can neither be kept nor be decoded here.
+    pub(crate) fn instead(
+        recording: &Inner,
+        format: TrackFormat,
+        role: Role,
+        ours: &[RenditionId],
+    ) -> Result<Self, EngineError> {
+        let source = |id: &RenditionId| id.as_str() == SOURCE;
+        let ladder = &recording.shared.config.ladder;
+        let wanted = match role {
+            Role::Main => Wanted {
+                // what was encoded goes on being encoded, or viewers would have to change the rendition
+                keep_source: ladder.keep_source && ours.iter().any(source),
+                ..ladder.clone()
+            },
+            _ => Wanted {
+                keep_source: ladder.keep_source,
+                ..Wanted::source_only()
+            },
+        };
+        let shape = SourceShape::from_formats(std::slice::from_ref(&format));
+        let plan = plan(&shape, &wanted, &recording.shared.capabilities)
+            .map_err(loom_transcode::TranscodeError::from)?;
+        let names = match_names(plan.renditions.iter().map(|it| &it.id), ours);
+        Ok(Self {
+            format,
+            role,
+            plan,
+            names,
+        })
     }
 
     /// Its renditions as the packager wants them.
@@ -179,6 +217,7 @@ impl Further {
         Ok(Branch {
             track: self.format.track,
             role: self.role,
+            codec: self.format.codec,
             feed,
             pump: tokio::spawn(pump(recording.clone(), outputs, packaging.clone(), self.names)),
         })
@@ -189,6 +228,8 @@ impl Further {
 pub(crate) struct Branch {
     pub(crate) track: TrackId,
     pub(crate) role: Role,
+    /// What its graph is for.
+    pub(crate) codec: CodecParameters,
     feed: Feed,
     pump: JoinHandle<()>,
 }
@@ -240,6 +281,34 @@ async fn pump(
         }
     }
 }
+
+/// What a plan's renditions are called in the recording, both with the best first: as they call themselves where that is a name of
+/// the recording's; the others, the best first, take what names are left.
+fn match_names<'a>(
+    theirs: impl Iterator<Item = &'a RenditionId> + Clone,
+    ours: &[RenditionId],
+) -> Vec<(RenditionId, RenditionId)> {
+    let same = |id: &&RenditionId| ours.contains(id);
+    let mut names: Vec<_> = theirs
+        .clone()
+        .filter(same)
+        .map(|id| (id.clone(), id.clone()))
+        .collect();
+    let left: Vec<_> = ours
+        .iter()
+        .filter(|id| names.iter().all(|(_, taken)| taken != *id))
+        .collect();
+    let others = theirs.filter(|id| !same(id));
+    names.extend(
+        others
+            .zip(left)
+            .map(|(theirs, ours)| (theirs.clone(), ours.clone())),
+    );
+    names
+}
+
+/// What the planner calls a picture that is kept as it came.
+const SOURCE: &str = "source";
 
 fn size(format: &TrackFormat) -> u64 {
     match &format.codec {
@@ -296,6 +365,22 @@ mod tests {
             rid: rid.map(str::to_owned),
             stream: None,
         }
+    }
+
+    #[test]
+    fn a_picture_in_another_codec_goes_on_under_the_names_that_there_are() {
+        let ids = |names: &[&str]| -> Vec<RenditionId> {
+            names.iter().filter_map(|name| RenditionId::new(name)).collect()
+        };
+        let matched = |theirs: &[&str], ours: &[&str]| {
+            let names = match_names(ids(theirs).iter(), &ids(ours));
+            let text = |(theirs, ours): (RenditionId, RenditionId)| format!("{theirs} as {ours}");
+            names.into_iter().map(text).collect::<Vec<_>>()
+        };
+        let to_encoded = matched(&["720p", "480p", "360p"], &["source", "480p", "360p"]);
+        assert_eq!(to_encoded, ["480p as 480p", "360p as 360p", "720p as source"]);
+        assert_eq!(matched(&["source", "480p"], &["source", "480p", "360p"]).len(), 2);
+        assert_eq!(matched(&["source"], &["video-2"]), ["source as video-2"]);
     }
 
     #[test]

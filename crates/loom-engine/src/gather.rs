@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use loom_core::{Media, MediaKind, TrackFormat, TrackId, WallClock};
 use loom_ingest::{CloseReason, Session, SessionEvent};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::Instant;
 
 /// Once one track has begun, how long offered sound may take to do so; sound that is later is left out.
 const SOUND_LIMIT: Duration = Duration::from_millis(1_500);
@@ -15,9 +15,6 @@ const PICTURE_LIMIT: Duration = Duration::from_secs(8);
 
 /// The same for further pictures, a camera or the larger layers of a simulcast, where some have begun.
 const FURTHER_LIMIT: Duration = Duration::from_secs(4);
-
-/// How long a closed session may take to hand over what it has.
-const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
 /// Items held back until the graph is there: more than [`PICTURE_LIMIT`] of a busy track.
 const HELD_BACK: usize = 4_096;
@@ -86,32 +83,6 @@ impl Gathered {
     /// What has not come by now is left out.
     pub(crate) fn give_up(&mut self) {
         self.late = true;
-    }
-
-    /// Waits until every offered track has begun, is late, or the session is over. `stop` closes the session.
-    pub(crate) async fn from_session(session: &mut Session, stop: &mut watch::Receiver<bool>) -> Self {
-        let mut got = Self::of(session);
-        while let Some(deadline) = got.waits() {
-            let late = async {
-                match deadline {
-                    Some(at) => sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                event = session.recv() => got.handle_event(event, Instant::now()),
-                () = late => break,
-                () = stopped(stop) => {
-                    session.handle().close();
-                    while got.closed.is_none() {
-                        let event = timeout(DRAIN_LIMIT, session.recv()).await;
-                        got.handle_event(event.ok().flatten(), Instant::now());
-                    }
-                }
-            }
-        }
-        got.settle();
-        got
     }
 
     /// Leaves out what has a format but no media.

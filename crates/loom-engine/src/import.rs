@@ -17,6 +17,7 @@ use crate::live;
 use crate::packaging::{Packaging, told};
 use crate::pump;
 use crate::recording::Inner;
+use crate::salvage;
 
 /// The length of a file's segments.
 const SEGMENT: Duration = Duration::from_secs(4);
@@ -70,7 +71,7 @@ async fn run(recording: Arc<Inner>, file: Taken, info: MediaInfo, plan: Plan) {
     match outcome {
         Ok(Ok(())) => {}
         Ok(Err(why)) => recording.fail(why.to_string()),
-        Err(_) => finish::salvage(&recording, "an internal error ended the import"),
+        Err(_) => salvage::salvage(&recording, "an internal error ended the import"),
     }
 }
 

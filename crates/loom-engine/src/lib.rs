@@ -21,6 +21,7 @@
 //! # }
 //! ```
 
+mod arrival;
 mod captions;
 mod config;
 mod download;
@@ -40,6 +41,7 @@ mod origin;
 mod packaging;
 mod pump;
 mod recording;
+mod salvage;
 mod take;
 mod text;
 mod thumbnails;
@@ -50,7 +52,7 @@ pub use engine::{CaptionsStatus, Engine};
 pub use error::EngineError;
 pub use event::{
     ChapterDescription, Event, Events, GapDescription, RecordingInfo, RecordingState, RenditionDescription,
-    TrackDescription,
+    TrackDescription, TrackState,
 };
 pub use id::RecordingId;
 pub use loom_ai::{ModelConfig, Transcript};

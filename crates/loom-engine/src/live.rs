@@ -1,5 +1,7 @@
 //! One live recording: its publisher's sessions through the transcode graph to the packager, until it ends.
 
+mod tracks;
+
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -14,10 +16,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::arrival::{self, Arrival, at};
 use crate::captions::LiveCaptions;
 use crate::edges::Edges;
 use crate::error::EngineError;
-use crate::event::RecordingState;
+use crate::event::{RecordingState, TrackState};
 use crate::finish;
 use crate::further::{self, Branch, Further, Role};
 use crate::gather::{Gathered, stopped};
@@ -25,6 +28,7 @@ use crate::key_frames::KeyFrames;
 use crate::packaging::{MediaClock, Packaging, Work};
 use crate::pump::{pump, renditions, take_stock};
 use crate::recording::{Inner, PublishAnswer};
+use crate::salvage;
 use crate::take::{self, Placement, Take};
 
 /// How long the graph may take to flush at the end.
@@ -70,8 +74,12 @@ async fn run(recording: Arc<Inner>, first: Take, later: mpsc::Receiver<Take>) {
     metrics::gauge!("loom_recordings_live").decrement(1);
     match outcome {
         Ok(Ok(())) => {}
-        Ok(Err(why)) => finish::salvage(&recording, &why.to_string()),
-        Err(_) => finish::salvage(&recording, "an internal error ended the recording"),
+        Ok(Err(why)) => {
+            // What ended packaging has told why, better than who noticed it.
+            let why = recording.info().reason.unwrap_or_else(|| why.to_string());
+            salvage::salvage(&recording, &why);
+        }
+        Err(_) => salvage::salvage(&recording, "an internal error ended the recording"),
     }
 }
 
@@ -80,18 +88,8 @@ async fn record(
     first: Take,
     mut later: mpsc::Receiver<Take>,
 ) -> Result<(), EngineError> {
-    let mut take = first;
-    let mut stop = recording.stop.subscribe();
-    let gathered = loop {
-        let gather = Gathered::from_session(&mut take.session, &mut stop);
-        tokio::select! {
-            gathered = gather => break gathered,
-            Some(next) = later.recv() => {
-                tracing::info!(recording = %recording.id, "another publisher came before there was any media");
-                take = next;
-            }
-        }
-    };
+    let (arrival, next) = arrival::first(recording, first, &mut later).await;
+    let (take, gathered) = (arrival.take, arrival.got);
     if gathered.formats.is_empty() {
         let why = gathered
             .closed
@@ -104,6 +102,7 @@ async fn record(
         metrics::histogram!("loom_first_key_frame_seconds").record(waited.as_secs_f64());
     }
     let mut running = Running::start(recording, take.session, gathered).await?;
+    running.candidate = next;
     let how = running.follow(recording, &mut later).await?;
     drop(later); // whoever publishes from here on is told that it is over
     if let Some(how) = how {
@@ -123,7 +122,7 @@ enum Ended {
     /// It closed.
     Closed(CloseReason),
     /// Another session's media came while it was open: the same publisher, more often than not, who had lost the connection.
-    Replaced(Box<Back>),
+    Replaced(Box<Arrival>),
 }
 
 /// A recording whose graph runs.
@@ -140,14 +139,16 @@ struct Running {
     feed: Feed,
     /// The other tracks, each with a graph of its own.
     further: Vec<Branch>,
+    /// What came of tracks of which nothing is made.
+    unrecorded: Vec<TrackFormat>,
     keys: KeyFrames,
     edges: Edges,
     packaging: Packaging,
-    pump: JoinHandle<Packaging>,
+    pump: JoinHandle<()>,
     held: Vec<Media>,
     closed: Option<CloseReason>,
     /// A session that will take over once its media comes.
-    candidate: Option<Back>,
+    candidate: Option<Arrival>,
 }
 
 impl Running {
@@ -187,7 +188,10 @@ impl Running {
         let captions = captions
             .then(|| LiveCaptions::start(recording.clone(), packaging.clone()))
             .flatten();
-        let pump = tokio::spawn(pump(recording.clone(), outputs, packaging.clone(), captions));
+        let pump = tokio::spawn(guarded(
+            recording.clone(),
+            pump(recording.clone(), outputs, packaging.clone(), captions),
+        ));
         let video = take::of_kind(&sorted.main, MediaKind::Video).map(|f| f.track);
         let mut branches = Vec::new();
         for track in further {
@@ -203,15 +207,18 @@ impl Running {
                 }
             }
         }
+        let pictures = branches.iter().filter(|it| it.role != Role::Sound);
+        let pictures: Vec<TrackId> = pictures.map(|it| it.track).collect();
         Ok(Self {
             placement: Placement::first(session.tracks()),
             known: session.tracks().to_vec(),
             zero: got.zero().unwrap_or_else(Instant::now),
             feed,
-            keys: KeyFrames::new(video, config.segment),
+            keys: KeyFrames::new(video, pictures, config.segment),
             edges: Edges::new(&sorted.main),
             formats: sorted.main,
             further: branches,
+            unrecorded: Vec::new(),
             packaging,
             pump,
             held: got.held,
@@ -277,7 +284,7 @@ impl Running {
             .collect();
         Edges::align_pictures(&mut self.held, &pictures);
         for media in std::mem::take(&mut self.held) {
-            self.feed(media);
+            self.take_in(recording, media).await;
         }
         let mut stop = recording.stop.subscribe();
         let mut stopping = false;
@@ -285,6 +292,7 @@ impl Running {
             if let Some(why) = self.closed.take() {
                 return Ended::Closed(why);
             }
+            self.forget_gone(recording);
             if let Some(back) = self.ready(recording) {
                 return Ended::Replaced(Box::new(back));
             }
@@ -297,15 +305,19 @@ impl Running {
                 event = self.session.recv() => match event {
                     Some(SessionEvent::Media(media)) => {
                         if let Some(media) = self.placement.place(media) {
-                            self.feed(media);
+                            self.take_in(recording, media).await;
                         }
                     }
+                    Some(SessionEvent::Paused(track)) => self.note(recording, track, TrackState::Paused),
+                    Some(SessionEvent::Resumed(track)) => self.note(recording, track, TrackState::Running),
                     Some(SessionEvent::Closed(why)) => return Ended::Closed(why),
                     Some(_) => {}
                     None => return Ended::Closed(CloseReason::ByHost),
                 },
-                Some(next) = later.recv(), if !stopping => self.candidate = Some(Back::begin(next, &self.known)),
-                event = next_event(&mut self.candidate), if !stopping => self.handle_candidate(event),
+                Some(next) = later.recv(), if !stopping => self.consider(recording, next),
+                event = Arrival::next_event(&mut self.candidate), if !stopping => {
+                    Arrival::handle_event(&mut self.candidate, event);
+                }
                 () = at(late), if !stopping => self.give_up_waiting(),
                 () = stopped(&mut stop), if !stopping => {
                     stopping = true;
@@ -341,7 +353,7 @@ impl Running {
     }
 
     /// Waits for a session to go on with, while the gap grows. `None` where nobody comes in time, or the recording is to end.
-    async fn wait(&mut self, recording: &Arc<Inner>, later: &mut mpsc::Receiver<Take>) -> Option<Back> {
+    async fn wait(&mut self, recording: &Arc<Inner>, later: &mut mpsc::Receiver<Take>) -> Option<Arrival> {
         let config = &recording.shared.config;
         let began = Instant::now();
         let over = began + config.reconnect_window;
@@ -357,24 +369,33 @@ impl Running {
             let alone = candidate.is_none();
             tokio::select! {
                 () = stopped(&mut stop) => return None,
-                Some(next) = later.recv() => self.candidate = Some(Back::begin(next, &self.known)),
-                event = next_event(&mut self.candidate) => self.handle_candidate(event),
+                Some(next) = later.recv() => self.consider(recording, next),
+                event = Arrival::next_event(&mut self.candidate) => {
+                    Arrival::handle_event(&mut self.candidate, event);
+                }
                 () = at(late) => self.give_up_waiting(),
                 _ = tick.tick(), if silent => {
                     let now = MediaTime::ZERO + self.zero.elapsed();
                     self.packaging.send(Work::Away(now)).await;
                 }
                 () = tokio::time::sleep_until(over), if alone => match later.try_recv() {
-                    Ok(next) => self.candidate = Some(Back::begin(next, &self.known)),
+                    Ok(next) => self.consider(recording, next),
                     Err(_) => return None,
                 },
             }
         }
     }
 
-    fn handle_candidate(&mut self, event: Option<SessionEvent>) {
-        if let Some(back) = &mut self.candidate {
-            back.got.handle_event(event, Instant::now());
+    /// Another session may take over, once its media comes.
+    fn consider(&mut self, recording: &Inner, next: Take) {
+        Arrival::replace(&mut self.candidate, Arrival::new(next, &self.known), recording);
+    }
+
+    /// Forgets a session that ended before it could take over from one that is still there.
+    fn forget_gone(&mut self, recording: &Inner) {
+        if let Some(gone) = self.candidate.take_if(|it| it.got.closed.is_some()) {
+            tracing::info!(recording = %recording.id, "a session that was to take over is gone");
+            recording.forget_session(gone.take.session.id().as_str());
         }
     }
 
@@ -385,8 +406,8 @@ impl Running {
     }
 
     /// The session that waits to take over, once it can. One that ends before is forgotten.
-    fn ready(&mut self, recording: &Inner) -> Option<Back> {
-        let settled = |back: &mut Back| back.got.waits().is_none();
+    fn ready(&mut self, recording: &Inner) -> Option<Arrival> {
+        let settled = |back: &mut Arrival| back.got.waits().is_none();
         let mut back = self.candidate.take_if(settled)?;
         back.got.settle();
         if back.got.formats.is_empty() || take::earliest(&back.got.held).is_none() {
@@ -400,8 +421,8 @@ impl Running {
     }
 
     /// Goes on with another session, behind a declared gap.
-    async fn resume(&mut self, recording: &Arc<Inner>, back: Back) -> Result<(), EngineError> {
-        let Back {
+    async fn resume(&mut self, recording: &Arc<Inner>, back: Arrival) -> Result<(), EngineError> {
+        let Arrival {
             take,
             mut placement,
             got,
@@ -433,6 +454,15 @@ impl Running {
             .collect();
         self.closed = got.closed;
         self.placement = placement;
+        for track in &self.known {
+            let offered = self.placement.theirs(track.id).is_some();
+            let state = if offered {
+                TrackState::Running
+            } else {
+                TrackState::Paused
+            };
+            self.describe(recording, track.id, |it| it.state = state);
+        }
         self.session = take.session;
         recording.settle_session(self.session.id().as_str());
         Ok(())
@@ -452,31 +482,22 @@ impl Running {
         if let Media::Packet(packet) = &media {
             metrics::counter!("loom_received_bytes_total").increment(packet.data.len() as u64);
         }
-        if !self.formats.iter().any(|format| format.track == track) {
-            if let Some(branch) = self.further.iter_mut().find(|branch| branch.track == track) {
-                branch.push(media);
-            }
-            return;
-        }
         if let Media::Packet(packet) = &media {
-            self.edges.handle_packet(packet);
-            if let Some(wanted) = self.keys.handle_packet(packet.track, packet.pts, packet.key) {
-                // All pictures are asked at once, so that their segments can begin together.
-                let others = self
-                    .further
-                    .iter()
-                    .filter(|it| it.role != Role::Sound)
-                    .map(|it| it.track);
-                let handle = self.session.handle();
-                for track in std::iter::once(wanted)
-                    .chain(others)
-                    .filter_map(|ours| self.placement.theirs(ours))
-                {
-                    handle.request_key_frame(track);
-                }
-            }
+            let wanted = self.keys.handle_packet(packet.track, packet.pts, packet.key);
+            let theirs = wanted.into_iter().filter_map(|ours| self.placement.theirs(ours));
+            theirs.for_each(|track| self.session.handle().request_key_frame(track));
         }
-        self.feed.push(media);
+        let is_main = self.formats.iter().any(|format| format.track == track);
+        if let Media::Packet(packet) = &media
+            && is_main
+        {
+            self.edges.handle_packet(packet);
+        }
+        match self.further.iter_mut().find(|branch| branch.track == track) {
+            Some(branch) => branch.push(media),
+            None if is_main => self.feed.push(media),
+            None => {}
+        }
     }
 
     /// Lets the graph and the captioner tell their last, and gives the packager back.
@@ -502,37 +523,11 @@ impl Running {
     }
 }
 
-/// A session that a recording may go on with.
-#[derive(Debug)]
-struct Back {
-    take: Take,
-    placement: Placement,
-    got: Gathered,
-}
-
-impl Back {
-    fn begin(take: Take, known: &[TrackInfo]) -> Self {
-        Self {
-            placement: Placement::onto(known, take.session.tracks()),
-            got: Gathered::of(&take.session),
-            take,
-        }
-    }
-}
-
-/// The next event of a session, if there is one. Cancellation safe.
-async fn next_event(back: &mut Option<Back>) -> Option<SessionEvent> {
-    match back {
-        Some(back) => back.take.session.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Sleeps until then, or for ever.
-async fn at(then: Option<Instant>) {
-    match then {
-        Some(then) => tokio::time::sleep_until(then).await,
-        None => std::future::pending().await,
+/// Runs what the recording cannot do without: a panic there ends the recording, which says so.
+async fn guarded<T>(recording: Arc<Inner>, work: impl Future<Output = T>) {
+    if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+        recording.update(|info| info.reason = Some("an internal error ended the recording".to_owned()));
+        recording.stop.send_replace(true);
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -68,6 +69,9 @@ pub(crate) enum Work {
     Chapter(Chapter, oneshot::Sender<Result<(), EngineError>>),
     /// The final captions.
     Captions(Vec<Cue>, oneshot::Sender<Result<(), EngineError>>),
+    /// What no input should be able to do.
+    #[cfg(test)]
+    Panic,
 }
 
 /// A rendition that a recording will have, by its place among the others.
@@ -210,18 +214,18 @@ pub(crate) struct MediaClock {
 }
 
 impl Worker {
-    /// Ends when all senders are gone, or at the first error of the disk.
+    /// Ends when all senders are gone, at the first error of the disk, or at a panic: neither is another recording's concern.
     async fn run(mut self, mut queue: mpsc::Receiver<Work>) {
         let mut batch = Vec::with_capacity(BATCH);
         while self.next(&mut queue, &mut batch).await {
             for work in batch.drain(..) {
-                if let Err(why) = self.handle(work) {
+                if let Err(why) = contained(|| self.handle(work)) {
                     return self.fail(why);
                 }
             }
             // what still waits in the queue is not late
             if queue.is_empty()
-                && let Err(why) = self.tick()
+                && let Err(why) = contained(|| self.tick())
             {
                 return self.fail(why);
             }
@@ -248,9 +252,9 @@ impl Worker {
         self.store()
     }
 
-    fn fail(&self, why: EngineError) {
-        tracing::error!(recording = %self.recording.id, error = %why, "packaging ended");
-        self.recording.update(|info| info.reason = Some(why.to_string()));
+    fn fail(&self, why: String) {
+        tracing::error!(recording = %self.recording.id, why, "packaging ended");
+        self.recording.update(|info| info.reason = Some(why));
         self.recording.stop.send_replace(true);
     }
 
@@ -282,10 +286,9 @@ impl Worker {
                 self.survive(outcome);
             }
             Work::Back(at, done) => {
-                let packager = &mut self.packager;
-                let gap = packager
-                    .handle_absence()
-                    .and_then(|from| Ok((from, packager.handle_return(at)?)));
+                let gap = self
+                    .persevere(Packager::handle_absence)
+                    .and_then(|from| Ok((from, self.persevere(|packager| packager.handle_return(at))?)));
                 let stored = self.store();
                 let _ = done.send(gap.map_err(EngineError::from));
                 return stored;
@@ -315,6 +318,8 @@ impl Worker {
                 let _ = done.send(self.store());
                 return Ok(());
             }
+            #[cfg(test)]
+            Work::Panic => panic!("a test asked for it"),
         }
         self.store()
     }
@@ -337,6 +342,17 @@ impl Worker {
             outcome => self.survive(outcome),
         }
         self.store()
+    }
+
+    /// A packet that is refused on the way costs itself: what it was on the way of is done by the second call.
+    fn persevere<T>(
+        &mut self,
+        act: impl Fn(&mut Packager) -> Result<T, loom_hls::HlsError>,
+    ) -> Result<T, loom_hls::HlsError> {
+        act(&mut self.packager).or_else(|why| {
+            self.survive(Err(why));
+            act(&mut self.packager)
+        })
     }
 
     /// One bad packet costs itself, not the recording.
@@ -387,6 +403,14 @@ fn give(
         Given::More => cues
             .into_iter()
             .try_for_each(|cue| packager.handle_text(&id, cue)),
+    }
+}
+
+/// Does it, and says why it could not be done; a panic is a reason too.
+fn contained(act: impl FnOnce() -> Result<(), EngineError>) -> Result<(), String> {
+    match catch_unwind(AssertUnwindSafe(act)) {
+        Ok(done) => done.map_err(|why| why.to_string()),
+        Err(_) => Err("an internal error in packaging ended the recording".to_owned()),
     }
 }
 
@@ -492,5 +516,149 @@ pub(crate) fn told(planned: &PlannedRendition) -> RenditionDescription {
         height: size.map(|s| s.1),
         bandwidth: planned.bitrate,
         playlist: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use loom_core::TrackId;
+    use loom_core::codec::{h264, opus};
+    use loom_hls::PackagerConfig;
+
+    use super::*;
+    use crate::{CaptionsConfig, Engine, EngineConfig, IngestConfig, Recording, RecordingId};
+
+    async fn engine(data: &std::path::Path) -> Engine {
+        let config = EngineConfig {
+            data_dir: data.to_owned(),
+            ingest: IngestConfig {
+                udp: ([127, 0, 0, 1], 0).into(),
+                ..IngestConfig::default()
+            },
+            captions: CaptionsConfig {
+                enabled: false,
+                ..CaptionsConfig::default()
+            },
+            ..EngineConfig::default()
+        };
+        Engine::start(config).await.expect("the engine starts")
+    }
+
+    fn id(name: &str) -> RenditionId {
+        RenditionId::new(name).expect("a name")
+    }
+
+    fn begun(engine: &Engine) -> (Recording, Packaging) {
+        let recording = engine.create(RecordingId::random()).expect("a recording");
+        let info = |name: &str, kind| {
+            Declared::Main(RenditionInfo {
+                id: id(name),
+                kind,
+                bandwidth: 1_000_000,
+            })
+        };
+        let picture = RenditionKind::Video {
+            width: 640,
+            height: 360,
+            frame_rate: 30.0,
+        };
+        let sound = RenditionKind::Audio {
+            name: "Opus".to_owned(),
+            language: None,
+            channels: 2,
+        };
+        let packager = Packager::new(PackagerConfig::default()).expect("a packager");
+        let declared = vec![info("source", picture), info("opus", sound)];
+        let packaging = Packaging::start(recording.0.clone(), packager, declared, None).expect("it starts");
+        (recording, packaging)
+    }
+
+    fn packet(millis: i64, lasts: u64) -> Packet {
+        let pts = MediaTime::from_millis(millis);
+        Packet {
+            track: TrackId(0),
+            pts,
+            dts: pts,
+            duration: Some(Duration::from_millis(lasts)),
+            key: true,
+            data: Bytes::from_static(b"x"),
+        }
+    }
+
+    /// 640×360 as x264 wrote it.
+    fn picture_format() -> CodecParameters {
+        const SPS: &[u8] = &[
+            0x67, 0x64, 0x00, 0x1e, 0xac, 0xd9, 0x40, 0xa0, 0x2f, 0xf9, 0x70, 0x11, 0x00, 0x00, 0x03, 0x00,
+            0x01, 0x00, 0x00, 0x03, 0x00, 0x3c, 0x0f, 0x16, 0x2d, 0x96,
+        ];
+        let pps = Bytes::from_static(&[0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0]);
+        CodecParameters::Video(h264::parameters(SPS, &[pps]).expect("parameters"))
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_panic_in_packaging_ends_its_recording_with_a_reason_and_no_other() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let engine = engine(folder.path()).await;
+        let ((hurt, its), (other, theirs)) = (begun(&engine), begun(&engine));
+        its.send(Work::Panic).await;
+        let mut stop = hurt.0.stop.subscribe();
+        let told = tokio::time::timeout(Duration::from_secs(10), crate::gather::stopped(&mut stop)).await;
+        assert!(
+            told.is_ok(),
+            "the recording goes on without anything being packaged"
+        );
+        assert!(
+            hurt.info()
+                .reason
+                .is_some_and(|why| why.contains("internal error"))
+        );
+        assert!(its.finish().await.is_err());
+        assert!(!other.0.is_stopping());
+        theirs
+            .send(Work::Format(
+                id("opus"),
+                CodecParameters::Audio(opus::parameters(2, 0)),
+            ))
+            .await;
+        theirs.send(Work::Packet(id("opus"), packet(0, 20))).await;
+        theirs.finish().await.expect("the other one is whole");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_packet_that_is_refused_at_a_return_costs_only_itself() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let engine = engine(folder.path()).await;
+        let (recording, packaging) = begun(&engine);
+        packaging.send(Work::Format(id("source"), picture_format())).await;
+        packaging
+            .send(Work::Format(
+                id("opus"),
+                CodecParameters::Audio(opus::parameters(2, 0)),
+            ))
+            .await;
+        packaging.send(Work::Packet(id("source"), packet(0, 33))).await;
+        // Sound that waits for a boundary, and behind it sound that lies before it.
+        for millis in [0, 1_000, 300] {
+            packaging.send(Work::Packet(id("opus"), packet(millis, 20))).await;
+        }
+        let (from, to) = packaging
+            .go_on(MediaTime::from_millis(5_000))
+            .await
+            .expect("it goes on");
+        assert!(from < to && to == MediaTime::from_millis(5_000), "{from} {to}");
+        packaging
+            .send(Work::Packet(id("source"), packet(5_000, 33)))
+            .await;
+        packaging.finish().await.expect("it is whole");
+        assert!(!recording.0.is_stopping());
+        let playlist = recording.0.folder.read("hls/source/index.m3u8", 0, None);
+        let playlist = playlist.expect("readable").expect("a playlist");
+        let playlist = String::from_utf8_lossy(&playlist);
+        assert_eq!(
+            playlist.matches("#EXT-X-DISCONTINUITY\n").count(),
+            1,
+            "{playlist}"
+        );
     }
 }

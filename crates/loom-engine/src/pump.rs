@@ -95,7 +95,7 @@ pub(crate) fn renditions(plan: &Plan, captions: bool, further: &[Further]) -> Ve
         let place = match track.role {
             Role::Aside => Declared::Aside,
             Role::Layer => Declared::Layer,
-            Role::Sound => Declared::Main,
+            Role::Sound | Role::Main => Declared::Main,
         };
         all.extend(track.renditions().map(place));
     }

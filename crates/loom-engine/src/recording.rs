@@ -87,7 +87,7 @@ pub(crate) struct Inner {
 struct State {
     info: RecordingInfo,
     /// The session whose media is recorded, and those that may take over from it.
-    sessions: Vec<String>,
+    sessions: Vec<SessionHandle>,
     /// The way of later sessions to whoever runs the recording.
     takes: Option<mpsc::Sender<Take>>,
     /// The way to whoever packages it.
@@ -118,6 +118,11 @@ impl Recording {
         let live = self.0.events.subscribe();
         let info = &state.info;
         let mut snapshot = VecDeque::new();
+        if !info.tracks.is_empty() {
+            snapshot.push_back(Event::Tracks {
+                tracks: info.tracks.clone(),
+            });
+        }
         if !info.renditions.is_empty() {
             snapshot.push_back(Event::Renditions {
                 renditions: info.renditions.clone(),
@@ -160,20 +165,30 @@ impl Recording {
         live::publish(&self.0, offer, from).await
     }
 
-    /// Ends the publisher's session, as a WHIP client's DELETE asks (RFC 9725 §4.2); the recording is finished.
+    /// Ends the publisher's session, as a WHIP client's DELETE asks (RFC 9725 §4.2); the recording is finished. Where another
+    /// session has come to go on with it, only this one ends.
     ///
     /// # Errors
     /// [`EngineError::NoSuchSession`].
     pub fn hang_up(&self, session: &str) -> Result<(), EngineError> {
-        let state = self.0.state();
-        if !state.sessions.iter().any(|known| known == session) {
+        let mut state = self.0.state();
+        let Some(place) = state.sessions.iter().position(|it| it.id().as_str() == session) else {
             return Err(EngineError::NoSuchSession {
                 recording: self.0.id.clone(),
                 session: session.to_owned(),
             });
+        };
+        // Of a vanished publisher's sessions the newest is the one that counts.
+        let newest = place + 1 == state.sessions.len();
+        let waited_for = state.info.state == RecordingState::Reconnecting;
+        if state.sessions.len() == 1 || newest && waited_for {
+            drop(state);
+            self.0.stop.send_replace(true);
+            return Ok(());
         }
+        let handle = state.sessions.remove(place);
         drop(state);
-        self.0.stop.send_replace(true);
+        handle.close();
         Ok(())
     }
 
@@ -414,7 +429,7 @@ impl Inner {
     pub(crate) fn admit(&self, take: Take) -> Result<Option<(Take, mpsc::Receiver<Take>)>, EngineError> {
         let mut state = self.state();
         self.refusal(&state)?;
-        let session = take.session.id().to_string();
+        let session = take.session.handle();
         let first = match &state.takes {
             Some(takes) => match takes.try_send(take) {
                 Ok(()) => None,
@@ -465,13 +480,13 @@ impl Inner {
 
     /// That session came to nothing.
     pub(crate) fn forget_session(&self, session: &str) {
-        self.state().sessions.retain(|known| known != session);
+        self.state().sessions.retain(|it| it.id().as_str() != session);
     }
 
     /// That session has taken over from those before it.
     pub(crate) fn settle_session(&self, session: &str) {
         let sessions = &mut self.state().sessions;
-        if let Some(at) = sessions.iter().position(|known| known == session) {
+        if let Some(at) = sessions.iter().position(|it| it.id().as_str() == session) {
             sessions.drain(..at);
         }
     }
@@ -499,6 +514,11 @@ impl Inner {
         }
         let before = state.info.clone();
         change(&mut state.info);
+        if state.info.tracks != before.tracks {
+            let _ = self.events.send(Event::Tracks {
+                tracks: state.info.tracks.clone(),
+            });
+        }
         if state.info.renditions != before.renditions {
             let _ = self.events.send(Event::Renditions {
                 renditions: state.info.renditions.clone(),

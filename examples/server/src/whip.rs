@@ -173,7 +173,9 @@ impl WhipHost for Publishers {
         let recording = self.app.recording(endpoint).await?;
         self.session(&recording, session)?;
         recording.hang_up(session).map_err(Problem::from)?;
-        self.sessions().remove(recording.id());
+        if let Some(open) = self.sessions().get_mut(recording.id()) {
+            open.retain(|it| it.id().as_str() != session);
+        }
         Ok(())
     }
 }
