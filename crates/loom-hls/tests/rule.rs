@@ -310,8 +310,8 @@ impl Judge {
         let (first, reference) = &self.seen.iter().find(|(id, _)| !sound(id)).unwrap();
         for (id, seen) in &self.seen {
             for (number, at) in &seen.starts {
-                if !seen.starts.contains_key(&(number - 1)) {
-                    continue; // the first there is, or the first behind a gap: it begins when its media does
+                if Some(number) == seen.starts.keys().next() {
+                    continue; // it begins when its media does
                 }
                 let Some(theirs) = reference.starts.get(number) else {
                     continue;

@@ -116,6 +116,37 @@ impl MediaTrack {
         Ok(())
     }
 
+    /// Sound begins again at `tick`, behind a listed gap that ended a little before: there is silence in between, or where that is
+    /// no more than drift, the sound begins so much earlier. Gives where it begins.
+    pub(super) fn be_silent_before(
+        &mut self,
+        tick: u64,
+        clock: &SegmentClock,
+        out: &mut VecDeque<HlsOutput>,
+    ) -> Result<u64, HlsError> {
+        let (Some(CodecParameters::Audio(sound)), Some(_), None) = (&self.codec, self.next, &self.open)
+        else {
+            return Ok(tick);
+        };
+        let wanted = self.part.is_some() && self.stills == Stills::Repeated;
+        let Some((data, lasts)) = still::silence(sound).filter(|_| wanted) else {
+            return Ok(tick);
+        };
+        let (from, lacks) = (self.end, tick.saturating_sub(self.end));
+        if lacks <= self.ticks(DRIFT) {
+            return Ok(tick.min(from));
+        }
+        let number = clock.segment_at(self.time(from + 1));
+        if lacks >= lasts
+            && lacks <= self.ticks(limits::STAND)
+            && self.next.is_some_and(|next| next <= number)
+        {
+            self.cross(number, from, clock, out)?;
+            self.put(data, from, lasts, None, clock, out)?;
+        }
+        Ok(tick)
+    }
+
     /// Ends the sample held back at `from`, where another begins.
     fn put(
         &mut self,

@@ -404,6 +404,11 @@ impl MediaTrack {
         out: &mut VecDeque<HlsOutput>,
     ) -> Result<(), HlsError> {
         let number = number.max(self.segment());
+        let dts = match u64::try_from(dts) {
+            Ok(tick) if self.kind == MediaKind::Audio => self.be_silent_before(tick, clock, out)? as i64,
+            _ => dts,
+        };
+        let pts = if self.kind == MediaKind::Audio { dts } else { pts };
         let drop = |why: String, clause| HlsError::Packet {
             rendition: self.id().clone(),
             segment: number,
