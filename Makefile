@@ -41,6 +41,10 @@ bench-delivery: ## measure sending to thousands of viewers beside nginx (figures
 	cargo build --release --manifest-path benches/delivery/Cargo.toml
 	.venv/bin/python benches/delivery.py
 
+bench-packaging: ## measure a file to segments and playlists beside ffmpeg, IN=FILE.mp4
+	CARGO_TARGET_DIR=benches/packaging/target cargo build --release --manifest-path benches/packaging/Cargo.toml
+	.venv/bin/python benches/packaging.py $(IN)
+
 fuzz: ## run every fuzz target, FUZZ_RUNS executions of each (10,000,000)
 	@scripts/setup serve
 	scripts/fuzz
