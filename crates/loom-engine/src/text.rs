@@ -156,15 +156,19 @@ pub(crate) fn store_captions(recording: &Inner, cues: &[TextCue]) -> Result<(), 
 
 /// Changes every multivariant playlist in the folder.
 fn edit_main(recording: &Inner, change: impl Fn(&str) -> String) -> Result<(), EngineError> {
-    for name in recording.folder.multivariant_playlists() {
-        let Some(main) = recording.folder.read(&name, 0, None)? else {
-            continue;
-        };
-        let main = String::from_utf8_lossy(&main);
-        let changed = change(&main);
-        if *changed != *main {
-            recording.folder.put(&name, changed.as_bytes())?;
-        }
+    let mut names = recording.folder.multivariant_playlists().into_iter();
+    names.try_for_each(|name| edit(recording, &name, &change))
+}
+
+/// Changes a playlist in the folder.
+fn edit(recording: &Inner, name: &str, change: impl Fn(&str) -> String) -> Result<(), EngineError> {
+    let Some(text) = recording.folder.read(name, 0, None)? else {
+        return Ok(());
+    };
+    let text = String::from_utf8_lossy(&text);
+    let changed = change(&text);
+    if *changed != *text {
+        recording.folder.put(name, changed.as_bytes())?;
     }
     Ok(())
 }
@@ -200,11 +204,13 @@ pub(crate) async fn mark(
     let written = chapters.clone();
     blocking(move || {
         write(&working, &written, complete.then_some(end))?;
-        if complete {
-            edit_main(&working, Chapters::list_in)
-        } else {
-            Ok(())
+        if !complete {
+            return Ok(());
         }
+        for name in working.folder.media_playlists() {
+            edit(&working, &name, |playlist| written.date_in(playlist))?;
+        }
+        edit_main(&working, Chapters::list_in)
     })
     .await?;
     recording.set_chapters(chapters);

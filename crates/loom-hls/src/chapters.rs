@@ -1,13 +1,14 @@
 //! Chapters: marks with titles on a recording's time line, as WebVTT and as the JSON that HLS players read.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use loom_core::MediaTime;
+use loom_core::{MediaTime, WallClock};
 
 use crate::daterange::{DateRange, DateRangeValue};
 use crate::error::HlsError;
 use crate::limits;
+use crate::playlist::ENDLIST;
 use crate::webvtt::{write_text, write_time};
 
 /// Where a chapter begins, and what it is called. It ends where the next begins, or with the recording.
@@ -138,6 +139,28 @@ impl Chapters {
         out
     }
 
+    /// A complete media playlist with a date range for each chapter that it says nothing of (RFC 8216bis §4.4.5.1); as it was where it has
+    /// no dates. The recording's zero is taken to be where the first segment begins.
+    pub fn date_in(&self, playlist: &str) -> String {
+        let first = playlist
+            .lines()
+            .find_map(|line| line.strip_prefix("#EXT-X-PROGRAM-DATE-TIME:"));
+        let Some(zero) = first.and_then(read_date) else {
+            return playlist.to_owned();
+        };
+        let mut lines = String::new();
+        for chapter in &self.marks {
+            let range = chapter.date_range();
+            if !playlist.contains(&format!("#EXT-X-DATERANGE:ID=\"{}\"", range.id))
+                && let Ok(written) = range.line(WallClock { zero })
+            {
+                lines.push_str(&written.line);
+            }
+        }
+        let place = playlist.find(ENDLIST).unwrap_or(playlist.len());
+        format!("{}{lines}{}", &playlist[..place], &playlist[place..])
+    }
+
     /// The multivariant playlist with the line that names [`Self::to_json`] (RFC 8216bis §4.4.6.4); as it was where it has it.
     pub fn list_in(main: &str) -> String {
         if main.contains(DATA_ID) {
@@ -158,6 +181,31 @@ impl Chapters {
         }
         out
     }
+}
+
+/// An instant as playlists carry it, `YYYY-MM-DDThh:mm:ss.mmmZ`; `None` for any other form.
+fn read_date(text: &str) -> Option<SystemTime> {
+    let text = text.trim().strip_suffix('Z')?;
+    let (date, time) = text.split_once('T')?;
+    let number = |text: &str| {
+        let plain = (1..=4).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+        plain.then(|| text.parse::<u64>().ok()).flatten()
+    };
+    let mut parts = date.split('-').map(number);
+    let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
+    let (clock, millis) = time.split_once('.')?;
+    let mut parts = clock.split(':').map(number);
+    let (hours, minutes, seconds) = (parts.next()??, parts.next()??, parts.next()??);
+    if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    // years counted from March, so that the leap day is the year's last
+    let year = if month <= 2 { year - 1 } else { year };
+    let month = (month + 9) % 12;
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
+    let days = days.checked_sub(719_468)?;
+    let millis = (((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 1000 + number(millis)?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
 }
 
 /// Milliseconds as decimal seconds.
@@ -216,6 +264,32 @@ mod tests {
             "[\n  {\"chapter\": 1, \"id\": 1, \"start-time\": 0.000, \"duration\": 60.500, \"titles\": [{\"language\": \"und\", \"title\": \"Start\"}]},\n  \
              {\"chapter\": 2, \"id\": 0, \"start-time\": 60.500, \"titles\": [{\"language\": \"und\", \"title\": \"The <end> & \\\"more\\\" \\\\\"}]}\n]\n"
         );
+    }
+
+    #[test]
+    fn a_complete_playlist_with_dates_gets_a_range_for_each_chapter_once() {
+        let mut chapters = Chapters::default();
+        chapters.mark(ms(2_500), "Two").unwrap();
+        let playlist = "#EXTM3U\n#EXT-X-PROGRAM-DATE-TIME:2026-11-22T16:32:05.042Z\n#EXTINF:4,\ns1.m4s\n#EXT-X-ENDLIST\n";
+        let dated = chapters.date_in(playlist);
+        assert_eq!(
+            dated,
+            "#EXTM3U\n#EXT-X-PROGRAM-DATE-TIME:2026-11-22T16:32:05.042Z\n#EXTINF:4,\ns1.m4s\n\
+             #EXT-X-DATERANGE:ID=\"chapter-0\",CLASS=\"com.loom.chapter\",START-DATE=\"2026-11-22T16:32:07.542Z\",X-TITLE=\"Two\"\n\
+             #EXT-X-ENDLIST\n"
+        );
+        assert_eq!(chapters.date_in(&dated), dated);
+        let undated = "#EXTM3U\n#EXTINF:4,\ns1.m4s\n#EXT-X-ENDLIST\n";
+        assert_eq!(chapters.date_in(undated), undated);
+        for (text, millis) in [
+            ("1970-01-01T00:00:00.000Z", 0),
+            ("2000-02-29T00:00:00.000Z", 951_782_400_000),
+            ("2100-03-01T00:00:00.000Z", 4_107_542_400_000),
+        ] {
+            let at = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+            assert_eq!(read_date(text), Some(at), "{text}");
+        }
+        assert_eq!(read_date("2026-11-22T16:32:05+01:00"), None);
     }
 
     #[test]

@@ -3,6 +3,9 @@
 const Hls = window.Hls;
 const MOST_RECOVERIES = 3;
 
+/** What a cue says, without markup and character references. */
+const plain = (text) => new VTTCue(0, 1, text).getCueAsHTML().textContent;
+
 /**
  * Emits 'levels' (the choice of qualities changed), 'level' (another one plays), 'subtitle' (detail: {start, end, text}),
  * 'waiting' (nothing to play yet), 'failed' (detail: a sentence) and 'playable'.
@@ -122,7 +125,7 @@ export class Stream extends EventTarget {
     hls.on(Hls.Events.SUBTITLE_TRACKS_UPDATED, () => { if (hls.subtitleTracks.length) hls.subtitleTrack = 0; });
     hls.on(Hls.Events.CUES_PARSED, (_, { type, cues }) => {
       if (type !== 'subtitles' && type !== 'captions') return;
-      for (const cue of cues) this.#emit('subtitle', { start: cue.startTime, end: cue.endTime, text: cue.text });
+      for (const cue of cues) this.#emit('subtitle', { start: cue.startTime, end: cue.endTime, text: plain(cue.text) });
     });
     hls.on(Hls.Events.ERROR, (_, data) => this.#onError(data));
     hls.loadSource(this.#url);
@@ -164,7 +167,7 @@ export class Stream extends EventTarget {
     video.textTracks.onaddtrack = ({ track }) => {
       track.mode = 'hidden';
       track.oncuechange = () => {
-        for (const cue of track.activeCues ?? []) this.#emit('subtitle', { start: cue.startTime, end: cue.endTime, text: cue.text });
+        for (const cue of track.activeCues ?? []) this.#emit('subtitle', { start: cue.startTime, end: cue.endTime, text: plain(cue.text) });
       };
     };
     video.onerror = () => {
