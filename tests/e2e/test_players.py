@@ -29,7 +29,9 @@ WATCH = """() => {
 @pytest.fixture(scope="module", params=[334, 200])
 def parts(request, tmp_path_factory):
     """A server of its own, with parts of so many milliseconds."""
-    server = Server(tmp_path_factory.mktemp("parts"), LOOM_PART=str(request.param), LOOM_CAPTIONS="off")
+    # what is judged is playing; encoders beside it would take the machine from the players
+    ladder = os.environ.get("LOOM_LADDER", "source")
+    server = Server(tmp_path_factory.mktemp("parts"), LOOM_PART=str(request.param), LOOM_CAPTIONS="off", LOOM_LADDER=ladder)
     server.part = request.param / 1000
     yield server
     server.close()
@@ -108,7 +110,8 @@ def test_hls_js_plays_live_with_low_latency_and_without_a_stall(parts, live, new
     late = sorted(latency for at, latency, _ in told["latency"] if at > PLAY_SECONDS * 500)
     target = max(target for *_, target in told["latency"])
     print(f"parts of {parts.part} s: {played:.1f} s played of {PLAY_SECONDS}, latency p50 {late[len(late) // 2]:.2f}, p95 {late[len(late) * 95 // 100]:.2f}, target {target:.2f}")
-    assert not told["errors"], told["errors"]
+    print("latency:", [(round(at / 1000, 1), round(latency, 2)) for at, latency, _ in told["latency"][::4]])
+    assert not told["errors"], (told["errors"], told["stalls"])
     assert not told["stalls"], told["stalls"]
     assert played > PLAY_SECONDS * 0.9, played
     # PART-HOLD-BACK, and what a busy machine adds
