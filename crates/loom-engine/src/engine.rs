@@ -4,11 +4,12 @@ use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use loom_hls::{PathwayClone, Steering};
 use loom_ingest::Ingest;
 use loom_transcode::{Capabilities, GstBackend};
 
 use crate::captions::Speech;
-use crate::config::EngineConfig;
+use crate::config::{EngineConfig, STEERING_TTL};
 use crate::error::EngineError;
 use crate::event::{RecordingInfo, RecordingState};
 use crate::finish;
@@ -75,6 +76,8 @@ pub(crate) struct Shared {
     pub(crate) capabilities: Capabilities,
     pub(crate) speech: Arc<Speech>,
     pub(crate) packaging: PackagingThreads,
+    /// How viewers are steered between pathways, where there are any.
+    steering: Mutex<Option<Steering>>,
     /// Who is in memory. Handles and running tasks keep a recording there; what nobody holds is read from disk again.
     recordings: Mutex<HashMap<RecordingId, Weak<Inner>>>,
 }
@@ -87,6 +90,12 @@ impl Engine {
     pub async fn start(config: EngineConfig) -> Result<Self, EngineError> {
         let root = config.data_dir.join("recordings");
         fs::create_dir_all(&root).map_err(EngineError::io("create the folder", root))?;
+        config.playlists.check()?;
+        let pathways = &config.playlists.pathways;
+        let steering = match pathways.is_empty() {
+            true => None,
+            false => Some(Steering::new(pathways, STEERING_TTL)?),
+        };
         let capabilities = tokio::task::spawn_blocking(Capabilities::probe)
             .await
             .map_err(|_| EngineError::ShuttingDown)??;
@@ -105,6 +114,7 @@ impl Engine {
             capabilities,
             speech,
             packaging: PackagingThreads::start()?,
+            steering: Mutex::new(steering),
             recordings: Mutex::new(HashMap::new()),
         });
         Ok(Self {
@@ -115,6 +125,37 @@ impl Engine {
     /// How it was configured.
     pub fn config(&self) -> &EngineConfig {
         &self.owner.shared.config
+    }
+
+    /// The pathways as viewers are told to prefer them, the best first; empty where there are none.
+    pub fn ranking(&self) -> Vec<String> {
+        let steering = self.owner.shared.steering();
+        steering
+            .as_ref()
+            .map_or_else(Vec::new, |it| it.ranking().to_vec())
+    }
+
+    /// Ranks the pathways anew, the best first: viewers of every recording, live or not, follow within seconds.
+    ///
+    /// # Errors
+    /// [`EngineError::Package`] where the ranking is empty, or names one that is unknown or one twice.
+    pub fn set_ranking(&self, ranking: &[String]) -> Result<(), EngineError> {
+        match &mut *self.owner.shared.steering() {
+            Some(steering) => Ok(steering.set_ranking(ranking)?),
+            None => Err(EngineError::NotReady("there are no pathways to rank".to_owned())),
+        }
+    }
+
+    /// Adds pathways that are copies of known ones on other hosts (RFC 8216bis §7.3), in place of those added before. The ranking
+    /// may name them from here on.
+    ///
+    /// # Errors
+    /// [`EngineError::Package`] where one breaks a rule.
+    pub fn set_pathway_clones(&self, clones: Vec<PathwayClone>) -> Result<(), EngineError> {
+        match &mut *self.owner.shared.steering() {
+            Some(steering) => Ok(steering.set_clones(clones)?),
+            None => Err(EngineError::NotReady("there are no pathways to copy".to_owned())),
+        }
     }
 
     /// Whether as many recordings are live as [`EngineConfig::max_live`](crate::EngineConfig::max_live) allows, so that
@@ -235,6 +276,11 @@ impl Engine {
 }
 
 impl Shared {
+    pub(crate) fn steering(&self) -> MutexGuard<'_, Option<Steering>> {
+        // A ranking is replaced as a whole.
+        self.steering.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn recordings(&self) -> MutexGuard<'_, HashMap<RecordingId, Weak<Inner>>> {
         self.recordings.lock().unwrap_or_else(PoisonError::into_inner)
     }

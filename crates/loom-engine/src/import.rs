@@ -4,9 +4,10 @@ use std::fs;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::FutureExt;
+use loom_core::WallClock;
 use loom_hls::{Packager, PackagerConfig};
 use loom_transcode::{Backend, MediaInfo, Plan, SourceShape, TranscodeError, plan, probe_file};
 
@@ -89,10 +90,16 @@ async fn process(
         Some(between_keys) if kept => between_keys,
         _ => SEGMENT,
     };
-    let packager = Packager::new(PackagerConfig {
+    let playlists = &recording.shared.config.playlists;
+    let packager = PackagerConfig {
+        // a file has no hour of its own: it begins when it came, so that its playlists can have dates
+        zero: Some(WallClock {
+            zero: SystemTime::now(),
+        }),
         text: recording.shared.config.captions.form,
         ..PackagerConfig::file(SEGMENT, longest)
-    })?;
+    };
+    let packager = Packager::new(playlists.apply(&recording.id, packager))?;
     let captions = plan.audio.as_ref().is_some_and(|audio| audio.pcm);
     let renditions = pump::renditions(plan, captions, &[]);
     let packaging = Packaging::start(recording.clone(), packager, renditions, None)?;

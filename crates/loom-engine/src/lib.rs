@@ -46,7 +46,7 @@ mod take;
 mod text;
 mod thumbnails;
 
-pub use config::{CaptionsConfig, EngineConfig};
+pub use config::{CaptionsConfig, EngineConfig, PlaylistConfig};
 pub use download::{Download, DownloadChoice, TrackChoice};
 pub use engine::{CaptionsStatus, Engine};
 pub use error::EngineError;
@@ -57,7 +57,10 @@ pub use event::{
 pub use id::RecordingId;
 pub use loom_ai::{ModelConfig, Transcript};
 pub use loom_core::{Cue, CueId, CueState, MediaTime, RenditionId, Word};
-pub use loom_hls::{HlsError, TextCue, TextForm, read_cues};
+pub use loom_hls::{
+    DateRange, DateRangeCue, DateRangeValue, HlsError, Pathway, PathwayClone, SessionData, SessionValue,
+    StartPoint, TextCue, TextForm, Window, read_cues,
+};
 pub use loom_ingest::{Answer, IceRestart, IceServer, IngestConfig, IngestError, SessionHandle, whip};
 pub use loom_transcode::{Thumbnails, Wanted};
 pub use origin::{HlsBody, HlsService};

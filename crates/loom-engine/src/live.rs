@@ -163,14 +163,15 @@ impl Running {
         let further = Further::plan(recording, sorted.further, &plan);
         let captions = plan.audio.as_ref().is_some_and(|audio| audio.pcm);
         tracing::info!(recording = %recording.id, %plan, "the plan");
-        let packager = Packager::new(PackagerConfig {
+        let packager = PackagerConfig {
             // Key frames are asked for every `segment` and come a little later or earlier: each begins a segment.
             segment: config.segment.mul_f64(0.8),
             part: config.part,
             zero: got.wall_clock(),
             text: config.captions.form,
             ..PackagerConfig::default()
-        })?;
+        };
+        let packager = Packager::new(config.playlists.apply(&recording.id, packager))?;
         let declared = renditions(&plan, captions, &further);
         let clock = got.zero().map(|zero| MediaClock {
             zero: zero.into_std(),

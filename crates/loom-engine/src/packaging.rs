@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use loom_core::{CodecParameters, Cue, MediaTime, Packet, PcmFrame, Picture, RenditionId, Timescale};
-use loom_hls::{Chapter, HlsOutput, Packager, PublishKind, RenditionInfo, RenditionKind, TextCue};
+use loom_hls::{Chapter, DateRange, HlsOutput, Packager, PublishKind, RenditionInfo, RenditionKind, TextCue};
 use loom_transcode::{PlannedRendition, RenditionShape};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
@@ -67,6 +67,8 @@ pub(crate) enum Work {
     ),
     /// Another chapter.
     Chapter(Chapter, oneshot::Sender<Result<(), EngineError>>),
+    /// A date range for every media playlist.
+    DateRange(DateRange, oneshot::Sender<Result<(), EngineError>>),
     /// The final captions.
     Captions(Vec<Cue>, oneshot::Sender<Result<(), EngineError>>),
     /// What no input should be able to do.
@@ -311,6 +313,12 @@ impl Worker {
                 self.survive(outcome);
                 let stored = self.store();
                 let _ = done.send(Ok(()));
+                return stored;
+            }
+            Work::DateRange(range, done) => {
+                let outcome = self.packager.handle_date_range(&range).map_err(EngineError::from);
+                let stored = self.store();
+                let _ = done.send(outcome);
                 return stored;
             }
             Work::Captions(cues, done) => {

@@ -9,7 +9,7 @@ use http::StatusCode;
 use loom_ai::{Segment, Transcript};
 use loom_core::{Cue, CueId, MediaTime};
 use loom_hls::progressive::Layout;
-use loom_hls::{Chapters, Publish, TextCue};
+use loom_hls::{Chapters, DateRange, Publish, TextCue};
 use loom_ingest::SessionHandle;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
@@ -248,6 +248,16 @@ impl Recording {
                 _ => HlsAnswer::NotFound,
             },
         }
+    }
+
+    /// Says in every media playlist that a span of media time is something, such as a chapter; again with the same id, that more is
+    /// known of it (RFC 8216bis §4.4.5.1).
+    ///
+    /// # Errors
+    /// [`EngineError::Package`] where it breaks a rule; [`EngineError::NotReady`] where the recording has not begun, or nothing of it
+    /// is packaged any more.
+    pub async fn add_date_range(&self, range: DateRange) -> Result<(), EngineError> {
+        self.0.ask_packaging(|done| Work::DateRange(range, done)).await
     }
 
     /// The transcript: the final one once it is written; before, what has been said so far. `None` without captions.

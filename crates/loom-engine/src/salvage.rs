@@ -29,6 +29,12 @@ pub(crate) fn salvage(recording: &Arc<Inner>, reason: &str) {
             listed.end_with(last.unwrap_or(u64::MAX));
             let length = listed.length()?;
             folder.put(name, listed.closed().as_bytes()).ok()?;
+            // the playlist of the key pictures, where there is one, has the same segments
+            if let Some((name, text)) = read(name.replace("/index.m3u8", "/iframes.m3u8")) {
+                let mut frames = Listed::of(&text);
+                frames.end_with(last.unwrap_or(u64::MAX));
+                folder.put(&name, frames.closed().as_bytes()).ok()?;
+            }
             Some(length)
         })
         .collect();

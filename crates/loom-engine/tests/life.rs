@@ -131,6 +131,28 @@ async fn a_file_becomes_a_recording_that_plays_and_can_be_downloaded() {
         let path = format!("{}/index.m3u8", rendition.id);
         assert_whole(&recording, rendition.id.as_str(), &text(&recording, &path).await).await;
     }
+    // a sub-range of it, and a key picture of each segment
+    let name = parsed.variants[0]
+        .uri
+        .split('/')
+        .next()
+        .expect("a folder")
+        .to_owned();
+    let clip = text(&recording, &format!("clip/4.5-5/{name}/index.m3u8")).await;
+    let clip = m3u8_rs::parse_media_playlist_res(clip.as_bytes()).expect("a clip");
+    let length: f32 = clip.segments.iter().map(|s| s.duration).sum();
+    assert!(clip.end_list && (1.5..3.0).contains(&length), "{clip:?}");
+    assert!(
+        clip.segments.iter().all(|s| s.program_date_time.is_some()),
+        "{clip:?}"
+    );
+    let main = text(&recording, "main.m3u8?start=2").await;
+    assert!(main.contains("#EXT-X-START:TIME-OFFSET=2.000000"), "{main}");
+    let frames = text(&recording, &format!("{name}/iframes.m3u8")).await;
+    assert!(
+        frames.contains("#EXT-X-I-FRAMES-ONLY\n#EXT-X-I") && frames.contains("#EXT-X-BYTERANGE:"),
+        "{frames}"
+    );
     assert!(recording.poster().is_some());
     let download = recording.download(&Default::default()).await.expect("a download");
     let film = folder.path().join("download.mp4");

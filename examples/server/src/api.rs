@@ -15,7 +15,7 @@ use tracing::{Level, Span};
 
 use crate::app::App;
 use crate::problem::Problem;
-use crate::{artifacts, events, guard, hls, metrics, page, recordings, text, upload, whip};
+use crate::{artifacts, events, guard, hls, metrics, page, pathways, recordings, text, upload, whip};
 
 /// The whole server as one service.
 pub(crate) fn router(app: App) -> Router {
@@ -46,6 +46,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics::serve))
         .route("/v1/recordings", get(recordings::list).post(recordings::create))
+        .route("/v1/pathways", get(pathways::show).put(pathways::rank))
         .nest("/v1/recordings/{id}", one)
         .route_service("/v1/recordings/{id}/hls/{*path}", hls::service(&app))
         .method_not_allowed_fallback(wrong_method)

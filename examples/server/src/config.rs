@@ -8,7 +8,7 @@ use std::str::FromStr;
 use clap::{Parser, ValueEnum};
 use http::Uri;
 use http::uri::{Authority, Scheme};
-use loom_engine::{EngineConfig, IceServer};
+use loom_engine::{EngineConfig, IceServer, Pathway, PlaylistConfig, StartPoint, Window};
 use serde::Deserialize;
 
 /// Loom's reference server: record in a browser, watch it live with captions, keep it.
@@ -41,6 +41,17 @@ pub(crate) struct Config {
     /// one key frame every two seconds.
     #[arg(long, env = "LOOM_THUMBNAILS")]
     pub(crate) thumbnails: Option<Switch>,
+    /// How much of a live recording its playlists list, where a request does not say: `event`, all of it; `live`, the newest
+    /// few seconds; `dvr-SECONDS`, the newest so many.
+    #[arg(long, env = "LOOM_WINDOW", default_value = "event", value_parser = Window::parse)]
+    pub(crate) window: Window,
+    /// Where players begin, where a request does not say: seconds from the beginning, or below zero from the end.
+    #[arg(long, env = "LOOM_START", allow_hyphen_values = true, value_parser = StartPoint::parse)]
+    pub(crate) start: Option<StartPoint>,
+    /// The hosts that serve the recordings, such as CDNs, the best first: NAME=URL with commas between them, where {id} in a URL
+    /// is the recording; NAME= alone is this server. `PUT /v1/pathways` ranks them anew.
+    #[arg(long, env = "LOOM_PATHWAYS", value_delimiter = ',')]
+    pub(crate) pathways: Vec<PathwayAt>,
     /// How many recordings may be live at once.
     #[arg(long, env = "LOOM_MAX_LIVE", default_value_t = EngineConfig::default().max_live)]
     pub(crate) max_live: usize,
@@ -118,9 +129,25 @@ pub(crate) struct PublicUrl {
     host: String,
 }
 
+/// A pathway by its name and where it is, NAME=URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PathwayAt(pub(crate) Pathway);
+
 /// A count of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ByteCount(pub(crate) u64);
+
+impl Config {
+    /// What viewers' playlists list and say.
+    pub(crate) fn playlists(&self) -> PlaylistConfig {
+        PlaylistConfig {
+            window: self.window,
+            start: self.start,
+            pathways: self.pathways.iter().map(|it| it.0.clone()).collect(),
+            ..PlaylistConfig::default()
+        }
+    }
+}
 
 impl PublicUrl {
     /// Without a slash at its end.
@@ -143,6 +170,25 @@ impl FromStr for UdpListen {
                 .map(|port| Self(any(port)))
                 .map_err(|_| format!("{text:?} is neither a port nor ADDRESS:PORT"))
         })
+    }
+}
+
+impl FromStr for PathwayAt {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (id, url) = text
+            .trim()
+            .split_once('=')
+            .ok_or_else(|| format!("{text:?} is not NAME=URL"))?;
+        let base_url = match url {
+            "" => None,
+            url if url.ends_with('/') => Some(url.to_owned()),
+            url => Some(format!("{url}/")),
+        };
+        Ok(Self(Pathway {
+            id: id.to_owned(),
+            base_url,
+        }))
     }
 }
 
@@ -316,6 +362,30 @@ mod tests {
         ] {
             assert!(text.parse::<PublicUrl>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn windows_starts_and_pathways_are_read_as_people_write_them() {
+        let config = Config::try_parse_from([
+            "loom-server",
+            "--window",
+            "dvr-60",
+            "--start",
+            "-30",
+            "--pathways",
+            "here=,cdn=https://cdn.example/r/{id}",
+        ])
+        .unwrap();
+        let seconds = std::time::Duration::from_secs;
+        assert_eq!(config.window, Window::Dvr(seconds(60)));
+        assert_eq!(config.start, Some(StartPoint::FromEnd(seconds(30))));
+        let pathways: Vec<_> = config.pathways.iter().map(|it| &it.0).collect();
+        assert_eq!(pathways[0].base_url, None);
+        assert_eq!(
+            pathways[1].base_url.as_deref(),
+            Some("https://cdn.example/r/{id}/")
+        );
+        assert!(Config::try_parse_from(["loom-server", "--window", "week"]).is_err());
     }
 
     #[test]

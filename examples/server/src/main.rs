@@ -11,6 +11,7 @@ mod guard;
 mod hls;
 mod metrics;
 mod page;
+mod pathways;
 mod problem;
 mod range;
 mod recordings;
@@ -170,6 +171,7 @@ fn engine_config(config: &Config) -> EngineConfig {
         ladder,
         max_live: config.max_live,
         part: config.part.map_or(default.part, Duration::from_millis),
+        playlists: config.playlists(),
         ingest,
         captions: CaptionsConfig {
             enabled: config.captions == Switch::On,

@@ -41,9 +41,17 @@ async fn answer(
     path: &str,
     query: Option<&str>,
 ) -> Result<loom_hls::Response, Refusal> {
+    // the ranking of pathways is the host's, for every recording, live or not
+    let steered = (path.rsplit('/').next() == Some("steering.json"))
+        .then(|| recording.shared.steering().as_ref().map(|it| it.answer(query)))
+        .flatten();
     let mut deadline = None;
     loop {
-        let answer = match recording.live.request(path, query) {
+        let asked = match &steered {
+            Some(answer) => Asked::Answer(answer.clone()),
+            None => recording.live.request(path, query),
+        };
+        let answer = match asked {
             Asked::Answer(answer) => answer,
             Asked::Wait(wait, bell) => {
                 // what a request waits for can become more exact, but not later

@@ -63,6 +63,7 @@ impl Site {
                 model: ModelConfig::default(),
                 ..CaptionsConfig::default()
             },
+            playlists: config.playlists(),
             ..EngineConfig::default()
         })
         .await

@@ -2,9 +2,10 @@
 
 use axum::body::Body;
 use http::{Method, Request, StatusCode};
+use serde_json::json;
 use tower::ServiceExt;
 
-use super::Site;
+use super::{JSON, Site};
 
 #[tokio::test]
 async fn a_foreign_page_may_watch_and_publish_and_nothing_else() {
@@ -172,4 +173,42 @@ async fn health_readiness_and_metrics_are_told() {
         "{text}"
     );
     assert!(!text.contains(id), "an id makes a series of its own: {text}");
+}
+
+#[tokio::test]
+async fn pathways_are_ranked_anew_and_viewers_are_told() {
+    let site = Site::new(&[
+        "--pathways",
+        "here=,cdn=https://cdn.example/v1/recordings/{id}/hls/",
+    ])
+    .await;
+    let made = site.create("steered").await;
+    let steering = format!(
+        "/v1/recordings/{}/hls/steering.json",
+        made["id"].as_str().unwrap()
+    );
+    let told = site.get(&steering).await;
+    assert_eq!(told.status, StatusCode::OK);
+    assert_eq!(told.field("content-type"), "application/json");
+    assert_eq!(told.json()["PATHWAY-PRIORITY"], json!(["here", "cdn"]));
+    let put = |body: &'static str| site.ask(Method::PUT, "/v1/pathways", &[JSON], body);
+    assert_eq!(put("[\"cdn\", \"here\"]").await.status, StatusCode::OK);
+    let told = site.get(&steering).await;
+    assert_eq!(told.json()["PATHWAY-PRIORITY"], json!(["cdn", "here"]));
+    assert_eq!(told.json()["VERSION"], 1);
+    for wrong in ["[]", "[\"other\"]", "{}", "[1]"] {
+        put(wrong).await.problem(400);
+    }
+    let elsewhere = [JSON, ("origin", "https://elsewhere.example")];
+    let refused = site
+        .ask(Method::PUT, "/v1/pathways", &elsewhere, "[\"here\"]")
+        .await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    let plain = Site::new(&[]).await;
+    let made = plain.create("plain").await;
+    let path = format!(
+        "/v1/recordings/{}/hls/steering.json",
+        made["id"].as_str().unwrap()
+    );
+    assert_ne!(plain.get(&path).await.status, StatusCode::OK);
 }
