@@ -42,6 +42,7 @@ impl Listing {
             head: PlaylistHead {
                 target_duration: config.target_duration,
                 part_target: parts.then_some(config.part),
+                part: config.low_latency.then_some(config.part),
                 blocking: config.low_latency,
                 first_segment: 0,
                 discontinuity_sequence: 0,

@@ -13,6 +13,9 @@ pub(crate) struct PlaylistHead {
     pub(crate) target_duration: Duration,
     /// `PART-TARGET`, where parts are made.
     pub(crate) part_target: Option<Duration>,
+    /// What parts last at most anywhere in the recording, where any are made: `EXT-X-SERVER-CONTROL` is the same in all playlists
+    /// (§6.2.4).
+    pub(crate) part: Option<Duration>,
     /// Whether a server can hold a request for it until it has changed.
     pub(crate) blocking: bool,
     pub(crate) first_segment: u64,
@@ -150,8 +153,12 @@ impl std::fmt::Display for Seconds {
 pub(crate) fn write_head(out: &mut String, head: &PlaylistHead, beginning: &Beginning) {
     let live = beginning.state == PlaylistState::Growing;
     let delta = live && head.blocking;
-    // §8: EXT-X-MAP needs 6; delta updates that leave out date ranges, which are on offer while it grows, 10
-    let version = if delta { 10 } else { 6 };
+    // §8: EXT-X-MAP needs 6, with EXT-X-I-FRAMES-ONLY 5; delta updates that leave out date ranges, which are on offer while it grows, 10
+    let version = match (delta, head.frames) {
+        (true, _) => 10,
+        (false, true) => 5,
+        (false, false) => 6,
+    };
     let _ = writeln!(out, "#EXTM3U\n#EXT-X-VERSION:{version}");
     let _ = writeln!(out, "#EXT-X-TARGETDURATION:{}", head.target_duration.as_secs());
     if delta {
@@ -160,7 +167,7 @@ pub(crate) fn write_head(out: &mut String, head: &PlaylistHead, beginning: &Begi
             "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL={},CAN-SKIP-DATERANGES=YES",
             Seconds::from(head.skip_boundary())
         );
-        if let Some(part) = head.part_target {
+        if let Some(part) = head.part {
             // §4.4.3.8: at least twice, should be at least three times PART-TARGET
             let _ = write!(out, ",PART-HOLD-BACK={}", Seconds::from(part * 3));
         }

@@ -329,7 +329,7 @@ impl Served {
         reports: impl FnOnce() -> String,
     ) -> Bytes {
         let state = if self.ended {
-            PlaylistState::Ended
+            PlaylistState::Whole
         } else {
             PlaylistState::Growing
         };

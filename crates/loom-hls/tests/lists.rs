@@ -477,6 +477,27 @@ fn the_key_pictures_playlist_grows_with_the_segments() {
         Answer::WaitFor(wait) if wait.rendition == Some(id("source")) && wait.segment == Some(4)
     ));
     assert_eq!(growing.answer("aac/iframes.m3u8", ""), Answer::NotFound);
+    let control = |text: &str| {
+        text.lines()
+            .find(|line| line.contains("SERVER-CONTROL"))
+            .map(str::to_owned)
+    };
+    let pictures = growing.text("source/index.m3u8", "");
+    assert_eq!(
+        control(&text),
+        control(&pictures),
+        "it is the same in all playlists (§6.2.4)"
+    );
+    growing.end();
+    for path in ["source/iframes.m3u8", "source/index.m3u8"] {
+        let ended = growing.text(path, "");
+        assert!(ended.contains("#EXT-X-PLAYLIST-TYPE:VOD\n"), "{ended}");
+    }
+    assert!(
+        growing
+            .text("source/iframes.m3u8", "")
+            .starts_with("#EXTM3U\n#EXT-X-VERSION:5\n")
+    );
 }
 
 #[test]

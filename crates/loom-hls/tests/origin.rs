@@ -118,7 +118,7 @@ fn the_multivariant_playlist_waits_until_every_format_is_known() {
          STABLE-RENDITION-ID=\"aac\",URI=\"aac/index.m3u8\"\n\
          #EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID=\"subs\",NAME=\"English\",LANGUAGE=\"en\",DEFAULT=YES,AUTOSELECT=YES,FORCED=NO,\
          CHARACTERISTICS=\"public.accessibility.transcribes-spoken-dialog\",STABLE-RENDITION-ID=\"captions\",URI=\"captions/index.m3u8\"\n\
-         #EXT-X-STREAM-INF:BANDWIDTH=1128000,CODECS=\"avc1.64001e,mp4a.40.2\",RESOLUTION=640x360,FRAME-RATE=30.000,VIDEO-RANGE=SDR,AUDIO=\"aac\",\
+         #EXT-X-STREAM-INF:BANDWIDTH=1140000,CODECS=\"avc1.64001e,mp4a.40.2\",RESOLUTION=640x360,FRAME-RATE=30.000,VIDEO-RANGE=SDR,AUDIO=\"aac\",\
          SUBTITLES=\"subs\",CLOSED-CAPTIONS=NONE,STABLE-VARIANT-ID=\"source\"\nsource/index.m3u8\n\
          #EXT-X-I-FRAME-STREAM-INF:BANDWIDTH=1000000,CODECS=\"avc1.64001e\",RESOLUTION=640x360,VIDEO-RANGE=SDR,\
          STABLE-VARIANT-ID=\"source.iframes\",URI=\"source/iframes.m3u8\"\n"
