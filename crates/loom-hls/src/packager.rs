@@ -776,7 +776,8 @@ impl Packager {
         for (declared, until) in self.tracks.iter_mut().zip(until) {
             if let (Track::Media(track), Some((until, kind))) = (&mut declared.track, until) {
                 let until = match kind {
-                    MediaKind::Video => until,
+                    // not past where boundaries are known
+                    MediaKind::Video => quiet.map_or(until, |quiet| until.min(quiet)),
                     MediaKind::Audio => until.min(settled),
                 };
                 first = first.and(track.stand(until, clock, out));

@@ -521,6 +521,59 @@ fn every_part_obeys_in_random_live_recordings() {
     }
 }
 
+#[test]
+fn a_long_stillness_is_cut_at_the_same_instants_where_one_rendition_lags() {
+    if !media::have_ffmpeg() {
+        return;
+    }
+    let renditions = vec![video("source", 64, 64), video("180p", 48, 48)];
+    let mut packager = Packager::new(PackagerConfig::default()).unwrap();
+    for info in &renditions {
+        packager.declare(info.clone()).unwrap();
+    }
+    for (info, pool) in renditions.iter().zip(pools()) {
+        packager.handle_format(&info.id, pool.codec.clone()).unwrap();
+    }
+    let mut judge = Judge {
+        seed: 0,
+        config: PackagerConfig::default(),
+        renditions: renditions.clone(),
+        origin: Origin::new(),
+        seen: BTreeMap::new(),
+        playlists: BTreeMap::new(),
+        gaps: 0,
+    };
+    // two seconds of pictures, seven without, and on in the middle of the group
+    let times = (0..40).map(|n| n * 50).chain((0..20).map(|n| 9_000 + n * 50));
+    let pictures: Vec<(i64, usize)> = times.zip(0..).collect();
+    for now in (0..=11_000).step_by(50) {
+        for (rendition, lag) in [(0, 0), (1, 900)] {
+            for (at, place) in pictures
+                .iter()
+                .filter(|(at, _)| (now - 50..now).contains(&(at + lag)))
+            {
+                let of = &pools()[rendition].groups[0][*place];
+                let pts = MediaTime::from_millis(*at);
+                let picture = packet(pts, pts, None, of.key, of.data.clone());
+                packager
+                    .handle_packet(&renditions[rendition].id, picture)
+                    .unwrap();
+            }
+        }
+        packager.handle_time(MediaTime::from_millis(now)).unwrap();
+        judge.drain(&mut packager);
+        judge.check_live();
+    }
+    packager.finish().unwrap();
+    judge.drain(&mut packager);
+    judge.check_finished();
+    for (id, text) in &judge.playlists {
+        for segment in parse_media_playlist_res(text.as_bytes()).unwrap().segments {
+            assert!(segment.duration.round() <= 4.0, "{id}: {segment:?}");
+        }
+    }
+}
+
 /// Bytes of memory that the process has.
 fn resident() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
