@@ -418,7 +418,7 @@ the machine, not the receiver, is at its end.""")
 def main():
     ask = argparse.ArgumentParser(description=__doc__)
     ask.add_argument("parts", nargs="*", default=["cost", "delay", "density"])
-    ask.add_argument("--receivers", default="loom,loom-server,webrtc,str0m,pion")
+    ask.add_argument("--receivers", default="loom,loom-server,webrtc,str0m,str0m-gathered,pion")
     ask.add_argument("--publishers", type=int, default=20)
     ask.add_argument("--rounds", type=int, default=3)
     ask.add_argument("--seconds", type=int, default=10)
