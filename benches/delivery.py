@@ -114,12 +114,13 @@ async def main():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     rows, late = [], []
-    length = int(60 + len(COUNTS) * 3 * (SECONDS + 20))
-    film = rig.screen_h264(max(length, 120))
+    film = rig.Encoded(rig.screen_h264(60))
+    film.packets *= int(2 + len(COUNTS) * (SECONDS + 20) / 20)  # over and over, for as long as it takes
     async with rig.Server(LOOM_CAPTIONS="off", LOOM_LADDER="source") as server:
         recording = await server.create()
-        url = f"/v1/recordings/{recording['id']}/whip"
-        publication = await rig.Publication.start(server.http, url, recording["token"], rig.Encoded(film))
+        publication = await rig.Publication.start(
+            server.http, recording["whip_url"], recording["whip_token"], film
+        )
         await server.first_part(recording)
         await asyncio.sleep(4)
         base = f"/v1/recordings/{recording['id']}/hls/source"
