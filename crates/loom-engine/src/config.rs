@@ -8,6 +8,7 @@ use loom_transcode::Wanted;
 
 use crate::error::EngineError;
 use crate::id::RecordingId;
+use crate::keys::EncryptionConfig;
 
 /// How an engine runs. [`Default`] suits one machine: local disk, any free UDP port, captions where a model is found.
 #[derive(Debug, Clone)]
@@ -26,6 +27,8 @@ pub struct EngineConfig {
     pub part: Duration,
     /// What viewers' playlists list and say.
     pub playlists: PlaylistConfig,
+    /// How recordings are encrypted; `None`: not at all. The samples of pictures other than H.264 cannot be.
+    pub encryption: Option<EncryptionConfig>,
     /// How many recordings may be live at once; one more is refused with [`EngineError::Full`](crate::EngineError::Full).
     pub max_live: usize,
     /// How long a publisher that vanished is waited for. Who publishes to the recording within that, or while the old session is
@@ -77,6 +80,7 @@ impl Default for EngineConfig {
             segment: Duration::from_secs(2),
             part: Duration::from_millis(334),
             playlists: PlaylistConfig::default(),
+            encryption: None,
             max_live: 64,
             reconnect_window: Duration::from_secs(20),
             unused_after: Duration::from_secs(30 * 60),

@@ -86,6 +86,9 @@ pub enum EngineError {
         #[source]
         source: io::Error,
     },
+    /// There is no key to encrypt with.
+    #[error("there is no key to encrypt with: {0}")]
+    Key(String),
     /// The engine is shutting down.
     #[error("the engine is shutting down")]
     ShuttingDown,

@@ -55,6 +55,11 @@ impl Folder {
             .map_err(EngineError::io("write", path))
     }
 
+    /// Deletes a file that nobody asks for any more; one that stays does no harm.
+    pub(crate) fn discard(&self, name: &str) {
+        let _ = fs::remove_file(self.path(name));
+    }
+
     /// Adds to the end of a file, creating it where it is missing.
     pub(crate) fn append(&self, name: &str, data: &[u8]) -> Result<(), EngineError> {
         let path = self.path(name);

@@ -14,6 +14,7 @@ use loom_transcode::{Backend, MediaInfo, Plan, SourceShape, TranscodeError, plan
 use crate::error::EngineError;
 use crate::event::tracks_of;
 use crate::finish;
+use crate::keys::EncryptionConfig;
 use crate::live;
 use crate::packaging::{Packaging, told};
 use crate::pump;
@@ -97,6 +98,12 @@ async fn process(
             zero: SystemTime::now(),
         }),
         text: recording.shared.config.captions.form,
+        encryption: recording
+            .shared
+            .config
+            .encryption
+            .as_ref()
+            .map(EncryptionConfig::packaged),
         ..PackagerConfig::file(SEGMENT, longest)
     };
     let packager = Packager::new(playlists.apply(&recording.id, packager))?;

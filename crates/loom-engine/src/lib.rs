@@ -36,6 +36,7 @@ mod gather;
 mod id;
 mod import;
 mod key_frames;
+mod keys;
 mod live;
 mod origin;
 mod packaging;
@@ -55,8 +56,10 @@ pub use event::{
     TrackDescription, TrackState,
 };
 pub use id::RecordingId;
+pub use keys::{EncryptionConfig, KeyFuture, KeyProvider, RandomKeys};
 pub use loom_ai::{ModelConfig, Transcript};
 pub use loom_core::{Cue, CueId, CueState, MediaTime, RenditionId, Word};
+pub use loom_hls::{ContentKey, EncryptionScheme, KeyBytes, KeyFormat};
 pub use loom_hls::{
     DateRange, DateRangeCue, DateRangeValue, HlsError, Pathway, PathwayClone, SessionData, SessionValue,
     StartPoint, TextCue, TextForm, Window, read_cues,

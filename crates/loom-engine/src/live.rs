@@ -25,6 +25,7 @@ use crate::finish;
 use crate::further::{self, Branch, Further, Role};
 use crate::gather::{Gathered, stopped};
 use crate::key_frames::KeyFrames;
+use crate::keys::EncryptionConfig;
 use crate::packaging::{MediaClock, Packaging, Work};
 use crate::pump::{pump, renditions, take_stock};
 use crate::recording::{Inner, PublishAnswer};
@@ -169,6 +170,7 @@ impl Running {
             part: config.part,
             zero: got.wall_clock(),
             text: config.captions.form,
+            encryption: config.encryption.as_ref().map(EncryptionConfig::packaged),
             ..PackagerConfig::default()
         };
         let packager = Packager::new(config.playlists.apply(&recording.id, packager))?;

@@ -8,13 +8,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use loom_core::{CodecParameters, Cue, MediaTime, Packet, PcmFrame, Picture, RenditionId, Timescale};
-use loom_hls::{Chapter, DateRange, HlsOutput, Packager, PublishKind, RenditionInfo, RenditionKind, TextCue};
+use loom_hls::{
+    Chapter, ContentKey, DateRange, HlsOutput, Packager, PublishKind, RenditionInfo, RenditionKind, TextCue,
+};
 use loom_transcode::{PlannedRendition, RenditionShape};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::EngineError;
 use crate::event::{RenditionDescription, audio_name, codec_name, video_name};
+use crate::keys;
 use crate::recording::Inner;
 use crate::text::{self, Given};
 
@@ -44,6 +47,8 @@ pub(crate) enum Work {
     /// A planned rendition will not come.
     Drop(RenditionId),
     Cue(Cue),
+    /// A key that was asked for.
+    Key(ContentKey),
     /// Speech is transcribed up to here.
     Heard(MediaTime),
     Poster(Picture),
@@ -151,6 +156,8 @@ impl Packaging {
             persisted: Instant::now(),
             clock,
             ticked: Instant::now(),
+            work: work.downgrade(),
+            wanted: Vec::new(),
         };
         threads.spawn(worker.run(queue));
         Ok(Self { work })
@@ -206,6 +213,10 @@ struct Worker {
     persisted: Instant,
     clock: Option<MediaClock>,
     ticked: Instant,
+    /// The way by which keys come.
+    work: mpsc::WeakSender<Work>,
+    /// Keys to ask for.
+    wanted: Vec<u32>,
 }
 
 /// Where a live recording's zero lies, and how often its packager is told the time.
@@ -218,6 +229,9 @@ pub(crate) struct MediaClock {
 impl Worker {
     /// Ends when all senders are gone, at the first error of the disk, or at a panic: neither is another recording's concern.
     async fn run(mut self, mut queue: mpsc::Receiver<Work>) {
+        if let Err(why) = self.first_key().await {
+            return self.fail(why.to_string());
+        }
         let mut batch = Vec::with_capacity(BATCH);
         while self.next(&mut queue, &mut batch).await {
             for work in batch.drain(..) {
@@ -231,6 +245,56 @@ impl Worker {
             {
                 return self.fail(why);
             }
+        }
+    }
+
+    /// Hands the first key over, where recordings are encrypted.
+    async fn first_key(&mut self) -> Result<(), EngineError> {
+        self.store()?;
+        let Some(encryption) = self.recording.shared.config.encryption.clone() else {
+            return Ok(());
+        };
+        let asked = encryption.keys.key(self.recording.id.clone(), 0);
+        let key = match tokio::time::timeout(keys::PATIENCE, asked).await {
+            Ok(Ok(key)) => key,
+            Ok(Err(why)) => return Err(EngineError::Key(why)),
+            Err(_) => return Err(EngineError::Key("it did not come in time".to_owned())),
+        };
+        self.take_key(key)
+    }
+
+    /// Keeps a key that viewers fetch here, and hands it to the packager.
+    fn take_key(&mut self, key: ContentKey) -> Result<(), EngineError> {
+        if key.uri == keys::file(key.period) {
+            let name = format!("keys/{}", key.uri);
+            self.recording.folder.put(&name, key.key.expose())?;
+        }
+        Ok(self.packager.handle_key(key)?)
+    }
+
+    /// Asks for the keys that come next, beside what goes on.
+    fn ask_for_keys(&mut self) {
+        let Some(encryption) = &self.recording.shared.config.encryption else {
+            return;
+        };
+        for period in self.wanted.drain(..).filter(|period| *period > 0) {
+            let asked = encryption.keys.key(self.recording.id.clone(), period);
+            let (work, recording) = (self.work.clone(), self.recording.id.clone());
+            tokio::spawn(async move {
+                match tokio::time::timeout(keys::PATIENCE, asked).await {
+                    Ok(Ok(key)) => {
+                        if let Some(work) = work.upgrade() {
+                            let _ = work.send(Work::Key(key)).await;
+                        }
+                    }
+                    Ok(Err(why)) => {
+                        tracing::error!(%recording, period, why, "no key: the one before stays in force");
+                    }
+                    Err(_) => {
+                        tracing::error!(%recording, period, "a key is late: the one before stays in force");
+                    }
+                }
+            });
         }
     }
 
@@ -266,6 +330,12 @@ impl Worker {
                 tracing::debug!(recording = %self.recording.id, %rendition, codec = codec_name(&codec), "format");
                 let outcome = self.packager.handle_format(&rendition, codec);
                 self.survive(outcome);
+            }
+            Work::Key(key) => {
+                let period = key.period;
+                if let Err(why) = self.take_key(key) {
+                    tracing::error!(recording = %self.recording.id, period, error = %why, "a key cannot be used");
+                }
             }
             Work::Packet(rendition, packet) => {
                 let end = packet.pts + packet.duration.unwrap_or_default();
@@ -388,9 +458,12 @@ impl Worker {
                         self.persist();
                     }
                 }
+                HlsOutput::Remove { key } => folder.discard(&format!("hls/{key}")),
+                HlsOutput::NeedKey { period } => self.wanted.push(period),
                 _ => {}
             }
         }
+        self.ask_for_keys();
         Ok(())
     }
 }

@@ -81,6 +81,13 @@ pub(crate) struct Config {
     /// The length of a live part in milliseconds, 50 to 2000: shorter is sooner seen, and costs more requests. Otherwise 334.
     #[arg(long, env = "LOOM_PART", value_parser = clap::value_parser!(u64).range(50..=2000))]
     pub(crate) part: Option<u64>,
+    /// How recordings are encrypted. segments: AES-128; cbcs: SAMPLE-AES; cenc: SAMPLE-AES-CTR, for DASH. Whoever may watch may fetch the
+    /// key. Such a recording has no download.
+    #[arg(long, env = "LOOM_ENCRYPTION", default_value = "off")]
+    pub(crate) encryption: Sealing,
+    /// How many segments a key serves; 0: one key a recording.
+    #[arg(long, env = "LOOM_KEY_SEGMENTS", default_value_t = 0)]
+    pub(crate) key_segments: u32,
     /// The largest upload, in bytes or with K, M, G (binary).
     #[arg(long, env = "LOOM_MAX_UPLOAD", default_value = "4G")]
     pub(crate) max_upload: ByteCount,
@@ -94,6 +101,15 @@ pub(crate) struct Config {
 pub(crate) enum Switch {
     On,
     Off,
+}
+
+/// Whether and how recordings are encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sealing {
+    Off,
+    Segments,
+    Cbcs,
+    Cenc,
 }
 
 /// How text is written.

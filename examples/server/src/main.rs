@@ -24,6 +24,7 @@ mod whip;
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,15 +33,15 @@ use anyhow::{Context, Result};
 use axum::serve::ListenerExt;
 use clap::Parser;
 use loom_engine::{
-    CaptionsConfig, CaptionsStatus, Engine, EngineConfig, EngineError, IngestConfig, IngestError,
-    ModelConfig, TextForm, Thumbnails, Wanted,
+    CaptionsConfig, CaptionsStatus, EncryptionConfig, EncryptionScheme, Engine, EngineConfig, EngineError,
+    IngestConfig, IngestError, ModelConfig, TextForm, Thumbnails, Wanted,
 };
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use crate::app::App;
-use crate::config::{Config, Ladder, Switch, Text};
+use crate::config::{Config, Ladder, Sealing, Switch, Text};
 use crate::store::Store;
 
 #[tokio::main]
@@ -135,6 +136,19 @@ async fn start(config: &Config) -> Result<Engine, EngineError> {
     }
 }
 
+fn encryption(config: &Config) -> Option<EncryptionConfig> {
+    let scheme = match config.encryption {
+        Sealing::Off => return None,
+        Sealing::Segments => EncryptionScheme::Segments,
+        Sealing::Cbcs => EncryptionScheme::Cbcs,
+        Sealing::Cenc => EncryptionScheme::Cenc,
+    };
+    Some(EncryptionConfig {
+        rotation: NonZeroU32::new(config.key_segments),
+        ..EncryptionConfig::new(scheme)
+    })
+}
+
 fn engine_config(config: &Config) -> EngineConfig {
     let mut ingest = IngestConfig::default();
     if let Some(udp) = config.udp {
@@ -172,6 +186,7 @@ fn engine_config(config: &Config) -> EngineConfig {
         max_live: config.max_live,
         part: config.part.map_or(default.part, Duration::from_millis),
         playlists: config.playlists(),
+        encryption: encryption(config),
         ingest,
         captions: CaptionsConfig {
             enabled: config.captions == Switch::On,

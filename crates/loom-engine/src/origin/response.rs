@@ -16,6 +16,7 @@ use super::range::{self, Wanted};
 use super::rendering::{self, Rendering};
 use super::{Asked, range::is_fresh};
 use crate::event::RecordingState;
+use crate::keys;
 use crate::recording::Inner;
 
 /// An answer that says no: an RFC 9457 problem document.
@@ -41,6 +42,16 @@ async fn answer(
     path: &str,
     query: Option<&str>,
 ) -> Result<loom_hls::Response, Refusal> {
+    if keys::is_file(path) {
+        return match recording.folder.read(&format!("keys/{path}"), 0, None) {
+            Ok(Some(key)) => Ok(loom_hls::Response {
+                content_type: "application/octet-stream",
+                cache_control: "no-store",
+                body: Body::Bytes(key),
+            }),
+            _ => Err(unknown_media()),
+        };
+    }
     // the ranking of pathways is the host's, for every recording, live or not
     let steered = (path.rsplit('/').next() == Some("steering.json"))
         .then(|| recording.shared.steering().as_ref().map(|it| it.answer(query)))
