@@ -27,7 +27,7 @@ fuzz_target!(|input: &[u8]| {
         for known in ["main.m3u8", "a/index.m3u8", "a/s1.m4s", "a/s1.p0.m4s", "manifest.mpd", "steering.json"] {
             check(known, Some(&text), origin.handle_request(known, Some(&text)));
         }
-        check(path, None, stored_answer(path));
+        check(path, query, stored_answer(path, query));
     });
 });
 
