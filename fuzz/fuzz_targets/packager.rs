@@ -157,12 +157,11 @@ fn read(folder: &Folder, rendition: &RenditionId, given: &HashSet<Vec<u8>>) {
             due = None;
         }
         let is_gap = segment.unknown_tags.iter().any(|tag| tag.tag == "X-GAP");
-        let data = folder.get(&format!("{rendition}/{}", segment.uri));
         if is_gap {
             due = None;
             continue;
         }
-        let data = data.unwrap_or_else(|| panic!("{rendition}/{} is listed and not there", segment.uri));
+        let data = folder.get(&format!("{rendition}/{}", segment.uri)).unwrap_or_else(|| panic!("{rendition}/{} is listed and not there", segment.uri));
         if segment.uri.ends_with(".vtt") {
             assert!(data.starts_with(b"WEBVTT"));
             continue;
