@@ -333,3 +333,68 @@ async fn a_recording_that_nobody_uses_fails_in_time() {
             .is_some_and(|why| why.contains("nobody published"))
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encrypted_recording_gives_its_key_to_who_may_watch_and_no_download() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(film) = film(folder.path()) else { return };
+    let mut config = config(&folder.path().join("data"));
+    config.encryption = Some(loom_engine::EncryptionConfig::new(
+        loom_engine::EncryptionScheme::Segments,
+    ));
+    let engine = Engine::start(config).await.expect("the engine starts");
+    let recording = engine.create(RecordingId::random()).expect("a recording");
+    recording.import(film).await.expect("the file is taken");
+    assert_eq!(
+        ended(&recording).await,
+        RecordingState::Ready,
+        "{:?}",
+        recording.info()
+    );
+    let key = match recording.hls("key-0.bin", None).await {
+        HlsAnswer::Ready {
+            body, cache_control, ..
+        } => {
+            assert_eq!((body.len(), cache_control), (16, "no-store"));
+            body
+        }
+        other => panic!("{other:?}"),
+    };
+    for rendition in &recording.info().renditions {
+        let name = &rendition.id;
+        let playlist = text(&recording, &format!("{name}/index.m3u8")).await;
+        let parsed = m3u8_rs::parse_media_playlist_res(playlist.as_bytes()).expect("a playlist");
+        let told = parsed.segments[0].key.clone().expect("a key is named");
+        assert_eq!(told.uri.as_deref(), Some("../key-0.bin"), "{playlist}");
+        let HlsAnswer::Ready { body, .. } = recording.hls(&format!("{name}/s1.m4s"), None).await else {
+            panic!("{name}: no segment");
+        };
+        let sealed = folder.path().join("sealed");
+        std::fs::write(&sealed, &body).expect("it is written");
+        let hex: String = key.iter().map(|b| format!("{b:02x}")).collect();
+        let opened = Command::new("openssl")
+            .args([
+                "enc",
+                "-d",
+                "-aes-128-cbc",
+                "-K",
+                &hex,
+                "-iv",
+                &told.iv.expect("a vector")[2..],
+                "-in",
+            ])
+            .arg(&sealed)
+            .output()
+            .expect("openssl runs");
+        assert!(
+            opened.status.success(),
+            "{}",
+            String::from_utf8_lossy(&opened.stderr)
+        );
+        assert_eq!(&opened.stdout[4..8], b"styp", "{name}");
+    }
+    assert!(matches!(
+        recording.download(&Default::default()).await,
+        Err(EngineError::Download(_))
+    ));
+}
