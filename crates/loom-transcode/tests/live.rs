@@ -420,7 +420,7 @@ fn sound_that_has_not_begun_is_silence_so_that_its_rendition_keeps_pace() {
 
 #[test]
 fn work_that_is_late_is_dropped_and_the_kept_source_loses_nothing() {
-    let publisher = Publisher::h264_and_opus(1280, 720, 6.0);
+    let publisher = Publisher::h264_and_opus(1920, 1080, 6.0);
     let wanted = Wanted {
         live_cores: Some(100.0),
         poster: false,

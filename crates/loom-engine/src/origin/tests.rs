@@ -209,6 +209,7 @@ async fn ranges_heads_and_errors_are_answered_as_http_has_them() {
     let mut stage = Stage::new().await;
     let early = stage.engine.create(RecordingId::new("early").unwrap()).unwrap();
     stage.to(6_400).await;
+    stage.body("source/index.m3u8?_HLS_msn=1").await;
     let part = stage.body("source/s1.p1.m4s").await;
     let segment = stage.body("source/s1.m4s").await;
     for (path, whole) in [("source/s1.p1.m4s", &part), ("source/s1.m4s", &segment)] {

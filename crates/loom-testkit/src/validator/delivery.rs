@@ -28,9 +28,7 @@ pub(crate) fn playlist(answer: &Answer, url: &Url, at: &str, report: &mut Report
             &kind,
         );
     }
-    let gzip = answer
-        .header("content-encoding")
-        .is_some_and(|coding| coding.contains("gzip"));
+    let gzip = answer.gzipped();
     // what one packet carries gains nothing
     if !gzip && answer.body.len() > SMALL {
         report.should(
@@ -108,7 +106,7 @@ pub(crate) fn media(answer: &Answer, text: bool, at: &str, report: &mut Report) 
             &kind,
         );
     }
-    if text && answer.body.len() > SMALL && answer.header("content-encoding").is_none() {
+    if text && answer.body.len() > SMALL && !answer.gzipped() {
         report.should(
             "§6.2.1",
             at,

@@ -3,7 +3,6 @@
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
-use flate2::read::GzDecoder;
 use ureq::Agent;
 use url::Url;
 
@@ -71,25 +70,13 @@ impl Client {
         let mut body = Vec::new();
         let mut reader = response.body_mut().as_reader().take(BODY);
         reader.read_to_end(&mut body).map_err(|why| why.to_string())?;
-        let mut answer = Answer {
+        Ok(Answer {
             status: response.status().as_u16(),
             headers,
             body,
             sent,
             received: Instant::now(),
-        };
-        if answer
-            .header("content-encoding")
-            .is_some_and(|coding| coding.eq_ignore_ascii_case("gzip"))
-        {
-            let mut plain = Vec::new();
-            let mut decoder = GzDecoder::new(answer.body.as_slice()).take(BODY);
-            decoder
-                .read_to_end(&mut plain)
-                .map_err(|why| format!("its gzip is broken: {why}"))?;
-            answer.body = plain;
-        }
-        Ok(answer)
+        })
     }
 }
 
@@ -99,6 +86,17 @@ impl Answer {
             .iter()
             .find(|(other, _)| other.eq_ignore_ascii_case(name))
             .map(|(_, value)| value.as_str())
+    }
+
+    /// Whether it came compressed. The client decodes such a body and takes its `Content-Encoding` and `Content-Length` away; of
+    /// one in chunks, which has no length anyhow, only `Vary` tells.
+    pub(crate) fn gzipped(&self) -> bool {
+        let lengthless = self.header("content-length").is_none();
+        let chunked = self.header("transfer-encoding").is_some();
+        let varies = self
+            .header("vary")
+            .is_some_and(|fields| fields.to_ascii_lowercase().contains("accept-encoding"));
+        lengthless && (!chunked || varies)
     }
 
     pub(crate) fn content_type(&self) -> String {
