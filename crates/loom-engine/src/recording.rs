@@ -542,11 +542,16 @@ impl Inner {
     }
 
     /// All media is in and listed under complete playlists.
-    pub(crate) fn complete(&self) {
+    pub(crate) fn complete(self: &Arc<Self>) {
         let mut state = self.state();
         state.complete = true;
         drop(state);
         self.live.end();
+        let ended = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(LATE_PARTS).await;
+            ended.live.forget();
+        });
         self.update(|info| info.state = RecordingState::Processing);
         self.wake();
     }
@@ -564,6 +569,7 @@ impl Inner {
         state.complete = true;
         drop(state);
         self.live.end();
+        self.live.forget();
         self.wake();
     }
 
@@ -685,6 +691,9 @@ impl RecordingInfo {
         }
     }
 }
+
+/// How long the parts of a recording that has ended are still answered by their own names.
+const LATE_PARTS: Duration = Duration::from_secs(30);
 
 /// Sessions that wait to take over from another.
 const TAKES: usize = 4;

@@ -38,6 +38,8 @@ impl Placement {
             let free = |it: &&TrackInfo| !tracks.iter().any(|(_, taken)| *taken == it.id);
             match known.iter().filter(fits).find(free) {
                 Some(place) => tracks.push((track.id, place.id)),
+                // with no tracks yet the session is the recording's first
+                None if known.is_empty() => {}
                 None => {
                     tracing::warn!(kind = ?track.kind, mid = track.mid, "a track that the recording did not begin with is left out");
                 }

@@ -28,6 +28,8 @@ use waits::{Bell, Waits};
 #[derive(Debug, Default)]
 pub(crate) struct Live {
     origin: RwLock<Option<Origin>>,
+    /// It has ended, but players hold playlists that name its parts, which have no file of their own.
+    left: RwLock<Option<Origin>>,
     waits: Waits,
     renderings: Renderings,
 }
@@ -48,11 +50,28 @@ impl Live {
         *self.origin.write().unwrap_or_else(PoisonError::into_inner) = Some(Origin::new());
     }
 
-    /// The folder answers from here on.
+    /// The folder answers from here on, and of the parts what has ended, until [`Self::forget`].
     pub(crate) fn end(&self) {
-        *self.origin.write().unwrap_or_else(PoisonError::into_inner) = None;
+        let ended = self.origin.write().unwrap_or_else(PoisonError::into_inner).take();
+        if ended.is_some() {
+            *self.left.write().unwrap_or_else(PoisonError::into_inner) = ended;
+        }
         for bell in self.waits.settle(|_| true) {
             bell.ring();
+        }
+    }
+
+    /// No player can have a playlist any more that names parts.
+    pub(crate) fn forget(&self) {
+        *self.left.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// What the folder does not have: a part that was listed until the end.
+    fn late(&self, path: &str) -> Answer {
+        let left = self.left.read().unwrap_or_else(PoisonError::into_inner);
+        match left.as_ref().map(|origin| origin.handle_request(path, None)) {
+            Some(answer @ Answer::Ready(_)) => answer,
+            _ => Answer::NotFound,
         }
     }
 

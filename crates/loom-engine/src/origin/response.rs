@@ -75,7 +75,10 @@ async fn answer(
             Asked::Gone if recording.state_now() == RecordingState::Created => {
                 return Err(not_yet("the recording has not begun".to_owned()));
             }
-            Asked::Gone => stored_answer(path, query),
+            Asked::Gone => match stored_answer(path, query) {
+                Answer::NotFound => recording.live.late(path),
+                stored => stored,
+            },
         };
         return match answer {
             Answer::Ready(response) => Ok(response),

@@ -205,6 +205,22 @@ async fn a_playlist_is_sent_compressed_and_only_to_those_who_do_not_have_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_was_listed_last_is_still_answered_when_the_recording_has_ended() {
+    let mut stage = Stage::new().await;
+    stage.to(4_400).await;
+    stage.body("source/index.m3u8?_HLS_msn=2").await;
+    let part = stage.body("source/s2.p0.m4s").await;
+    stage.packaging.finish().await.unwrap();
+    stage.recording.0.complete();
+    assert_eq!(stage.body("source/s2.p0.m4s").await, part);
+    let never = stage.asks("source/s9.p0.m4s", &[]).await;
+    assert_eq!(never.status(), StatusCode::NOT_FOUND);
+    stage.recording.0.fail("it is over");
+    let gone = stage.asks("source/s2.p0.m4s", &[]).await;
+    assert_eq!(gone.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ranges_heads_and_errors_are_answered_as_http_has_them() {
     let mut stage = Stage::new().await;
     let early = stage.engine.create(RecordingId::new("early").unwrap()).unwrap();
