@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Asked;
 use crate::recording::Inner;
 
-/// The body of an answer. It holds at most one part or [`READ`] bytes, however slowly it is read.
+/// The body of an answer. It holds at most one part or 128 KiB, however slowly it is read.
 pub struct HlsBody(Kind);
 
 enum Kind {
