@@ -1,7 +1,7 @@
 # What a person types; CI types the same. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test bench bench-ingest bench-delivery players check fuzz netem lossy
+.PHONY: help serve test slow bench bench-ingest bench-delivery players check fuzz netem lossy
 SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
@@ -20,7 +20,12 @@ test: ## install what is missing, then run every test
 	cargo build -p loom-server
 	cargo build -p loom-testkit --example validate
 	.venv/bin/python -m pytest tests/whip
-	.venv/bin/python -m pytest tests/e2e
+	.venv/bin/python -m pytest tests/e2e -m 'not slow'
+
+slow: ## the end-to-end tests that take minutes
+	@scripts/setup test
+	cargo build -p loom-server
+	.venv/bin/python -m pytest tests/e2e -m slow
 
 bench: ## measure each promise beside a named peer; figures go to benches/RESULTS.md
 	@scripts/setup test

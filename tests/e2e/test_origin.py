@@ -11,7 +11,7 @@ import pytest
 
 import material
 from conftest import watchable
-from server import ROOT, until
+from server import ROOT, Server, until
 
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 VALIDATE = pathlib.Path(os.environ.get("LOOM_VALIDATE", TARGET / "debug" / "examples" / "validate"))
@@ -21,13 +21,11 @@ PATIENCE = 5
 # Faults that are known and not mended yet, by clause and rule. One that is mended must go from here: the last test of this
 # file fails while one stands in KNOWN that was not seen. Those of SOMETIMES need a certain moment, and are not always seen.
 KNOWN = {
-    ("§6.2.4", "all playlists have EXT-X-SERVER-CONTROL with the same attributes"),
     ("B.1", "there is a rendition report for each other playlist"),
-    ("§6.2.1", "EXT-X-VERSION is not greater than what is required"),
     ("§4.4.5.3", "the part that is hinted is the next that comes"),
-    ("§4.4.6.2.1", "BANDWIDTH is not below the peak of what can be played"),
 }
 SOMETIMES = {
+    ("§4.4.6.2.1", "BANDWIDTH is not below the peak of what can be played"),
     ("§4.4.3.1", "EXTINF, rounded, is not above the Target Duration"),
     ("§4.4.4.9", "a part's DURATION is true"),
     ("§3", "EXTINF is the duration of the segment's samples"),
@@ -35,6 +33,15 @@ SOMETIMES = {
     ("§6.2.4", "all playlists have one EXT-X-PLAYLIST-TYPE"),
 }
 SEEN = set()
+
+
+# Captions keep two SHOULDs open: their segments have no X-TIMESTAMP-MAP (hls.js adds the start of the last discontinuity to its
+# times), and may change, because the final transcript replaces them.
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("origin"), LOOM_CAPTIONS="off")
+    yield server
+    server.close()
 
 
 def validated(server, recording, path="main.m3u8", seconds=12):

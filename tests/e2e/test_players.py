@@ -134,6 +134,8 @@ def test_shaka_plays_live(parts, live, new_page, viewer):
     assert moved(page) - start > PLAY_SECONDS * 0.85, (start, moved(page), told)
 
 
+# An open fault: all is buffered, and shaka waits 80 ms before the end for more (its duration is 0.3 ms behind what is there).
+@pytest.mark.xfail(run=False, reason="shaka does not see that a recording's last segment is its end")
 def test_shaka_plays_what_is_left_to_its_end(parts, whole, new_page, viewer):
     page = shown(parts, new_page, viewer, players.package(*players.SHAKA), judges.url(parts, whole, "main.m3u8"), SHAKA)
     begun(page)

@@ -121,6 +121,7 @@ BEGIN = """async ({url, token}) => {
 }"""
 
 
+@pytest.mark.slow
 def test_ten_ice_restarts_and_ten_reconnects_make_one_recording_that_plays_to_its_end(
     server, recorder, publishing_page, chromium, new_page
 ):
@@ -165,6 +166,7 @@ def test_ten_ice_restarts_and_ten_reconnects_make_one_recording_that_plays_to_it
     plays_to_its_end(new_page(chromium()), ready, sum(segment[1] for segment in first))
 
 
+@pytest.mark.slow
 def test_ten_deaths_and_returns_make_one_recording_that_plays_to_its_end(server, publish, chromium, new_page):
     recording = server.create("Ten lives")
     events = server.events(recording)

@@ -81,7 +81,7 @@ def subtitle_text(server, recording, rendition):
     """All that a rendition's WebVTT segments say."""
     base = f"/v1/recordings/{recording['id']}/hls/{rendition}"
     playlist = server.http.get(f"{base}/index.m3u8").raise_for_status().text
-    segments = [line for line in playlist.split() if not line.startswith("#")]
+    segments = [line for line in playlist.splitlines() if not line.startswith("#")]
     assert segments, playlist
     return [cue for segment in segments for cue in cues(server.http.get(f"{base}/{segment}").raise_for_status().text)]
 
