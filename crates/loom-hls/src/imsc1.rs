@@ -7,6 +7,7 @@ use loom_core::{MediaTime, Timescale};
 
 use crate::cmaf::{Sample, write_chunk};
 use crate::text::TextCue;
+use crate::webvtt::write_time;
 
 /// The `CODECS` entry (RFC 6381 §3.3; W3C TTML Media Type §3: `im1t` is the IMSC1 Text profile).
 pub(crate) const CODEC: &str = "stpp.ttml.im1t";
@@ -152,12 +153,6 @@ fn write_document<'a>(language: &str, cues: impl IntoIterator<Item = &'a TextCue
     }
     out.push_str("</div></body>\n</tt>\n");
     out
-}
-
-/// `HH:MM:SS.mmm` (TTML2 §12.3.1, clock time).
-fn write_time(out: &mut String, millis: i64) {
-    let (s, ms) = (millis / 1000, millis % 1000);
-    let _ = write!(out, "{:02}:{:02}:{:02}.{ms:03}", s / 3600, s / 60 % 60, s % 60);
 }
 
 /// Characters that XML allows, those escaped that mean something in it (XML 1.0 §2.2, §2.4).

@@ -257,14 +257,7 @@ impl Packager {
                 if !self.leads(at) {
                     // whether a segment begins here is known once the main picture has come as far
                     self.clock.see_aside(packet.pts, packet.key);
-                    let mut fits = true;
-                    self.with_track(at, |track, _, _| {
-                        fits = track.hold(packet);
-                        Ok(())
-                    })?;
-                    if !fits {
-                        self.release_held(at, true)?;
-                    }
+                    self.hold(at, packet)?;
                     return self.advance();
                 }
                 self.clock.see_picture(packet.pts, packet.key);
@@ -280,14 +273,7 @@ impl Packager {
                     self.clock.force(packet.pts, discontinuity);
                 }
                 self.clock.see_sound(packet.pts);
-                let mut fits = true;
-                self.with_track(at, |track, _, _| {
-                    fits = track.hold(packet);
-                    Ok(())
-                })?;
-                if !fits {
-                    self.release_held(at, true)?;
-                }
+                self.hold(at, packet)?;
             }
         }
         self.advance()
@@ -784,6 +770,16 @@ impl Packager {
             }
         }
         first
+    }
+
+    /// Keeps a packet until it is known which segment it lies in; where no more fits, all that is kept is placed.
+    fn hold(&mut self, at: usize, packet: Packet) -> Result<(), HlsError> {
+        let mut fits = true;
+        self.with_track(at, |track, _, _| {
+            fits = track.hold(packet);
+            Ok(())
+        })?;
+        if fits { Ok(()) } else { self.release_held(at, true) }
     }
 
     /// Places what a rendition holds back, as far as the clock is settled, or all of it.

@@ -3,7 +3,6 @@
 mod support;
 
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use loom_core::{MediaTime, WallClock};
@@ -18,33 +17,6 @@ fn live() -> PackagerConfig {
         }),
         ..Default::default()
     }
-}
-
-/// Packets of one stream of a manifest as ffprobe reads them.
-fn packets(manifest: &Path, select: &str) -> usize {
-    let output = Command::new("ffprobe")
-        .args([
-            "-v",
-            "error",
-            "-select_streams",
-            select,
-            "-show_entries",
-            "packet=pts",
-        ])
-        .args(["-of", "csv=p=0"])
-        .arg(manifest)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout)
-        .unwrap()
-        .lines()
-        .filter(|l| !l.is_empty())
-        .count()
 }
 
 fn manifest(folder: &Folder) -> Option<String> {
@@ -86,7 +58,7 @@ fn ffmpeg_plays_every_representation_of_a_finished_recording() {
     // ffmpeg orders them by kind, and then as they stand; ids are in order
     for (select, stream) in [("v:0", 1), ("v:1", 0), ("a:0", 2), ("a:1", 3)] {
         assert_eq!(
-            packets(&path, select),
+            media::probe_packets(&path, select).len(),
             streams[stream].packets.len(),
             "{select}: {text}"
         );
