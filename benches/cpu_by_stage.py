@@ -67,7 +67,7 @@ async def ffmpeg(film, sound, shown, presets, folder):
     for i, rung in enumerate(rungs, 1):
         rate = rung["bandwidth"]
         words += f"""-map [v{i - 1}] -c:v:{i} libx264 -preset:v:{i} {presets.get(rung['height'], 'superfast')} -crf:v:{i} 23
-            -maxrate:v:{i} {rate} -bufsize:v:{i} {rate} -tune:v:{i} zerolatency -threads:v:{i} 1 -g:v:{i} 60
+            -maxrate:v:{i} {rate} -bufsize:v:{i} {rate} -tune:v:{i} zerolatency -aq-mode:v:{i} none -threads:v:{i} 1 -g:v:{i} 60
             -sc_threshold:v:{i} 0""".split()
     words += "-map 1:a -c:a aac -b:a 128k".split()
     streams = " ".join(f"v:{i},agroup:a" for i in range(len(rungs) + 1)) + " a:0,agroup:a"

@@ -127,7 +127,7 @@ async def main():
         folder = f"{server.folder.name}/data/recordings/{recording['id']}/hls/source"
         path = f"{base}/index.m3u8"
         playlist = await server.playlist(recording, "source/index.m3u8")
-        parts = re.findall(r'URI="(s\d+\.p\d+\.m4s)"', playlist)[-8:-1]
+        parts = re.findall(r'URI="(p\d+\.m4s)"', playlist)[-8:-1]
         sent = [(await server.http.get(f"{base}/{part}")).content for part in parts]
         part = sorted(sent, key=len)[len(sent) // 2]
         pid = server.process.pid

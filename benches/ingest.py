@@ -252,18 +252,81 @@ class Server(Receiver):
         return int(said[0].rstrip(",")) if said else 0
 
 
+class Srs(Receiver):
+    """SRS, the binary that SRS_BIN names. `srs` records each session to an MP4 file, for which it makes RTMP of what comes: pictures as they
+    are, and AAC of Opus. `srs-receive` only receives."""
+
+    CONFIG = """
+listen 127.0.0.1:{rtmp};
+max_connections 1024;
+daemon off;
+srs_log_tank file;
+srs_log_file {folder}/srs.log;
+srs_log_level_v2 warn;
+pid {folder}/srs.pid;
+query_latest_version off;
+http_api {{ enabled on; listen {address}; }}
+rtc_server {{ enabled on; listen {udp}; candidate 127.0.0.1; use_auto_detect_network_ip off; api_as_candidates off; }}
+vhost __defaultVhost__ {{
+    rtc {{ enabled on; stun_timeout 10; rtc_to_rtmp {records}; pli_for_rtmp 2; }}
+    dvr {{ enabled {records}; dvr_plan session; dvr_path {folder}/[stream].mp4; }}
+}}
+"""
+
+    def command(self):
+        config = pathlib.Path(self.folder.name) / "srs.conf"
+        config.write_text(self.CONFIG.format(
+            folder=self.folder.name, address=self.address, rtmp=rig.free_port(socket.SOCK_STREAM), udp=rig.free_port(socket.SOCK_DGRAM),
+            records="on" if self.name == "srs" else "off",
+        ))
+        return [os.environ[SRS], "-c", str(config)]
+
+    def ready(self):
+        for _ in range(100):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{self.address}/api/v1/versions", timeout=5):
+                return
+            time.sleep(0.1)
+        raise RuntimeError(f"SRS did not start: {pathlib.Path(self.folder.name, 'srs.log').read_text()[-2000:]}")
+
+    def targets(self, names):
+        return [(name, f"http://{self.address}/rtc/v1/whip/?app=live&stream={name}") for name in names]
+
+    def finish(self):
+        """Counts what is in its files, as ffprobe sees them: they get their names once their sessions have ended."""
+        if self.written is None and self.name == "srs":
+            deadline = time.monotonic() + 40
+            while list(pathlib.Path(self.folder.name).glob("*.mp4.tmp")) and time.monotonic() < deadline:
+                time.sleep(0.2)
+            self.written = {path.stem: self.recorded(path) for path in pathlib.Path(self.folder.name).glob("*.mp4")}
+        return self.written or {}
+
+    def recorded(self, path):
+        asked = ["ffprobe", "-v", "error", "-count_packets", "-show_entries", "stream=codec_type,nb_read_packets", "-of", "csv=p=0", str(path)]
+        said = dict(line.split(",")[:2] for line in subprocess.run(asked, capture_output=True, text=True).stdout.split())
+        # a frame of AAC has 1,024 samples, a packet of Opus 960
+        return {"pictures": int(said.get("video", 0)), "sounds": round(int(said.get("audio", 0)) * 1024 / 960)}
+
+
+# What names the binary.
+SRS = "SRS_BIN"
+# They record what others only receive.
+RECORDERS = ("loom-server", "srs")
+
 WHAT = {
     "loom": "`loom-ingest`, samples to files",
     "webrtc": "`webrtc` 0.21 bare, samples to files",
     "str0m": "`str0m` 0.25, samples to files",
     "str0m-gathered": "`str0m` 0.25 behind a port that is read as Loom reads its own, samples to files",
     "pion": "Pion 3.1 (what MediaMTX stands on), samples to files",
+    "srs-receive": "SRS, receives and writes nothing",
     "loom-server": "loom-server, passthrough LL-HLS",
+    "srs": "SRS, H.264 and AAC of the Opus to an MP4 file",
 }
 
 
 def receiver(name):
-    return Server(name) if name == "loom-server" else Receiver(name)
+    kinds = {"loom-server": Server, "srs": Srs, "srs-receive": Srs}
+    return kinds.get(name, Receiver)(name)
 
 
 # ---- one run --------------------------------------------------------------------------------------------------------
@@ -334,17 +397,21 @@ def cost(asked):
         # Each round in another order, so that none is always first.
         for name in names[round_ % len(names) :] + names[: round_ % len(names)]:
             runs[name].append(run(name, asked.publishers, asked.seconds, ramp=2.0))
-    peers = [name for name in names if not name.startswith("loom")]
     median = {name: rig.percentile([r["cost"] for r in runs[name]], 50) for name in names}
-    best = min(peers, key=median.get)
-    rows = []
+    rows, best = [], {}
     for name in names:
+        # Recorders are compared with recorders, where there is one.
+        records = name in RECORDERS
+        peers = [p for p in names if not p.startswith("loom")]
+        peers = [p for p in peers if (p in RECORDERS) == records] or peers
+        best[records] = min(peers, key=median.get)
         costs = [r["cost"] for r in runs[name]]
         pairs = [ours["cost"] / min(runs[p][i]["cost"] for p in peers) for i, ours in enumerate(runs[name])]
+        lost = f"{sum(r['lost_pictures'] for r in runs[name])} of {sum(r['pictures'] for r in runs[name])}"
         rows.append([
             WHAT[name], *(f"{up(value * 1000, 2)} ms" for value in (min(costs), median[name], max(costs))),
-            "1" if name == best else up(rig.percentile(pairs, 50), 2), runs[name][0]["profile"],
-            f"{sum(r['lost_pictures'] for r in runs[name])} of {sum(r['pictures'] for r in runs[name])}",
+            "1" if name == best[records] else up(rig.percentile(pairs, 50), 2), runs[name][0]["profile"],
+            "not counted" if name == "srs-receive" else lost,
             f"{up(max(r['memory'] for r in runs[name]) / 1e6, 2)} MB", sum(r["failed"] for r in runs[name]),
         ])
     text = rig.table(
@@ -356,17 +423,24 @@ def cost(asked):
 {each} publishers at 1 Mbit/s (H.264 952 kbit/s at 30 a second, Opus 48 kbit/s), {asked.seconds} s a run after all were connected,
 {asked.rounds} rounds, the receivers in turn within each. Processor time is user and system time of the receiver's process alone, by
 proc(5); a Mbit is RTP payload. Every receiver ends ICE, DTLS and SRTP, puts pictures together and appends them to a file a
-track (loom-server: parts and segments); all offers are the same, so each took the SRTP profile that it likes best. What else
-ran on the cores makes all of them dearer, hence the rounds. The best peer is {WHAT[best]}. MediaMTX and SRS are in neither
-crates.io, PyPI, npm nor Debian; Pion is what MediaMTX receives by.""")
+track (loom-server: parts and segments); all offers are the same, so each
+took the SRTP profile that it likes best. What else ran on the cores makes all of them dearer, hence the rounds. The best peer is
+{", of recorders ".join(WHAT[best[records]] for records in sorted(best))}. {OF_SRS if "srs" in names else NO_SRS}""")
+
+
+OF_SRS = """SRS is the binary that `SRS_BIN` named. To record, it makes RTMP messages of RTP, decodes Opus and encodes AAC at 48 kbit/s, and
+writes one MP4 file a session, whose index it holds in memory to the end; the Opus is not kept. loom-server keeps the Opus, makes no AAC
+here, and publishes parts, segments and playlists while it records. MediaMTX is in neither crates.io, PyPI, npm nor Debian; Pion is
+what it receives by."""
+NO_SRS = """MediaMTX and SRS are in neither crates.io, PyPI, npm nor Debian; Pion is what MediaMTX receives by, and `SRS_BIN` may name an SRS."""
 
 
 def delay(asked):
     """POST to first key frame, as the receiver sees it, one publisher at a time and a hundred."""
     rows = []
     for name in asked.receivers:
-        if name == "loom-server":
-            continue
+        if name in RECORDERS or name.startswith("srs"):
+            continue  # nobody tells when they had the first key frame
         for others in (0, 100):
             with receiver(name) as receiving, contextlib.ExitStack() as stack:
                 if others:
@@ -418,7 +492,7 @@ the machine, not the receiver, is at its end.""")
 def main():
     ask = argparse.ArgumentParser(description=__doc__)
     ask.add_argument("parts", nargs="*", default=["cost", "delay", "density"])
-    ask.add_argument("--receivers", default="loom,loom-server,webrtc,str0m,str0m-gathered,pion")
+    ask.add_argument("--receivers", default="loom,loom-server,webrtc,str0m,str0m-gathered,pion,srs-receive,srs")
     ask.add_argument("--publishers", type=int, default=20)
     ask.add_argument("--rounds", type=int, default=3)
     ask.add_argument("--seconds", type=int, default=10)
@@ -432,6 +506,11 @@ def main():
     if not (BUILT / "receive-pion").exists() and "pion" in asked.receivers:
         print("NO PION: benches/ingest/pion/build tells what is missing", file=sys.stderr)
         asked.receivers.remove("pion")
+    if SRS not in os.environ and any(name.startswith("srs") for name in [*asked.receivers, asked.one or ""]):
+        print(f"NO SRS: {SRS} names no binary", file=sys.stderr)
+        asked.receivers = [name for name in asked.receivers if not name.startswith("srs")]
+        if asked.one and asked.one.startswith("srs"):
+            return
     if asked.one:
         return run(asked.one, asked.publishers, asked.seconds, ramp=asked.publishers / 20, lose=asked.lose)
     for part in asked.parts:

@@ -459,9 +459,9 @@ def machine():
     return f"{now}, {os.cpu_count()} cores of {cpu}, load {load:.2f} at the end, {built} build, commit {commit.strip()}"
 
 
-def report(name, title, text):
+def report(name, title, text, command=None):
     """Prints a bench's figures and replaces its section of RESULTS.md."""
-    section = f"<!-- {name} -->\n## {title}\n\n`benches/run {name}`: {machine()}\n\n{text.strip()}\n<!-- /{name} -->\n"
+    section = f"<!-- {name} -->\n## {title}\n\n`{command or f'benches/run {name}'}`: {machine()}\n\n{text.strip()}\n<!-- /{name} -->\n"
     print("\n" + section, flush=True)
     before = RESULTS.read_text() if RESULTS.exists() else HEAD
     pattern = rf"<!-- {name} -->.*?<!-- /{name} -->\n"

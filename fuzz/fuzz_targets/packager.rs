@@ -1,5 +1,5 @@
 //! Packets to CMAF and playlists, which foreign parsers read: `mp4-atom` each box, `m3u8-rs` each playlist. What is read is
-//! what was handed over, and decode times never go back where no discontinuity says so.
+//! what was handed over, and decode times are continuous to a tick where neither a gap nor a discontinuity says otherwise.
 
 #![no_main]
 
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use loom_core::codec::{h264, opus};
 use loom_core::{CodecParameters, Cue, CueId, CueState, MediaTime, Packet, RenditionId, TrackId};
-use loom_hls::{Answer, Body, HlsOutput, Origin, Packager, PackagerConfig, RenditionInfo, RenditionKind};
+use loom_hls::{Answer, Body, HlsOutput, Origin, Packager, PackagerConfig, PartForm, RenditionInfo, RenditionKind};
 use mp4_atom::{Any, DecodeMaybe as _};
 
 #[derive(Default)]
@@ -58,6 +58,10 @@ fn run(input: &[u8]) {
     if head[1] & 1 != 0 {
         config = PackagerConfig::file(Duration::from_secs(2), Duration::from_secs(u64::from(head[1] >> 4)));
     }
+    if head[1] & 16 != 0 {
+        config.part_form = PartForm::Ranges;
+    }
+    let parts = config.low_latency;
     let Ok(mut packager) = Packager::new(config) else { return };
     let (picture, sound) = (id("v"), id("a"));
     let info = |id: &RenditionId, kind| RenditionInfo { id: id.clone(), kind, bandwidth: 1_000_000 };
@@ -78,7 +82,7 @@ fn run(input: &[u8]) {
     // an input is short; what one of its steps may cost is bounded, or nothing but waiting would be found
     while let Some((step, behind)) = rest.split_at_checked(3) {
         rest = behind;
-        let (kind, a, b) = (step[0] % 12, i64::from(step[1]), step[2]);
+        let (kind, a, b) = (step[0] % 13, i64::from(step[1]), step[2]);
         match kind {
             0..=3 => {
                 at += a;
@@ -130,12 +134,13 @@ fn run(input: &[u8]) {
                 }
                 _ => drop(packager.handle_end(if a & 1 == 0 { &picture } else { &sound })),
             },
+            11 => drop(packager.handle_time(ms(at.max(heard) + (a - 64) * i64::from(b & 7) * 4))),
             _ => (at, heard) = (at.max(heard), at.max(heard)),
         }
         folder.drain(&mut packager);
     }
     for rendition in &all {
-        read(&folder, rendition, &given);
+        read(&folder, rendition, &given, parts);
     }
     let _ = packager.finish();
     folder.drain(&mut packager);
@@ -143,12 +148,12 @@ fn run(input: &[u8]) {
         m3u8_rs::parse_master_playlist_res(&main).expect("m3u8-rs reads the multivariant playlist");
     }
     for rendition in &all {
-        read(&folder, rendition, &given);
+        read(&folder, rendition, &given, parts);
     }
 }
 
 /// Reads a rendition as a player would.
-fn read(folder: &Folder, rendition: &RenditionId, given: &HashSet<Vec<u8>>) {
+fn read(folder: &Folder, rendition: &RenditionId, given: &HashSet<Vec<u8>>, parts: bool) {
     let Some(text) = folder.get(&format!("{rendition}/index.m3u8")) else { return };
     let playlist = m3u8_rs::parse_media_playlist_res(&text).expect("m3u8-rs reads each media playlist");
     let mut due: Option<u64> = None;
@@ -166,7 +171,10 @@ fn read(folder: &Folder, rendition: &RenditionId, given: &HashSet<Vec<u8>>) {
             assert!(data.starts_with(b"WEBVTT"));
             continue;
         }
-        boxes(&data, given, &mut due, rendition);
+        ranges(segment, &data, rendition);
+        // where a picture that cannot be repeated stands longer than a part may, parts are listed as gaps
+        let whole = rendition.as_str() == "a" || !parts;
+        boxes(&data, given, &mut due, rendition, whole);
     }
     if let Some(map) = playlist.segments.iter().find_map(|segment| segment.map.as_ref()) {
         let init = folder.get(&format!("{rendition}/{}", map.uri)).expect("the init segment is there");
@@ -178,7 +186,22 @@ fn read(folder: &Folder, rendition: &RenditionId, given: &HashSet<Vec<u8>>) {
     }
 }
 
-fn boxes(data: &[u8], given: &HashSet<Vec<u8>>, due: &mut Option<u64>, rendition: &RenditionId) {
+/// Parts that are ranges make up their segment.
+fn ranges(segment: &m3u8_rs::MediaSegment, data: &[u8], rendition: &RenditionId) {
+    let mut end = 0;
+    for tag in segment.unknown_tags.iter().filter(|tag| tag.tag == "X-PART") {
+        let said = tag.rest.as_deref().unwrap_or_default();
+        let Some((_, range)) = said.split_once("BYTERANGE=\"") else { continue };
+        let range = range.split_once('"').and_then(|(range, _)| range.split_once('@')).expect("a range says where it begins");
+        let (len, offset): (usize, usize) = (range.0.parse().expect("a length"), range.1.parse().expect("an offset"));
+        assert_eq!(offset, end, "{rendition}: {said} in {}", segment.uri);
+        assert!(len > 0 && said.contains(&format!("URI=\"{}\"", segment.uri)), "{rendition}: {said}");
+        end = offset + len;
+    }
+    assert!(end == 0 || end == data.len(), "{rendition}: the parts of {} end at {end} of {}", segment.uri, data.len());
+}
+
+fn boxes(data: &[u8], given: &HashSet<Vec<u8>>, due: &mut Option<u64>, rendition: &RenditionId, whole: bool) {
     let mut rest = data;
     let mut sizes: Vec<usize> = Vec::new();
     while let Some(any) = Any::decode_maybe(&mut rest).expect("mp4-atom reads each box") {
@@ -186,8 +209,8 @@ fn boxes(data: &[u8], given: &HashSet<Vec<u8>>, due: &mut Option<u64>, rendition
             Any::Moof(moof) => {
                 for traf in &moof.traf {
                     let start = traf.tfdt.as_ref().expect("each traf has a tfdt").base_media_decode_time;
-                    // what was lost on the way is a hole; nothing ever overlaps
-                    assert!(due.is_none_or(|due| due <= start), "{rendition}: tfdt {start}, {due:?} was due");
+                    // what was lost on the way is silence, or a picture that stands: there is neither hole nor overlap
+                    assert!(due.is_none_or(|due| due == start || due < start && !whole), "{rendition}: tfdt {start}, {due:?} was due");
                     let mut end = start;
                     for sample in traf.trun.iter().flat_map(|run| run.samples.iter()) {
                         end += u64::from(sample.duration.or(traf.tfhd.default_sample_duration).unwrap_or(0));

@@ -22,15 +22,31 @@ FAKE_DEVICES = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-s
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
+def servers(tmp_path_factory):
+    """Two that serve all tests, each started when it is first wanted: one that listens to what is said, which costs as much as all else
+    together, and one that does not."""
     assert BINARY.exists(), f"there is no server at {BINARY}: cargo build -p loom-server"
-    server = Server(tmp_path_factory.mktemp("server"))
-    yield server
-    alive = server.process.poll() is None
-    server.close()
-    log = server.log.read_text()
-    assert alive, f"the server did not live to the end of the tests:\n{log[-4000:]}"
-    assert "panicked" not in log, log[log.index("panicked") - 200 :][:4000]
+    started = {}
+
+    def start(listens):
+        if listens not in started:
+            settings = {} if listens else {"LOOM_CAPTIONS": "off"}
+            started[listens] = Server(tmp_path_factory.mktemp("server"), **settings)
+        return started[listens]
+
+    yield start
+    for server in started.values():
+        alive = server.process.poll() is None
+        server.close()
+        log = server.log.read_text()
+        assert alive, f"the server did not live to the end of the tests:\n{log[-4000:]}"
+        assert "panicked" not in log, log[log.index("panicked") - 200 :][:4000]
+
+
+@pytest.fixture(scope="module")
+def server(request, servers):
+    """The one of them that a file of tests needs: it says `LISTENS = True` where it is about what is said."""
+    return servers(getattr(request.module, "LISTENS", False))
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +63,7 @@ def server_log(request):
         print(f"the server's log:\n{file.read()[-6000:].decode(errors='replace')}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def captions(server):
     """Whether this server has a speech model. Without one, what needs it is skipped, and says so."""
     return server.captions_on()

@@ -14,15 +14,19 @@ def renditions(server, recording):
     that are kept beside it."""
     answer = server.http.get(f"/v1/recordings/{recording['id']}/hls/main.m3u8")
     assert answer.status_code == 200, answer.text
-    main = answer.text
+    kept = {f"{rendition['id']}/index.m3u8": rendition["kind"] for rendition in server.show(recording)["renditions"]}
+    return kept | named(answer.text)
+
+
+def named(main):
+    """The same of those that a multivariant playlist names."""
     assert main.startswith("#EXTM3U"), main
     found = {path: "video" for path in re.findall(r"^#EXT-X-STREAM-INF:.*\n(\S+)", main, re.M)}
     for line in re.findall(r"^#EXT-X-MEDIA:(.*)", main, re.M):
         kind, path = re.search(r"TYPE=([A-Z-]+)", line), re.search(r'URI="([^"]+)"', line)
         if path:
             found[path[1]] = kind[1].lower()
-    kept = {f"{rendition['id']}/index.m3u8": rendition["kind"] for rendition in server.show(recording)["renditions"]}
-    return kept | found
+    return found
 
 
 def url(server, recording, path):

@@ -109,10 +109,20 @@ def screen_vp8():
     return by_ffmpeg("screen.ivf", *screen(), *shape, *codec)
 
 
-def flashes():
-    """White for the first tenth of each second, black else: 640x360 at 30 a second."""
+def slides(codec):
+    """A picture that changes every three seconds and stands still between, 1280x720 at 15 a second all the while."""
+    picture = "testsrc2=size=1280x720:rate=1/3,fps=15,format=yuv420p"
+    if codec == "vp8":
+        how = ["-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-g", "30", "-b:v", "1500k", "-f", "ivf"]
+    else:
+        how = [*X264, "-g", "30", "-b:v", "1500k", "-f", "h264"]
+    return by_ffmpeg(f"slides.{codec}", "-f", "lavfi", "-i", picture, "-t", "12", *how)
+
+
+def flashes(keys=60):
+    """White for the first tenth of each second, black else: 640x360 at 30 a second, with a key frame every so many."""
     picture = "color=black:size=640x360:rate=30,drawbox=color=white:thickness=fill:enable='lt(mod(t,1),0.099)',format=yuv420p"
-    return by_ffmpeg("flashes.h264", "-f", "lavfi", "-i", picture, "-t", "10", *X264, "-g", "60", "-f", "h264")
+    return by_ffmpeg(f"flashes-{keys}.h264", "-f", "lavfi", "-i", picture, "-t", "10", *X264, "-g", keys, "-f", "h264")
 
 
 def beeps():

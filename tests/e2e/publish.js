@@ -1,18 +1,20 @@
 // Publishing by WHIP (RFC 9725) from a page, as the tests do it; what Loom's own page does is in examples/server/web.
 globalThis.whip = {
     /**
-     * Offers `tracks`, each {track, stream, layers}, and connects. Gives the session; where nothing comes of it {refused}, or
+     * Offers `tracks`, each {track, stream, layers}, and connects; a kind in place of a track is one that begins late. Gives the session; where nothing comes of it {refused}, or
      * {missing} for a codec that this browser does not send, or a kind of candidate (`only`) that the server does not offer.
      */
     async publish({url, token, codec, tracks, ice = {iceServers: []}, only}) {
         const named = (one) => one.mimeType.toLowerCase() === `video/${codec}`;
-        const known = RTCRtpSender.getCapabilities('video').codecs.filter(named);
+        const capable = RTCRtpSender.getCapabilities('video').codecs;
+        const known = capable.filter(named);
         if (!known.length) return {missing: codec};
+        known.push(...capable.filter((one) => one.mimeType.toLowerCase() === 'video/rtx')); // as every page has it that prefers nothing
         const peer = new RTCPeerConnection(ice);
         for (const {track, stream, layers} of tracks) {
             const encodings = layers ? {sendEncodings: layers} : {};
             const sender = peer.addTransceiver(track, {direction: 'sendonly', streams: [stream], ...encodings});
-            if (track.kind === 'video') sender.setCodecPreferences(known);
+            if ((track.kind ?? track) === 'video') sender.setCodecPreferences(known);
         }
         await peer.setLocalDescription();
         await whip.gathered(peer);

@@ -22,10 +22,11 @@ class Server:
     def __init__(self, folder, host="127.0.0.1", **environment):
         self.log = folder / "server.log"
         self.base = f"http://{host}:{free_port(socket.SOCK_STREAM)}"
+        self.udp = free_port(socket.SOCK_DGRAM)
         variables = {
             **os.environ,
             "LOOM_LISTEN": self.base.removeprefix("http://"),
-            "LOOM_UDP": str(free_port(socket.SOCK_DGRAM)),
+            "LOOM_UDP": str(self.udp),
             "LOOM_DATA_DIR": str(folder / "data"),
             **environment,
         }

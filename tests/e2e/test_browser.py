@@ -10,6 +10,7 @@ import material
 import words
 from server import MODEL, until
 
+LISTENS = True
 PATIENCE_MS = 120_000
 
 
@@ -69,8 +70,7 @@ def told(server, captions, recorder, chromium):
 
     if captions:
         caption = other.get_by_test_id("caption")
-        until(lambda: caption.inner_text().strip(), 180, "a caption over the live picture")
-        seen.caption = caption.inner_text()
+        seen.caption = until(lambda: caption.inner_text().strip(), 180, "a caption over the live picture")
         until(lambda: other.get_by_test_id("transcript-line").count(), 60, "a line of the live transcript")
 
     # The microphone's file ends after what it says; then a little more, and Stop.

@@ -35,7 +35,7 @@ PUBLISH = """async ({layers, seconds, width, ...asked}) => {
     await whip.end(session);
     media.getTracks().forEach((track) => track.stop());
     return {
-        codec: used?.mimeType.toLowerCase(), kind: local?.candidateType, protocol: local?.protocol,
+        codec: used?.mimeType.toLowerCase(), kind: local?.candidateType, protocol: local?.protocol, cipher: stats.find((one) => one.type === 'transport')?.srtpCipher,
         layers: sent.map((one) => ({rid: one.rid, frames: one.framesSent, width: one.frameWidth})),
     };
 }"""
@@ -74,6 +74,8 @@ def test_chromium_publishes_each_codec(server, browser_publishes, codec):
     if getattr(published, "missing", None):
         pytest.skip(f"THIS CHROMIUM SENDS NO {codec.upper()}")
     assert published.codec == f"video/{codec}"
+    # Chromium offers it, but names it last
+    assert published.cipher == "SRTP_AEAD_AES_128_GCM", published.cipher
     judged(server, published.recording, codec)
 
 

@@ -5,8 +5,10 @@ import pytest
 import judges
 import material
 
+LISTENS = True
 
-@pytest.mark.parametrize("codec", ["h264", "vp8"])
+
+@pytest.mark.parametrize("codec", ["h264", pytest.param("vp8", marks=pytest.mark.slow)])
 def test_aiortc_publishes_and_the_recording_becomes_ready(server, captions, publish, codec):
     recording = server.create(f"aiortc {codec}")
     publish(recording, codec, seconds=14).wait()
@@ -21,6 +23,7 @@ def test_aiortc_publishes_and_the_recording_becomes_ready(server, captions, publ
         assert len(said.split()) > 10, said
 
 
+@pytest.mark.alone
 def test_flash_and_beep_stay_together(server, publish):
     recording = server.create("flash and beep")
     publish(recording, "h264", video=material.flashes(), rate=30, audio=material.beeps(), seconds=14).wait()

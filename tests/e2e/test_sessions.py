@@ -97,6 +97,7 @@ def test_another_offer_that_comes_to_nothing_leaves_the_recording_to_its_publish
     judges.check_finished(server, ready)
 
 
+@pytest.mark.slow
 def test_a_publisher_may_come_back_in_another_codec(server, publish, growing, tmp_path):
     recording = server.create("Another codec")
     first = publish(recording, codec="h264")
@@ -120,7 +121,7 @@ def test_a_publisher_may_come_back_in_another_codec(server, publish, growing, tm
     assert server.http.get(judges.url(server, ready, top)).text.count("#EXT-X-MAP") >= 3
 
 
-@pytest.mark.parametrize("codec", ["h264", "vp8"])
+@pytest.mark.parametrize("codec", ["h264", pytest.param("vp8", marks=pytest.mark.slow)])
 def test_a_mute_and_another_size_are_told_and_recorded(server, recorder, publishing_page, growing, tmp_path, codec):
     recording = server.create("Muted, turned")
     events = server.events(recording)
@@ -150,6 +151,34 @@ def test_a_mute_and_another_size_are_told_and_recorded(server, recorder, publish
     if codec == "h264":
         sizes = {size for file in pieces(server, ready, "source/index.m3u8", tmp_path) for size in judges.streams(file)}
         assert sizes == {"h264,640,360", "h264,360,640"}
+
+
+def test_a_publisher_that_mutes_all_it_sends_stays(server, recorder, publishing_page, growing, tmp_path):
+    recording = server.create("All muted")
+    events = server.events(recording)
+    page = publishing_page(recorder)
+    asked = {"url": recording["whip_url"], "token": recording["whip_token"], "codec": "h264", "width": 640, "height": 360}
+    assert page.evaluate(BEGIN, asked) == "connected"
+    growing(recording, 3)
+    seen = lambda: [data["tracks"] for name, data in events if name == "tracks"][-1]  # noqa: E731
+    states = lambda: {track["state"] for track in seen()}  # noqa: E731
+    page.evaluate("""async () => {
+        globalThis.muted = session.peer.getSenders().filter((it) => it.track).map((it) => [it, it.track]);
+        for (const [sender] of muted) await sender.replaceTrack(null);
+    }""")
+    until(lambda: states() == {"paused"}, 30, "the pause of all to be told")
+    time.sleep(12)
+    assert server.show(recording)["state"] == "live"
+    page.evaluate("async () => { for (const [sender, track] of muted) await sender.replaceTrack(track); }")
+    until(lambda: states() == {"running"}, 30, "all to go on")
+    time.sleep(4)
+    page.evaluate("() => whip.end(session)")
+    ready = server.until_state(recording, "ready")
+    print(ready)
+    assert not ready.get("reason"), ready
+    assert ready["duration"] > 18, ready
+    assert not [data for name, data in events if name == "state" and data.get("state") == "reconnecting"], events
+    check_pieces(server, ready, tmp_path)
 
 
 def test_a_server_that_is_killed_while_a_publisher_is_away_keeps_no_gap_at_the_end(tmp_path, publish):

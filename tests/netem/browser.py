@@ -27,7 +27,8 @@ PUBLISH = """async ({url, token, codec, seconds, rate}) => {
     const out = sound.createMediaStreamDestination();
     source.connect(gate).connect(out);
     source.start();
-    let [count, told] = [0, -1];
+    let [count, told, shown] = [0, -1, -1];
+    const late = [];  // [second, how many seconds after it by the sound's clock its first white picture is drawn]
     const draw = setInterval(() => {
         const at = sound.currentTime;
         const second = Math.floor(at) + 1;
@@ -37,12 +38,17 @@ PUBLISH = """async ({url, token, codec, seconds, rate}) => {
             told = second;
         }
         const bright = at % 1 < 0.1;
+        if (bright && second !== shown) {
+            late.push([second - 1, at % 1]);
+            shown = second;
+        }
         pen.fillStyle = bright ? 'white' : 'rgb(20,20,20)';
         pen.fillRect(0, 0, 320, 240);
         pen.fillStyle = 'grey';
         pen.fillRect((count++ * 5) % 288, 100, 32, 32);
+        picture.getTracks()[0].requestFrame();
     }, 1000 / rate);
-    const picture = canvas.captureStream(rate);
+    const picture = canvas.captureStream(0);  // each picture that is drawn, when it is
     picture.getTracks()[0].contentHint = 'detail';
     const tracks = [out.stream, picture].map((stream) => ({track: stream.getTracks()[0], stream}));
     const session = await whip.publish({url, token, codec, tracks});
@@ -54,7 +60,7 @@ PUBLISH = """async ({url, token, codec, seconds, rate}) => {
     await new Promise((done) => setTimeout(done, 1500));  // what was lost last is asked for
     const stats = [...(await session.peer.getStats()).values()].filter((one) => one.type === 'outbound-rtp');
     await whip.end(session);
-    return {state, stats};
+    return {state, stats, late};
 }"""
 
 
@@ -79,7 +85,8 @@ def publish(asked):
     }
     packets = {kind: one["packetsSent"] for kind, one in by_kind.items()}
     frames = by_kind["video"]["framesEncoded"]
-    print(json.dumps({"state": told["state"], "frames": frames, "seconds": asked.seconds, "packets": packets} | counted), flush=True)
+    told = {name: told[name] for name in ("state", "late")}
+    print(json.dumps(told | {"frames": frames, "seconds": asked.seconds, "packets": packets} | counted), flush=True)
 
 
 if __name__ == "__main__":

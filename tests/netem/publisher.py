@@ -108,7 +108,7 @@ async def publish(asked):
     hearing = peer.addTransceiver(sound, direction="sendonly")
     seeing = peer.addTransceiver(pictures, direction="sendonly")
     codecs = RTCRtpSender.getCapabilities("video").codecs
-    seeing.setCodecPreferences([codec for codec in codecs if codec.mimeType.lower() == f"video/{asked.codec}"])
+    seeing.setCodecPreferences([codec for codec in codecs if codec.mimeType.lower() in (f"video/{asked.codec}", "video/rtx")])
     video, audio = Requests(seeing.sender), Requests(hearing.sender)
 
     await peer.setLocalDescription(await peer.createOffer())

@@ -10,8 +10,10 @@ import argparse
 import json
 import os
 import pathlib
+import re
 import shlex
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -44,14 +46,19 @@ def publisher(asked, server, recording):
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+# A picture that stands is repeated, so that parts come in time, by one that skips every block: some 14 bytes. A page's are longer.
+REPEAT_BYTES = 20
+
+
 def frames(file):
-    """Pictures that ffprobe decodes, and what it complains about."""
+    """Pictures that ffprobe decodes without those that only repeat another, how many of these there are, and what it complains about."""
     done = subprocess.run(
-        ["ffprobe", "-v", "error", "-count_frames", "-select_streams", "v", "-show_entries", "stream=nb_read_frames",
-         "-of", "csv=p=0", str(file)],
+        ["ffprobe", "-v", "error", "-select_streams", "v", "-show_entries", "frame=pkt_size", "-of", "csv=p=0", str(file)],
         capture_output=True, text=True, timeout=900,
     )
-    return int(done.stdout.strip().rstrip(",")), done.stderr.strip()
+    sizes = [int(line.strip(",")) for line in done.stdout.split()]
+    repeats = sum(size < REPEAT_BYTES for size in sizes)
+    return len(sizes) - repeats, repeats, done.stderr.strip()
 
 
 def beeps(file):
@@ -82,7 +89,7 @@ def judge(server, recording, folder):
     picture = next((path for path in kinds if path.startswith("source")), None)
     picture = picture or next(path for path, kind in kinds.items() if kind == "video")
     film = judges.joined(server, recording, picture, folder)
-    decoded, complaints = frames(film)
+    decoded, repeats, complaints = frames(film)
     strict = subprocess.run(
         ["ffmpeg", "-nostdin", "-v", "error", "-xerror", "-i", str(film), "-map", "0", "-fps_mode", "passthrough",
          "-enc_time_base:v", "1:90000", "-f", "null", "-"],
@@ -92,8 +99,28 @@ def judge(server, recording, folder):
     if strict.returncode != 0 and not errors:
         errors = [f"ffmpeg ended with {strict.returncode}"]
     tone = judges.joined(server, recording, sound, folder)
-    offsets = sorted(judges.sync_offsets(judges.flash_times(str(film)), beeps(tone)))
-    return decoded, errors, offsets, {picture: judges.end(film), sound: judges.end(tone)}
+    return (decoded, repeats), errors, (judges.flash_times(str(film)), beeps(tone)), {picture: judges.end(film), sound: judges.end(tone)}
+
+
+def kept_apart(flashes, tones, late):
+    """By how much each picture is later than its sound than it was in the page that drew both: it tells with each second how late it drew.
+    Which second is which is found by trying: with the right one they differ least."""
+    pairs = [(beep, flash - beep) for flash in flashes for beep in tones if abs(flash - beep) < 0.4]
+    late, tried = dict(map(tuple, late)), []
+    for first in late:
+        found = [(first + round(beep - pairs[0][0]), offset) for beep, offset in pairs]
+        apart = [offset - late[second] for second, offset in found if second in late]
+        if len(apart) >= 0.95 * len(pairs):
+            middle = statistics.median(apart)
+            tried.append((sum(min(0.1, abs(it - middle)) for it in apart), middle, [it - middle for it in apart]))
+    _, middle, offsets = min(tried)
+    return middle, offsets
+
+
+def counted(server):
+    """The packets that the server counted, by what it logs when a session is over."""
+    lines = [line for line in server.log.read_text().splitlines() if "session is over" in line]
+    return {name: int(count) for name, count in re.findall(r"(packets|asked|requests)\S*?=\S*?(\d+)", lines[-1])}
 
 
 def main():
@@ -120,6 +147,8 @@ def main():
         settings = {"LOOM_UDP": f"{asked.address}:{port}", "LOOM_CAPTIONS": "off"}
         if asked.codec == "h264":
             settings["LOOM_LADDER"] = "source"
+        else:
+            settings["LOOM_STILLS"] = "on"  # each picture counts
         relay, log = None, folder / "link.log"
         if asked.how == "relay":
             settings["LOOM_ANNOUNCE"] = "127.0.0.2"
@@ -133,7 +162,8 @@ def main():
             recording = server.create("a bad road")
             sent = publisher(asked, server, recording)
             ready = server.until_state(recording, "ready")
-            decoded, errors, offsets, ends = judge(server, ready, folder)
+            received = counted(server)
+            (decoded, repeats), errors, (flashes, tones), ends = judge(server, ready, folder)
         finally:
             server.close()
             if relay:
@@ -142,21 +172,24 @@ def main():
         link = log.read_text().strip().splitlines()[-1:] if log.exists() else []
 
     share = decoded / sent["frames"]
-    if asked.publisher == "chromium" and offsets:
+    if asked.publisher == "chromium":
         # A page cannot draw and sound at one instant: what is judged is whether the two keep to the distance they have.
-        middle = offsets[len(offsets) // 2]
+        middle, offsets = kept_apart(flashes, tones, sent.pop("late"))
         print(f"Chromium's own picture is {middle * 1000:.0f} ms behind its sound")
-        offsets = [offset - middle for offset in offsets]
+    else:
+        offsets = judges.sync_offsets(flashes, tones)
     offsets = sorted(map(abs, offsets))
     late = offsets[min(len(offsets) - 1, int(len(offsets) * 0.99))] if offsets else None
     print(json.dumps(sent))
     print("\n".join(link))
-    print(f"decoded {decoded} of {sent['frames']} frames encoded: {share:.2%}")
+    print(f"decoded {decoded} of {sent['frames']} frames encoded: {share:.2%}; {repeats} repeats beside them")
     print(f"decode errors: {len(errors)}", *errors[:5], sep="\n  ")
     print("lengths:", ", ".join(f"{path} {end:.2f} s" for path, end in ends.items()))
     if late is not None:
         middle = offsets[len(offsets) // 2]
         print(f"A/V offset over {len(offsets)} flashes: median {middle * 1000:.0f} ms, p99 {late * 1000:.0f} ms")
+    print(f"the server asked {received['requests']} times for {received['asked']} packets of {received['packets'] + received['asked']}: "
+          f"{received['requests'] / max(1, received['asked']):.2f} retransmission requests, a packet asked for")
     for track in ("video", "audio"):
         if asked_for := sent[track].get("asked_distinct"):
             print(f"{track}: {sent[track]['asked'] / asked_for:.2f} retransmission requests that arrived, a packet asked for")

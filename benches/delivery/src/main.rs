@@ -18,7 +18,7 @@ use clap::{Parser, ValueEnum};
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::viewer::{Part, Tally, Watched};
+use crate::viewer::{Part, Playing, Tally, Watched};
 
 #[derive(Parser)]
 struct Asked {
@@ -95,7 +95,7 @@ async fn run(asked: Asked) -> Result<()> {
     }
     let start = Instant::now();
     let first = match asked.ask {
-        Ask::File => Part { segment: 0, part: 0 },
+        Ask::File => Playing { next: Part { segment: 0, part: 0 }, number: 0 },
         _ => viewer::now_playing(asked.address, &asked.path).await.context("nothing plays")?,
     };
     for number in 0..asked.viewers {
@@ -104,8 +104,8 @@ async fn run(asked: Asked) -> Result<()> {
         let (ask, every) = (asked.ask, Duration::from_millis(asked.every));
         tokio::spawn(async move {
             let outcome = match ask {
-                Ask::Playlists => viewer::reload(address, &path, first, gzip, &tally).await,
-                Ask::Parts => viewer::fetch(address, &path, first, &tally, &watched).await,
+                Ask::Playlists => viewer::reload(address, &path, first.next, gzip, &tally).await,
+                Ask::Parts => viewer::fetch(address, &path, first.number, &tally, &watched).await,
                 Ask::File => viewer::rounds(address, &path, every, start, &tally).await,
             };
             if let Err(why) = outcome
@@ -126,7 +126,10 @@ async fn run(asked: Asked) -> Result<()> {
     sleep(Duration::from_secs_f64(asked.seconds)).await;
     tally.measure(false);
     let seconds = began.elapsed().as_secs_f64();
-    let mut late = watched.late();
+    let mut late = match asked.ask {
+        Ask::Parts => watched.late(viewer::now_playing(asked.address, &asked.path).await?),
+        _ => Vec::new(),
+    };
     late.sort_by(f64::total_cmp);
     let at = |share: f64| late.get(((late.len() as f64 * share) as usize).min(late.len().saturating_sub(1))).copied();
     println!(

@@ -50,7 +50,14 @@ impl Tally {
 #[derive(Debug, Default)]
 pub(crate) struct Watched {
     closed: Mutex<HashMap<Part, SystemTime>>,
-    fetched: Mutex<Vec<(Part, SystemTime)>>,
+    fetched: Mutex<Vec<(u64, SystemTime)>>,
+}
+
+/// The part that comes next: its place, and its number in the rendition.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Playing {
+    pub(crate) next: Part,
+    pub(crate) number: u64,
 }
 
 impl Watched {
@@ -83,12 +90,23 @@ impl Watched {
         }
     }
 
-    /// Milliseconds from the disk to the viewer, of each part that both saw.
-    pub(crate) fn late(&self) -> Vec<f64> {
+    /// Milliseconds from the disk to the viewer, of each part that both saw, where `now` plays at last.
+    pub(crate) fn late(&self, now: Playing) -> Vec<f64> {
         let closed = self.closed.lock().unwrap();
+        // parts are numbered through the rendition, and on disk they lie in their segments
+        let mut firsts = HashMap::from([(now.next.segment, now.number - now.next.part)]);
+        let mut segment = now.next.segment;
+        while let Some(before) = segment.checked_sub(1) {
+            let count = closed.keys().filter(|it| it.segment == before).count() as u64;
+            let Some(first) = firsts[&segment].checked_sub(count).filter(|_| count > 0) else { break };
+            firsts.insert(before, first);
+            segment = before;
+        }
+        let numbered = closed.iter().filter_map(|(it, at)| Some((firsts.get(&it.segment)? + it.part, *at)));
+        let numbered: HashMap<u64, SystemTime> = numbered.collect();
         let fetched = self.fetched.lock().unwrap();
-        let late = fetched.iter().filter_map(|(part, at)| {
-            let closed = closed.get(part)?;
+        let late = fetched.iter().filter_map(|(number, at)| {
+            let closed = numbered.get(number)?;
             Some(match at.duration_since(*closed) {
                 Ok(late) => late.as_secs_f64() * 1e3,
                 Err(early) => -early.duration().as_secs_f64() * 1e3,
@@ -98,21 +116,23 @@ impl Watched {
     }
 }
 
-/// The part that the playlist says comes next.
-pub(crate) async fn now_playing(address: SocketAddr, path: &str) -> Result<Part> {
+/// What the playlist says comes next.
+pub(crate) async fn now_playing(address: SocketAddr, path: &str) -> Result<Playing> {
     let mut connection = Connection::open(address).await?;
     let answer = connection.get(path, false).await?;
-    hint(answer.body).context("the playlist hints at no part")
+    playing(answer.body).context("the playlist hints at no part")
 }
 
-/// `EXT-X-PRELOAD-HINT:TYPE=PART,URI="sN.pM.m4s"`, at the playlist's end.
-fn hint(playlist: &[u8]) -> Option<Part> {
-    let tail = &playlist[playlist.len().saturating_sub(2_000)..];
+/// The playlist's end: behind the last whole segment (`sN.m4s`) the parts of the next, then
+/// `EXT-X-PRELOAD-HINT:TYPE=PART,URI="pM.m4s"`.
+fn playing(playlist: &[u8]) -> Option<Playing> {
+    let tail = &playlist[playlist.len().saturating_sub(4_000)..];
     let tail = String::from_utf8_lossy(tail);
-    let uri = tail.rsplit_once("#EXT-X-PRELOAD-HINT")?.1.split_once("URI=\"s")?.1;
-    let (segment, rest) = uri.split_once(".p")?;
-    let part = rest.split_once('.')?.0;
-    Some(Part { segment: segment.parse().ok()?, part: part.parse().ok()? })
+    let (before, hint) = tail.rsplit_once("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"p")?;
+    let number = hint.split_once('.')?.0.parse().ok()?;
+    let (segment, parts) = before.rsplit_once("\ns")?.1.split_once(".m4s")?;
+    let part = parts.matches("#EXT-X-PART:").count() as u64;
+    Some(Playing { next: Part { segment: segment.parse::<u64>().ok()? + 1, part }, number })
 }
 
 /// Blocking reloads, each for the part that the last playlist hinted at.
@@ -129,24 +149,24 @@ pub(crate) async fn reload(
         let url = format!("{path}?_HLS_msn={}&_HLS_part={}", next.segment, next.part);
         let answer = connection.get(&url, gzip).await?;
         tally.count(answer.status, answer.body.len());
-        next = match (answer.status, hint(answer.body)) {
-            (200, Some(hinted)) => hinted,
+        next = match (answer.status, playing(answer.body)) {
+            (200, Some(playing)) => playing.next,
             // compressed: the part after, or, where the segment is over, the server takes the next one's first
             (200, None) if gzip => Part { part: next.part + 1, ..next },
             (400, _) if gzip => Part { segment: next.segment + 1, part: 0 },
             _ => {
                 sleep(Duration::from_millis(200)).await;
-                now_playing(address, path).await?
+                now_playing(address, path).await?.next
             }
         };
     }
 }
 
-/// Parts, each asked for before it is there. A segment's first part that was not told of by a 404 is asked for next.
+/// Parts, each asked for before it is there.
 pub(crate) async fn fetch(
     address: SocketAddr,
     path: &str,
-    mut next: Part,
+    mut number: u64,
     tally: &Tally,
     watched: &Watched,
 ) -> Result<()> {
@@ -154,22 +174,20 @@ pub(crate) async fn fetch(
     let mut connection = Connection::open(address).await?;
     tally.open.fetch_add(1, Ordering::Relaxed);
     loop {
-        let url = format!("{folder}/s{}.p{}.m4s", next.segment, next.part);
+        let url = format!("{folder}/p{number}.m4s");
         let answer = connection.get(&url, false).await?;
         let (status, bytes) = (answer.status, answer.body.len());
-        next = match status {
+        number = match status {
             200 => {
                 if tally.count(status, bytes) {
-                    watched.fetched.lock().unwrap().push((next, SystemTime::now()));
+                    watched.fetched.lock().unwrap().push((number, SystemTime::now()));
                 }
-                Part { part: next.part + 1, ..next }
+                number + 1
             }
-            // the segment ended without it
-            404 if next.part > 0 => Part { segment: next.segment + 1, part: 0 },
             _ => {
                 tally.count(status, 0);
                 sleep(Duration::from_millis(200)).await;
-                now_playing(address, path).await?
+                now_playing(address, path).await?.number
             }
         };
     }

@@ -1,9 +1,9 @@
 use loom_core::Word;
 
-use crate::AiError;
 use crate::align::TimedWord;
 use crate::decode::Ask;
 use crate::limits::SAMPLE_RATE;
+use crate::lines::bare;
 use crate::model::Model;
 use crate::transcribe;
 
@@ -47,13 +47,7 @@ const LAST_SILENCE: f32 = 3.0;
 
 impl Agreement {
     /// Hears the window again.
-    pub(crate) fn hear(
-        &mut self,
-        model: &Model,
-        prompt: &[u32],
-        sound: &[f32],
-        pass: Pass,
-    ) -> Result<(), AiError> {
+    pub(crate) fn hear(&mut self, model: &Model, prompt: &[u32], sound: &[f32], pass: Pass) {
         let vocabulary = model.vocabulary();
         let mut forced = Vec::new();
         if let Some(first) = self.fixed.first() {
@@ -75,9 +69,10 @@ impl Agreement {
                     Pass::Growing => &[0.0],
                     Pass::Last => &[0.0, 0.4],
                 },
+                beam: 1,
                 seed: 0,
             },
-        )?;
+        );
         let silent = heard.answer.is_silence();
         let mut fresh: Vec<Spoken> = Vec::new();
         for word in heard.words {
@@ -96,7 +91,6 @@ impl Agreement {
         let due = |it: &&Spoken| it.word.end <= old && it.word.probability >= LIKELY;
         self.shown = fresh.iter().take_while(due).count().max(self.agreed);
         self.guess = fresh;
-        Ok(())
     }
 
     /// How many of the words two decodes agree on.
@@ -161,12 +155,4 @@ impl Agreement {
         }
         ((cut * SAMPLE_RATE as f32) as u64).min(length)
     }
-}
-
-/// A word without case and punctuation.
-pub(crate) fn bare(text: &str) -> String {
-    text.chars()
-        .filter(|it| it.is_alphanumeric())
-        .flat_map(char::to_lowercase)
-        .collect()
 }

@@ -129,7 +129,7 @@ fn token_starts(answer: &Answer, text: &[usize], heads: usize, positions: usize)
         .iter()
         .chain([&after])
         .filter_map(|&it| answer.looks.get(it))
-        .map(Vec::as_slice)
+        .map(|it| &**it)
         .collect();
     let (n, m) = (rows.len(), positions);
     let total = rows.first().map_or(0, |row| row.len()) / heads.max(1);

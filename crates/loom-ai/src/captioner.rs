@@ -5,10 +5,12 @@ use std::time::Duration;
 use loom_core::{Cue, CueId, CueState, MediaTime, PcmFrame, Word};
 
 use crate::AiError;
-use crate::agreement::{Agreement, Pass, bare};
+use crate::agreement::{Agreement, Pass};
 use crate::limits::SAMPLE_RATE;
-use crate::lines;
+use crate::lines::{self, bare};
 use crate::model::Model;
+use crate::prompt::Opening;
+use crate::transcriber::CaptionOutput;
 use crate::vad::{Activity, VoiceActivity, VoiceActivityConfig, samples};
 
 /// How live captions are made.
@@ -36,16 +38,6 @@ impl Default for CaptionerConfig {
     }
 }
 
-/// What a [`Captioner`] gives.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum CaptionOutput {
-    /// A cue that is new or has changed. A partial one only ever grows at its end; its final one comes once, last.
-    Cue(Cue),
-    /// Every cue that begins before this instant has been given, and is final. It never goes back.
-    Watermark(MediaTime),
-}
-
 /// PCM to live captions.
 ///
 /// Stability: the current utterance is decoded again each time some new sound has come, and a word is shown once two
@@ -54,6 +46,26 @@ pub enum CaptionOutput {
 /// forced on every later decode of the same sound. Silence is never decoded.
 ///
 /// Time comes only from the PCM: the same frames always give the same cues.
+///
+/// ```no_run
+/// use std::sync::Arc;
+/// use loom_ai::{CaptionOutput, Captioner, CaptionerConfig, Model};
+/// use loom_core::PcmFrame;
+///
+/// # fn example(model: Arc<Model>, frames: impl Iterator<Item = PcmFrame>) -> Result<(), loom_ai::AiError> {
+/// let mut captioner = Captioner::new(CaptionerConfig::default(), model)?;
+/// for frame in frames {
+///     captioner.handle_pcm(frame)?; // 16 kHz, one channel
+///     while let Some(output) = captioner.poll_output() {
+///         if let CaptionOutput::Cue(cue) = output {
+///             println!("{:?} {} {}", cue.id, cue.start, cue.text); // the same id again: it has grown
+///         }
+///     }
+/// }
+/// captioner.finish()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Captioner {
     config: CaptionerConfig,
@@ -116,8 +128,8 @@ impl Captioner {
             return bad("voice_activity", rule);
         }
         let prompt = match &config.language {
-            Some(language) => Some(model.prompt(Some(language), &[])?),
-            None if !model.is_multilingual() => Some(model.prompt(None, &[])?),
+            Some(_) => Some(model.prompt(&Opening::of(&config.language), &[])?),
+            None if !model.is_multilingual() => Some(model.prompt(&Opening::default(), &[])?),
             None => None,
         };
         Ok(Self {
@@ -201,6 +213,7 @@ impl Captioner {
     }
 
     /// The next cue or watermark, in order.
+    #[must_use = "it is given once"]
     pub fn poll_output(&mut self) -> Option<CaptionOutput> {
         self.outputs.pop_front()
     }
@@ -258,10 +271,10 @@ impl Captioner {
         let sound =
             &self.pcm[(utterance.from - self.base) as usize..(to.max(utterance.from) - self.base) as usize];
         if self.prompt.is_none() {
-            self.prompt = Some(self.model.prompt(None, sound)?);
+            self.prompt = Some(self.model.prompt(&Opening::default(), sound)?);
         }
         let prompt = self.prompt.as_deref().unwrap_or_default();
-        utterance.agreement.hear(&self.model, prompt, sound, pass)?;
+        utterance.agreement.hear(&self.model, prompt, sound, pass);
         utterance.heard = to;
         let words = utterance
             .agreement

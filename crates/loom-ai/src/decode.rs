@@ -1,7 +1,7 @@
 use std::io::Write;
 
-use crate::AiError;
-use crate::decoder::{Decoder, Session};
+use crate::beam;
+use crate::decoder::{Decoder, Look, Session};
 use crate::gaze::read_from_sound;
 use crate::kernels::{exp_sum, maximum};
 use crate::limits::MAX_WINDOW_TOKENS;
@@ -20,6 +20,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) silence: f32,
     /// Tried in order until an answer passes the checks; 0 is greedy.
     pub(crate) temperatures: &'a [f32],
+    /// Answers followed at once at temperature 0.
+    pub(crate) beam: usize,
     /// Seeds the sampling above temperature 0.
     pub(crate) seed: u64,
 }
@@ -32,7 +34,7 @@ pub(crate) struct Answer {
     /// Each token's log-probability; 0 for a forced one.
     pub(crate) log_probabilities: Vec<f32>,
     /// For each token, the alignment heads' weights over the sound when it was chosen; one more at the end.
-    pub(crate) looks: Vec<Vec<f32>>,
+    pub(crate) looks: Vec<Look>,
     /// Probability that there is no speech at all.
     pub(crate) no_speech: f32,
     /// Mean log-probability of the tokens that were not forced.
@@ -68,17 +70,43 @@ impl Answer {
     }
 }
 
-/// Decodes one window, warmer each time an answer fails its checks, and gives the best answer.
+/// Decodes windows, each warmer each time its answer fails its checks, and gives the best answer of each. The first, greedy
+/// answers are found together: the weights are read once for all.
 pub(crate) fn decode(
+    decoder: &Decoder,
+    vocabulary: &Vocabulary,
+    sessions: &mut [Session],
+    asks: &[Ask<'_>],
+) -> Vec<Answer> {
+    let greedy = |it: &Ask<'_>| it.beam <= 1 && it.temperatures.first() == Some(&0.0);
+    let mut first: Vec<Option<Answer>> = if asks.iter().all(greedy) {
+        together(decoder, vocabulary, sessions, asks)
+            .into_iter()
+            .map(Some)
+            .collect()
+    } else {
+        vec![None; asks.len()]
+    };
+    let each = sessions.iter_mut().zip(asks).zip(&mut first);
+    each.map(|((session, ask), first)| warmer(decoder, vocabulary, session, ask, first.take()))
+        .collect()
+}
+
+fn warmer(
     decoder: &Decoder,
     vocabulary: &Vocabulary,
     session: &mut Session,
     ask: &Ask<'_>,
-) -> Result<Answer, AiError> {
+    mut first: Option<Answer>,
+) -> Answer {
     let mut best: Option<Answer> = None;
     for (index, &temperature) in ask.temperatures.iter().enumerate() {
         let seed = ask.seed.wrapping_add(index as u64);
-        let answer = attempt(decoder, vocabulary, session, ask, temperature, seed);
+        let answer = match first.take() {
+            Some(answer) => answer,
+            None if ask.beam > 1 && temperature <= 0.0 => beam::attempt(decoder, vocabulary, session, ask),
+            None => attempt(decoder, vocabulary, session, ask, temperature, seed),
+        };
         let done = answer.is_good() || answer.is_silence();
         if done || best.as_ref().is_none_or(|best| answer.is_better_than(best)) {
             best = Some(answer);
@@ -87,7 +115,52 @@ pub(crate) fn decode(
             break;
         }
     }
-    Ok(best.unwrap_or_default())
+    best.unwrap_or_default()
+}
+
+/// An answer that is being chosen, token by token.
+struct Attempt {
+    answer: Answer,
+    /// The end's log-probability.
+    end: f32,
+    /// Tokens that may still be chosen.
+    left: usize,
+    temperature: f32,
+    random: u64,
+}
+
+impl Attempt {
+    fn new(answer: Answer, left: usize, temperature: f32, seed: u64) -> Self {
+        Self {
+            answer,
+            end: 0.0,
+            left,
+            temperature,
+            random: seed ^ 0x9e37_79b9_7f4a_7c15,
+        }
+    }
+
+    /// Chooses a token: the one to feed, or none where the answer has ended.
+    fn choose(&mut self, vocabulary: &Vocabulary, ask: &Ask<'_>, logits: &mut [f32]) -> Option<u32> {
+        self.left = self.left.checked_sub(1)?;
+        let answer = &mut self.answer;
+        apply_rules(vocabulary, &answer.tokens, ask, logits);
+        let (token, log_probability) = choose(logits, self.temperature, &mut self.random);
+        if token == vocabulary.end_of_text {
+            self.end = log_probability;
+            return None;
+        }
+        answer.tokens.push(token);
+        answer.log_probabilities.push(log_probability);
+        if vocabulary.is_text(token)
+            && let Some(keep) = repeats(vocabulary, &answer.tokens)
+        {
+            answer.tokens.truncate(keep.max(ask.forced.len()));
+            answer.looped = true;
+            return None;
+        }
+        (!ends_with_sound(vocabulary, &answer.tokens, ask)).then_some(token)
+    }
 }
 
 fn attempt(
@@ -98,54 +171,112 @@ fn attempt(
     temperature: f32,
     seed: u64,
 ) -> Answer {
-    session.truncate(0, decoder.width());
-    let mut answer = Answer::default();
-    let mut random = seed ^ 0x9e37_79b9_7f4a_7c15;
     let mut logits = Vec::new();
-    let mut x = Vec::new();
-    for (index, &token) in ask.prompt.iter().enumerate() {
-        x = decoder.feed(session, token);
-        if index == 0 {
-            decoder.logits(&x, &mut logits);
-            answer.no_speech = probability(&logits, vocabulary.no_speech);
-        }
-    }
-    for &token in ask.forced {
-        answer.tokens.push(token);
-        answer.log_probabilities.push(0.0);
-        x = decoder.feed(session, token);
-    }
-    let forced = ask.forced.len();
-    let room = decoder.capacity().saturating_sub(ask.prompt.len() + forced + 1);
-    let most = room
-        .min(MAX_WINDOW_TOKENS)
-        .min(16 + (ask.seconds * 10.0) as usize);
-    let mut end = 0.0;
-    for _ in 0..most {
+    let (answer, mut x) = open(decoder, vocabulary, session, ask);
+    let mut it = Attempt::new(answer, most_tokens(decoder, ask), temperature, seed);
+    decoder.logits(&x, &mut logits);
+    while let Some(token) = it.choose(vocabulary, ask, &mut logits) {
+        x = decoder.feed(session, &[token]);
         decoder.logits(&x, &mut logits);
-        apply_rules(vocabulary, &answer.tokens, ask, &mut logits);
-        let (token, log_probability) = choose(&logits, temperature, &mut random);
-        if token == vocabulary.end_of_text {
-            end = log_probability;
-            break;
-        }
-        let closes =
-            vocabulary.is_timestamp(token) && answer.tokens.last().is_some_and(|&it| vocabulary.is_text(it));
-        answer.tokens.push(token);
-        answer.log_probabilities.push(log_probability);
-        if vocabulary.is_text(token)
-            && let Some(keep) = repeats(vocabulary, &answer.tokens)
-        {
-            answer.tokens.truncate(keep.max(forced));
-            answer.looped = true;
-            break;
-        }
-        let at = token.saturating_sub(vocabulary.first_timestamp) as f32 * 0.02;
-        if closes && at >= ask.seconds - 0.1 {
-            break;
-        }
-        x = decoder.feed(session, token);
     }
+    close(decoder, vocabulary, session, ask, &mut it.answer, it.end);
+    it.answer
+}
+
+/// The greedy answers of several windows, the next token of all at once.
+fn together(
+    decoder: &Decoder,
+    vocabulary: &Vocabulary,
+    sessions: &mut [Session],
+    asks: &[Ask<'_>],
+) -> Vec<Answer> {
+    let (mut attempts, mut x) = (Vec::with_capacity(asks.len()), Vec::new());
+    for (session, ask) in sessions.iter_mut().zip(asks) {
+        let (answer, row) = open(decoder, vocabulary, session, ask);
+        attempts.push(Attempt::new(answer, most_tokens(decoder, ask), 0.0, 0));
+        x.extend(row);
+    }
+    let mut running: Vec<usize> = (0..asks.len()).collect();
+    let mut logits = Vec::new();
+    while !running.is_empty() {
+        decoder.logits(&x, &mut logits);
+        let each = logits.len() / running.len();
+        let (mut tokens, mut next) = (Vec::new(), Vec::new());
+        for (&index, logits) in running.iter().zip(logits.chunks_exact_mut(each)) {
+            if let Some(token) = attempts[index].choose(vocabulary, &asks[index], logits) {
+                tokens.push(token);
+                next.push(index);
+            }
+        }
+        running = next;
+        let of_running = sessions
+            .iter_mut()
+            .enumerate()
+            .filter(|(index, _)| running.contains(index));
+        let mut fed: Vec<&mut Session> = of_running.map(|(_, it)| it).collect();
+        if !fed.is_empty() {
+            x = decoder.feed_each(&mut fed, &tokens);
+        }
+    }
+    for ((it, session), ask) in attempts.iter_mut().zip(&*sessions).zip(asks) {
+        close(decoder, vocabulary, session, ask, &mut it.answer, it.end);
+    }
+    attempts.into_iter().map(|it| it.answer).collect()
+}
+
+/// Feeds the prompt and what is agreed on: the answer so far, and the row that tells what follows.
+pub(crate) fn open(
+    decoder: &Decoder,
+    vocabulary: &Vocabulary,
+    session: &mut Session,
+    ask: &Ask<'_>,
+) -> (Answer, Vec<f32>) {
+    session.truncate(0, decoder.width());
+    // Up to the start of the transcript alone: what would follow there tells whether there is speech.
+    let start = ask.prompt.iter().position(|&it| it == vocabulary.start);
+    let (before, after) = ask.prompt.split_at(start.map_or(0, |it| it + 1));
+    let mut logits = Vec::new();
+    let mut x = decoder.feed(session, before);
+    decoder.logits(decoder.last(&x), &mut logits);
+    let answer = Answer {
+        tokens: ask.forced.to_vec(),
+        log_probabilities: vec![0.0; ask.forced.len()],
+        no_speech: probability(&logits, vocabulary.no_speech),
+        ..Answer::default()
+    };
+    let given = [after, ask.forced].concat();
+    if !given.is_empty() {
+        x = decoder.feed(session, &given);
+    }
+    (answer, decoder.last(&x).to_vec())
+}
+
+/// Tokens that may be chosen for one window.
+pub(crate) fn most_tokens(decoder: &Decoder, ask: &Ask<'_>) -> usize {
+    let room = decoder
+        .capacity()
+        .saturating_sub(ask.prompt.len() + ask.forced.len() + 1);
+    room.min(MAX_WINDOW_TOKENS)
+        .min(16 + (ask.seconds * 10.0) as usize)
+}
+
+/// Where the latest token ends what there is to hear: a segment that ends with the sound.
+pub(crate) fn ends_with_sound(vocabulary: &Vocabulary, tokens: &[u32], ask: &Ask<'_>) -> bool {
+    let [.., before, last] = tokens else { return false };
+    let at = last.saturating_sub(vocabulary.first_timestamp) as f32 * 0.02;
+    vocabulary.is_timestamp(*last) && vocabulary.is_text(*before) && at >= ask.seconds - 0.1
+}
+
+/// Drops what was not read from the sound, and judges the rest; `end` is the end's log-probability.
+pub(crate) fn close(
+    decoder: &Decoder,
+    vocabulary: &Vocabulary,
+    session: &Session,
+    ask: &Ask<'_>,
+    answer: &mut Answer,
+    end: f32,
+) {
+    let forced = ask.forced.len();
     answer.looks = session
         .looks
         .get(ask.prompt.len().saturating_sub(1)..)
@@ -162,12 +293,11 @@ fn attempt(
     let chosen = &answer.log_probabilities[forced..];
     answer.confidence = (chosen.iter().sum::<f32>() + end) / (chosen.len() + 1) as f32;
     answer.compression = compression(&vocabulary.text(&answer.tokens));
-    answer
 }
 
 /// Whisper's rules for what may follow (Radford et al. 2022 §2.4 and its published decoder): timestamps come in pairs,
 /// never go back, open the window within its first second, and win when together they outweigh every word.
-fn apply_rules(vocabulary: &Vocabulary, tokens: &[u32], ask: &Ask<'_>, logits: &mut [f32]) {
+pub(crate) fn apply_rules(vocabulary: &Vocabulary, tokens: &[u32], ask: &Ask<'_>, logits: &mut [f32]) {
     let first = vocabulary.first_timestamp as usize;
     let end = vocabulary.end_of_text as usize;
     let never = f32::NEG_INFINITY;
@@ -255,7 +385,7 @@ fn probability(logits: &[f32], id: u32) -> f32 {
 }
 
 /// Where the tokens end in the same few words over and over: how many tokens to keep.
-fn repeats(vocabulary: &Vocabulary, tokens: &[u32]) -> Option<usize> {
+pub(crate) fn repeats(vocabulary: &Vocabulary, tokens: &[u32]) -> Option<usize> {
     let words: Vec<usize> = (0..tokens.len())
         .filter(|&i| vocabulary.is_text(tokens[i]))
         .collect();

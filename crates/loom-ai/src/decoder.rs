@@ -1,8 +1,13 @@
-use candle_core::Tensor;
+use std::sync::Arc;
+
+use rayon::prelude::*;
 
 use crate::AiError;
-use crate::encoder::{Norm, rows};
-use crate::kernels::{QuantMatrix, add_bias, attend, bias_gelu, with_values};
+use crate::attention::{Head, Room};
+use crate::encoder::Norm;
+use crate::fixed::{Matrix, Narrow};
+use crate::kernels::{add_bias, attend, bias_gelu};
+use crate::quant::QuantMatrix;
 use crate::weights::{Checkpoint, Dims};
 
 /// Tokens and sound to the next token's logits, one token at a time, with a cache of what was attended to.
@@ -15,12 +20,15 @@ pub(crate) struct Decoder {
     layers: Vec<Layer>,
     norm: Norm,
     /// Keys and values of the sound for all layers, one matrix.
-    sound: Tensor,
+    sound: Matrix,
     sound_bias: Vec<f32>,
     /// (layer, head) whose cross-attention is kept for word times.
     alignment: Vec<(usize, usize)>,
     alignment_known: bool,
 }
+
+/// Positions of sound that one task works on.
+const ROWS: usize = 60;
 
 #[derive(Debug)]
 struct Layer {
@@ -49,28 +57,40 @@ impl Linear {
         })
     }
 
-    fn apply(&self, x: &[f32]) -> Vec<f32> {
-        let mut out = vec![0f32; self.weight.rows()];
+    /// Row by row, without the bias.
+    fn product(&self, x: &[f32]) -> Vec<f32> {
+        let mut out = vec![0f32; x.len() / self.weight.columns() * self.weight.rows()];
         self.weight.multiply(x, &mut out);
+        out
+    }
+
+    fn apply(&self, x: &[f32]) -> Vec<f32> {
+        let mut out = self.product(x);
         add_bias(&mut out, &self.bias);
         out
     }
 }
 
-/// One decode: the sound's keys and values, those of the tokens so far, and where the alignment heads looked.
+/// What the decoder reads a window's sound from: each layer's heads over it.
 #[derive(Debug)]
+struct Sound {
+    positions: usize,
+    heads: Vec<Vec<Head>>,
+}
+
+/// Where the alignment heads looked for one token: each one's shares of the sound, head after head.
+pub(crate) type Look = Arc<[f32]>;
+
+/// One decode: the sound, the keys and values of the tokens so far, and where the alignment heads looked. A copy shares the sound.
+#[derive(Debug, Clone)]
 pub(crate) struct Session {
-    /// Positions of sound.
-    sound: usize,
-    /// Each layer's and head's keys, `sound` rows of one head's size; then the values.
-    cross_keys: Vec<Vec<f32>>,
-    cross_values: Vec<Vec<f32>>,
+    sound: Arc<Sound>,
     keys: Vec<Vec<f32>>,
     values: Vec<Vec<f32>>,
     /// Tokens fed so far.
     len: usize,
-    /// For each token fed, the alignment heads' weights over the sound, head after head.
-    pub(crate) looks: Vec<Vec<f32>>,
+    /// One for each token fed.
+    pub(crate) looks: Vec<Look>,
 }
 
 impl Session {
@@ -116,8 +136,9 @@ impl Decoder {
             let mut bias = from.values(&format!("{at}.attn.query.bias"), &[width])?;
             bias.resize(2 * width, 0.0);
             bias.extend(from.values(&format!("{at}.attn.value.bias"), &[width])?);
-            sound.push(from.take(&format!("{at}.cross_attn.key.weight"), &[width, width])?);
-            sound.push(from.take(&format!("{at}.cross_attn.value.weight"), &[width, width])?);
+            for part in ["key", "value"] {
+                sound.extend(from.values(&format!("{at}.cross_attn.{part}.weight"), &[width, width])?);
+            }
             sound_bias.resize(sound_bias.len() + width, 0.0);
             sound_bias.extend(from.values(&format!("{at}.cross_attn.value.bias"), &[width])?);
             layers.push(Layer {
@@ -143,7 +164,7 @@ impl Decoder {
             tokens: QuantMatrix::new(&embedding, width),
             layers,
             norm: Norm::take(from, "decoder.ln", width)?,
-            sound: Tensor::cat(&sound, 0)?,
+            sound: Matrix::new(&sound, width),
             sound_bias,
             alignment,
             alignment_known,
@@ -173,110 +194,126 @@ impl Decoder {
     }
 
     /// Begins a decode of what the encoder made of the sound.
-    pub(crate) fn begin(&self, encoded: Vec<f32>) -> Result<Session, AiError> {
-        let n = encoded.len() / self.width;
-        let size = self.width / self.heads;
-        let all = rows(encoded, self.width)?.matmul(&self.sound.t()?)?;
-        let mut parts = vec![vec![0f32; n * self.width]; 2 * self.layers.len()];
-        with_values(&all, |values| {
-            let stride = self.sound_bias.len();
-            for (t, row) in values.chunks_exact(stride).enumerate() {
-                for (part, to) in parts.iter_mut().enumerate() {
-                    for head in 0..self.heads {
-                        let at = part * self.width + head * size;
-                        let to = &mut to[(head * n + t) * size..][..size];
-                        for ((to, v), b) in to.iter_mut().zip(&row[at..]).zip(&self.sound_bias[at..]) {
-                            *to = v + b;
-                        }
-                    }
-                }
-            }
-        })?;
-        let (mut cross_keys, mut cross_values) = (Vec::new(), Vec::new());
-        for (index, part) in parts.into_iter().enumerate() {
-            if index % 2 == 0 {
-                &mut cross_keys
-            } else {
-                &mut cross_values
-            }
-            .push(part);
-        }
-        Ok(Session {
-            sound: n,
-            cross_keys,
-            cross_values,
+    pub(crate) fn begin(&self, encoded: &[f32]) -> Session {
+        let (n, size) = (encoded.len() / self.width, self.width / self.heads);
+        let stride = self.sound_bias.len();
+        let mut all = vec![0f32; n * stride];
+        let tasks = all
+            .par_chunks_mut(ROWS * stride)
+            .zip(encoded.par_chunks(ROWS * self.width));
+        tasks.for_each_init(Narrow::default, |narrow, (to, from)| {
+            narrow.round(from, self.width);
+            self.sound.multiply(narrow, to);
+            add_bias(to, &self.sound_bias);
+        });
+        let head = |layer: usize, head: usize| {
+            let key = 2 * layer * self.width + head * size;
+            Head::new(&all[key..], &all[key + self.width..], stride, size)
+        };
+        let heads = |layer: usize| (0..self.heads).map(|it| head(layer, it)).collect();
+        Session {
+            sound: Arc::new(Sound {
+                positions: n,
+                heads: (0..self.layers.len()).into_par_iter().map(heads).collect(),
+            }),
             keys: vec![Vec::new(); self.layers.len()],
             values: vec![Vec::new(); self.layers.len()],
             len: 0,
             looks: Vec::new(),
-        })
+        }
     }
 
-    /// Feeds one token; the answer is what [`logits`](Self::logits) reads.
-    pub(crate) fn feed(&self, session: &mut Session, token: u32) -> Vec<f32> {
-        let width = self.width;
-        let place = session.len.min(self.capacity() - 1) * width;
-        let mut x: Vec<f32> = self
-            .tokens
-            .row(token as usize)
-            .zip(&self.positions[place..place + width])
-            .map(|(t, p)| t + p)
-            .collect();
-        let size = width / self.heads;
-        let mut looks = Vec::with_capacity(self.alignment.len() * session.sound);
-        let mut scores = Vec::new();
+    /// Feeds tokens one after the other; a row for each, which [`logits`](Self::logits) reads.
+    pub(crate) fn feed(&self, session: &mut Session, tokens: &[u32]) -> Vec<f32> {
+        self.run(&mut [session], tokens)
+    }
+
+    /// Feeds one token to each session: the weights are read once for all.
+    pub(crate) fn feed_each(&self, sessions: &mut [&mut Session], tokens: &[u32]) -> Vec<f32> {
+        self.run(sessions, tokens)
+    }
+
+    /// As many tokens for each session, session after session.
+    fn run(&self, sessions: &mut [&mut Session], tokens: &[u32]) -> Vec<f32> {
+        let (width, size) = (self.width, self.width / self.heads);
+        let each = tokens.len() / sessions.len().max(1);
+        let mut x = vec![0f32; tokens.len() * width];
+        for (index, (x, &token)) in x.chunks_exact_mut(width).zip(tokens).enumerate() {
+            let place = (sessions[index / each].len + index % each).min(self.capacity() - 1) * width;
+            let sum = self.tokens.row(token as usize).zip(&self.positions[place..]);
+            x.iter_mut()
+                .zip(sum)
+                .for_each(|(x, (token, place))| *x = token + place);
+        }
+        let mut looks = vec![Vec::new(); tokens.len()];
+        let (mut scores, mut room) = (Vec::new(), Room::default());
         for (index, layer) in self.layers.iter().enumerate() {
             let qkv = layer.qkv.apply(&layer.norm.apply(&x));
-            session.keys[index].extend_from_slice(&qkv[width..2 * width]);
-            session.values[index].extend_from_slice(&qkv[2 * width..]);
-            let mut mixed = vec![0f32; width];
-            scores.resize(session.len + 1, 0.0);
-            for head in 0..self.heads {
-                let at = head * size;
-                attend(
-                    &qkv[at..at + size],
-                    &session.keys[index][at..],
-                    &session.values[index][at..],
-                    width,
-                    &mut scores,
-                    &mut mixed[at..at + size],
-                );
+            let mut mixed = vec![0f32; x.len()];
+            let rows = mixed.chunks_exact_mut(width).zip(qkv.chunks_exact(3 * width));
+            for (row, (mixed, qkv)) in rows.enumerate() {
+                let session = &mut *sessions[row / each];
+                session.keys[index].extend_from_slice(&qkv[width..2 * width]);
+                session.values[index].extend_from_slice(&qkv[2 * width..]);
+                scores.resize(session.len + row % each + 1, 0.0);
+                for at in (0..width).step_by(size) {
+                    attend(
+                        &qkv[at..at + size],
+                        &session.keys[index][at..],
+                        &session.values[index][at..],
+                        width,
+                        &mut scores,
+                        &mut mixed[at..at + size],
+                    );
+                }
             }
             add(&mut x, &layer.out.apply(&mixed));
 
             let query = layer.cross_query.apply(&layer.cross_norm.apply(&x));
-            let mut mixed = vec![0f32; width];
-            scores.resize(session.sound, 0.0);
-            for head in 0..self.heads {
-                let (at, rows) = (head * size, head * session.sound * size);
-                attend(
-                    &query[at..at + size],
-                    &session.cross_keys[index][rows..],
-                    &session.cross_values[index][rows..],
-                    size,
-                    &mut scores,
-                    &mut mixed[at..at + size],
-                );
-                if self.alignment.contains(&(index, head)) {
-                    looks.extend_from_slice(&scores);
+            let of_session = mixed
+                .chunks_exact_mut(each * width)
+                .zip(query.chunks_exact(each * width));
+            for (number, (mixed, query)) in of_session.enumerate() {
+                let sound = &sessions[number].sound;
+                for (at, head) in sound.heads[index].iter().enumerate() {
+                    head.attend(
+                        &mut room,
+                        &query[at * size..],
+                        width,
+                        &mut mixed[at * size..],
+                        width,
+                    );
+                    if self.alignment.contains(&(index, at)) {
+                        for (row, look) in looks[number * each..][..each].iter_mut().enumerate() {
+                            look.extend(room.shares(row, sound.positions));
+                        }
+                    }
                 }
             }
             add(&mut x, &layer.cross_out.apply(&mixed));
 
-            let mut up = vec![0f32; layer.up.weight.rows()];
-            layer.up.weight.multiply(&layer.mlp_norm.apply(&x), &mut up);
+            let mut up = layer.up.product(&layer.mlp_norm.apply(&x));
             bias_gelu(&mut up, &layer.up.bias);
             add(&mut x, &layer.down.apply(&up));
         }
-        session.len += 1;
-        session.looks.push(looks);
+        for (session, looks) in sessions.iter_mut().zip(looks.chunks_mut(each)) {
+            session.len += each;
+            session
+                .looks
+                .extend(looks.iter_mut().map(|it| Look::from(std::mem::take(it))));
+        }
         x
     }
 
-    /// The logits of the token after the one whose [`feed`](Self::feed) gave `x`.
+    /// For each row that a feed gave, the logits of the token after it.
     pub(crate) fn logits(&self, x: &[f32], out: &mut Vec<f32>) {
-        out.resize(self.tokens.rows(), 0.0);
+        out.resize(x.len() / self.width * self.tokens.rows(), 0.0);
         self.tokens.multiply(&self.norm.apply(x), out);
+    }
+
+    /// The last row that a feed gave.
+    pub(crate) fn last<'a>(&self, x: &'a [f32]) -> &'a [f32] {
+        &x[x.len() - self.width..]
     }
 }
 

@@ -9,13 +9,13 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 use crate::AiError;
 use crate::limits::{MAX_DOWNLOAD, MAX_INDEX_PAGE};
-use crate::locate::{LocateProgress, ModelConfig};
+use crate::locate::LocateProgress;
+use crate::model_config::ModelConfig;
 
 /// An HTTP client that gives up soon on a host that does not answer, and trusts what this machine trusts.
 pub(crate) fn agent(config: &ModelConfig) -> Agent {
-    let roots = certificates().map_or(RootCerts::WebPki, |it| RootCerts::Specific(Arc::new(it)));
     Agent::config_builder()
-        .tls_config(TlsConfig::builder().root_certs(roots).build())
+        .tls_config(tls())
         .timeout_resolve(Some(config.connect_timeout))
         .timeout_connect(Some(config.connect_timeout))
         .timeout_recv_response(Some(config.connect_timeout * 5))
@@ -23,6 +23,12 @@ pub(crate) fn agent(config: &ModelConfig) -> Agent {
         .user_agent(concat!("loom-ai/", env!("CARGO_PKG_VERSION")))
         .build()
         .into()
+}
+
+/// TLS that trusts what this machine trusts.
+pub(crate) fn tls() -> TlsConfig {
+    let roots = certificates().map_or(RootCerts::WebPki, |it| RootCerts::Specific(Arc::new(it)));
+    TlsConfig::builder().root_certs(roots).build()
 }
 
 /// The bundle that the environment names, else the system's; `None` leaves the built-in roots.

@@ -1,16 +1,16 @@
-use candle_core::{Device, Tensor};
+use rayon::prelude::*;
 
 use crate::AiError;
-use crate::kernels::{
-    add_bias, add_rows, bias_gelu, change_values, layer_norm, project, softmax_rows, with_values,
-};
+use crate::attention::{Head, Room};
+use crate::fixed::{Matrix, Narrow};
+use crate::kernels::{add_bias, add_rows, bias_gelu, layer_norm_into};
 use crate::limits::FRAMES_PER_POSITION;
 use crate::weights::{Checkpoint, Dims};
 
 /// Log-mel frames to one vector each 20 ms.
 ///
 /// It runs over exactly the positions it is given: nothing is padded to 30 s, which is what most of the time of a short
-/// utterance would otherwise go to.
+/// utterance would otherwise go to. Weights and activations are rounded to 12 bits for each product ([`Matrix`]).
 #[derive(Debug)]
 pub(crate) struct Encoder {
     width: usize,
@@ -24,15 +24,15 @@ pub(crate) struct Encoder {
 }
 
 #[derive(Debug)]
-pub(crate) struct Affine {
-    pub(crate) weight: Tensor,
-    pub(crate) bias: Vec<f32>,
+struct Affine {
+    weight: Matrix,
+    bias: Vec<f32>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Norm {
-    pub(crate) gain: Vec<f32>,
-    pub(crate) bias: Vec<f32>,
+    gain: Vec<f32>,
+    bias: Vec<f32>,
 }
 
 #[derive(Debug)]
@@ -46,6 +46,21 @@ struct Layer {
     down: Affine,
 }
 
+/// Rows of a product that one task works on: what it makes of them stays in its cache.
+const ROWS: usize = 60;
+/// Queries whose scores are held at once.
+const QUERIES: usize = 30;
+
+/// What a task works in.
+#[derive(Debug, Default)]
+struct Bench {
+    narrow: Narrow,
+    normed: Vec<f32>,
+    wide: Vec<f32>,
+    mixed: Vec<f32>,
+    room: Room,
+}
+
 impl Norm {
     pub(crate) fn take(from: &mut Checkpoint, name: &str, width: usize) -> Result<Self, AiError> {
         Ok(Self {
@@ -55,14 +70,24 @@ impl Norm {
     }
 
     pub(crate) fn apply(&self, x: &[f32]) -> Vec<f32> {
-        layer_norm(x, &self.gain, &self.bias)
+        let mut out = vec![0f32; x.len()];
+        layer_norm_into(x, &self.gain, &self.bias, &mut out);
+        out
+    }
+
+    fn apply_to(&self, x: &[f32], out: &mut Vec<f32>) {
+        out.resize(x.len(), 0.0);
+        layer_norm_into(x, &self.gain, &self.bias, out);
     }
 }
 
 impl Affine {
     fn take(from: &mut Checkpoint, name: &str, rows: usize, columns: usize) -> Result<Self, AiError> {
         Ok(Self {
-            weight: from.take(&format!("{name}.weight"), &[rows, columns])?,
+            weight: Matrix::new(
+                &from.values(&format!("{name}.weight"), &[rows, columns])?,
+                columns,
+            ),
             bias: from.values(&format!("{name}.bias"), &[rows])?,
         })
     }
@@ -70,13 +95,18 @@ impl Affine {
     /// A convolution of three taps as a matrix over three frames laid side by side.
     fn take_conv(from: &mut Checkpoint, name: &str, rows: usize, channels: usize) -> Result<Self, AiError> {
         let weight = from.take(&format!("{name}.weight"), &[rows, channels, 3])?;
+        let weight: Vec<f32> = weight.transpose(1, 2)?.flatten_all()?.to_vec1()?;
         Ok(Self {
-            weight: weight
-                .transpose(1, 2)?
-                .reshape((rows, 3 * channels))?
-                .contiguous()?,
+            weight: Matrix::new(&weight, 3 * channels),
             bias: from.values(&format!("{name}.bias"), &[rows])?,
         })
+    }
+
+    /// The product without the bias. Every width is a multiple of a panel's, so rows lie as close as they are wide.
+    fn project(&self, narrow: &mut Narrow, x: &[f32], columns: usize, out: &mut Vec<f32>) {
+        narrow.round(x, columns);
+        out.resize(x.len() / columns * self.bias.len(), 0.0);
+        self.weight.multiply(narrow, out);
     }
 }
 
@@ -88,17 +118,17 @@ impl Encoder {
         let mut layers = Vec::with_capacity(from.dims.audio_layers);
         for i in 0..from.dims.audio_layers {
             let at = format!("encoder.blocks.{i}");
-            let part = |from: &mut Checkpoint, name: &str| {
-                from.take(&format!("{at}.attn.{name}.weight"), &[width, width])
-            };
-            let (q, k, v) = (part(from, "query")?, part(from, "key")?, part(from, "value")?);
+            let mut qkv = Vec::with_capacity(3 * width * width);
+            for part in ["query", "key", "value"] {
+                qkv.extend(from.values(&format!("{at}.attn.{part}.weight"), &[width, width])?);
+            }
             let mut bias = from.values(&format!("{at}.attn.query.bias"), &[width])?;
             bias.resize(2 * width, 0.0);
             bias.extend(from.values(&format!("{at}.attn.value.bias"), &[width])?);
             layers.push(Layer {
                 attention_norm: Norm::take(from, &format!("{at}.attn_ln"), width)?,
                 qkv: Affine {
-                    weight: Tensor::cat(&[q, k, v], 0)?,
+                    weight: Matrix::new(&qkv, width),
                     bias,
                 },
                 out: Affine::take(from, &format!("{at}.attn.out"), width, width)?,
@@ -123,85 +153,97 @@ impl Encoder {
     }
 
     /// `mel` is time-major, two frames a position; the answer has one row of `width` a position.
-    pub(crate) fn run(&self, mel: &[f32]) -> Result<Vec<f32>, AiError> {
+    pub(crate) fn run(&self, mel: &[f32]) -> Vec<f32> {
         let frames = mel.len() / self.mels;
         let n = (frames / FRAMES_PER_POSITION).min(self.positions.len() / self.width);
-        let frames = n * FRAMES_PER_POSITION;
-        let first = project(
-            side_by_side(&mel[..frames * self.mels], self.mels, 1),
-            frames,
-            &self.conv1.weight,
-        )?;
-        change_values(&first, |v| bias_gelu(v, &self.conv1.bias))?;
-        let taps = with_values(&first, |v| side_by_side(v, self.width, FRAMES_PER_POSITION))?;
-        let second = project(taps, n, &self.conv2.weight)?;
-        change_values(&second, |v| bias_gelu(v, &self.conv2.bias))?;
-        let mut x = self.positions[..n * self.width].to_vec();
-        with_values(&second, |v| x.iter_mut().zip(v).for_each(|(x, v)| *x += v))?;
+        let mel = &mel[..n * FRAMES_PER_POSITION * self.mels];
+        let first = self.convolve(&self.conv1, mel, self.mels, 1);
+        let mut x = self.convolve(&self.conv2, &first, self.width, FRAMES_PER_POSITION);
+        x.iter_mut().zip(&self.positions).for_each(|(x, p)| *x += p);
+        let mut qkv = vec![0f32; n * 3 * self.width];
         for layer in &self.layers {
-            let qkv = project(layer.attention_norm.apply(&x), n, &layer.qkv.weight)?;
-            change_values(&qkv, |v| add_bias(v, &layer.qkv.bias))?;
-            let mixed = project(self.attend(&qkv, n)?, n, &layer.out.weight)?;
-            with_values(&mixed, |v| add_rows(&mut x, v, &layer.out.bias))?;
-            let up = project(layer.mlp_norm.apply(&x), n, &layer.up.weight)?;
-            change_values(&up, |v| bias_gelu(v, &layer.up.bias))?;
-            let down = up.matmul(&layer.down.weight.t()?)?;
-            with_values(&down, |v| add_rows(&mut x, v, &layer.down.bias))?;
+            self.layer(layer, &mut x, &mut qkv);
         }
-        Ok(self.norm.apply(&x))
+        self.norm.apply(&x)
     }
 
-    /// Each head's softmax(q kᵀ) v, a block of rows at a time so that the scores stay in the cache.
-    fn attend(&self, qkv: &Tensor, n: usize) -> Result<Vec<f32>, AiError> {
-        let size = self.width / self.heads;
-        let scale = (size as f32).sqrt().recip();
-        let mut out = vec![0f32; n * self.width];
-        // Strided views, heads first: a product packs them as it goes, nothing is copied here.
-        let part = |which: usize| {
-            qkv.narrow(1, which * self.width, self.width)?
-                .reshape((n, self.heads, size))?
-                .transpose(0, 1)
+    fn convolve(&self, conv: &Affine, x: &[f32], channels: usize, stride: usize) -> Vec<f32> {
+        let rows = (x.len() / channels).div_ceil(stride);
+        let mut out = vec![0f32; rows * self.width];
+        let tasks = out.par_chunks_mut(ROWS * self.width).enumerate();
+        tasks.for_each_init(Bench::default, |bench, (task, out)| {
+            let rows = task * ROWS..task * ROWS + out.len() / self.width;
+            side_by_side(x, channels, stride, rows, &mut bench.wide);
+            bench.narrow.round(&bench.wide, 3 * channels);
+            conv.weight.multiply(&bench.narrow, out);
+            bias_gelu(out, &conv.bias);
+        });
+        out
+    }
+
+    fn layer(&self, layer: &Layer, x: &mut [f32], qkv: &mut [f32]) {
+        let (width, size) = (self.width, self.width / self.heads);
+        let tasks = x
+            .par_chunks(ROWS * width)
+            .zip(qkv.par_chunks_mut(3 * ROWS * width));
+        tasks.for_each_init(Bench::default, |bench, (x, qkv)| {
+            layer.attention_norm.apply_to(x, &mut bench.normed);
+            bench.narrow.round(&bench.normed, width);
+            layer.qkv.weight.multiply(&bench.narrow, qkv);
+            add_bias(qkv, &layer.qkv.bias);
+        });
+        let head = |at: usize| {
+            let (k, v) = (width + at * size, 2 * width + at * size);
+            Head::new(&qkv[k..], &qkv[v..], 3 * width, size)
         };
-        let (q, k, v) = (part(0)?, part(1)?.transpose(1, 2)?, part(2)?);
-        let block = (SCORES / (self.heads * n)).clamp(16, 128);
-        for from in (0..n).step_by(block) {
-            let rows = block.min(n - from);
-            let scores = q.narrow(1, from, rows)?.matmul(&k)?;
-            change_values(&scores, |s| softmax_rows(s, n, scale))?;
-            let mixed = scores.matmul(&v)?;
-            with_values(&mixed, |values| {
-                for (index, values) in values.chunks_exact(size).enumerate() {
-                    let (head, row) = (index / rows, from + index % rows);
-                    let at = row * self.width + head * size;
-                    out[at..at + size].copy_from_slice(values);
+        let heads: Vec<Head> = (0..self.heads).into_par_iter().map(head).collect();
+        let tasks = x
+            .par_chunks_mut(ROWS * width)
+            .zip(qkv.par_chunks(3 * ROWS * width));
+        tasks.for_each_init(Bench::default, |bench, (x, qkv)| {
+            bench.mixed.resize(x.len(), 0.0);
+            let some = qkv
+                .chunks(3 * QUERIES * width)
+                .zip(bench.mixed.chunks_mut(QUERIES * width));
+            for (qkv, mixed) in some {
+                for (at, head) in heads.iter().enumerate() {
+                    head.attend(
+                        &mut bench.room,
+                        &qkv[at * size..],
+                        3 * width,
+                        &mut mixed[at * size..],
+                        width,
+                    );
                 }
-            })?;
-        }
-        Ok(out)
+            }
+            layer
+                .out
+                .project(&mut bench.narrow, &bench.mixed, width, &mut bench.normed);
+            add_rows(x, &bench.normed, &layer.out.bias);
+            layer.mlp_norm.apply_to(x, &mut bench.normed);
+            layer
+                .up
+                .project(&mut bench.narrow, &bench.normed, width, &mut bench.wide);
+            bias_gelu(&mut bench.wide, &layer.up.bias);
+            layer
+                .down
+                .project(&mut bench.narrow, &bench.wide, 4 * width, &mut bench.normed);
+            add_rows(x, &bench.normed, &layer.down.bias);
+        });
     }
 }
 
-/// Attention scores worked on at once: as many as fit a second-level cache.
-const SCORES: usize = 1 << 18;
-
-/// For every `stride`th row, the row before it, itself and the one after, zeros outside.
-fn side_by_side(x: &[f32], width: usize, stride: usize) -> Vec<f32> {
-    let rows = x.len() / width;
-    let mut out = vec![0f32; rows.div_ceil(stride) * 3 * width];
-    for (index, to) in out.chunks_exact_mut(3 * width).enumerate() {
+/// For some of every `stride`th row, the row before it, itself and the one after, zeros outside.
+fn side_by_side(x: &[f32], width: usize, stride: usize, rows: std::ops::Range<usize>, out: &mut Vec<f32>) {
+    out.clear();
+    out.resize(rows.len() * 3 * width, 0.0);
+    for (index, to) in rows.zip(out.chunks_exact_mut(3 * width)) {
         let at = index * stride;
         let from = at.saturating_sub(1) * width;
         let end = ((at + 2) * width).min(x.len());
         let skip = if at == 0 { width } else { 0 };
         to[skip..skip + end - from].copy_from_slice(&x[from..end]);
     }
-    out
-}
-
-/// Plain rows as a tensor.
-pub(crate) fn rows(values: Vec<f32>, width: usize) -> Result<Tensor, AiError> {
-    let n = values.len() / width;
-    Ok(Tensor::from_vec(values, (n, width), &Device::Cpu)?)
 }
 
 #[cfg(test)]
@@ -211,10 +253,10 @@ mod tests {
     #[test]
     fn three_frames_lie_side_by_side_with_zeros_outside() {
         let x = [1.0, 2.0, 3.0, 4.0];
-        assert_eq!(
-            side_by_side(&x, 1, 1),
-            [0., 1., 2., 1., 2., 3., 2., 3., 4., 3., 4., 0.]
-        );
-        assert_eq!(side_by_side(&x, 1, 2), [0., 1., 2., 2., 3., 4.]);
+        let mut out = Vec::new();
+        side_by_side(&x, 1, 1, 0..4, &mut out);
+        assert_eq!(out, [0., 1., 2., 1., 2., 3., 2., 3., 4., 3., 4., 0.]);
+        side_by_side(&x, 1, 2, 1..2, &mut out);
+        assert_eq!(out, [2., 3., 4.]);
     }
 }

@@ -1,4 +1,6 @@
-use std::path::{Path, PathBuf};
+#[cfg(feature = "candle")]
+use std::path::Path;
+use std::path::PathBuf;
 
 /// What can go wrong between a model's name and a transcript.
 #[derive(Debug, thiserror::Error)]
@@ -67,17 +69,27 @@ pub enum AiError {
         /// Its rate, Hz.
         sample_rate: u32,
     },
+    /// A language model gave no answer.
+    #[error("text model {model}: {reason}")]
+    TextModel {
+        /// Its name.
+        model: String,
+        /// What happened.
+        reason: String,
+    },
     /// The arithmetic failed: a tensor's shape does not fit, or memory ran out.
     #[error("inference failed: {0}")]
     Inference(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+#[cfg(feature = "candle")]
 impl From<candle_core::Error> for AiError {
     fn from(error: candle_core::Error) -> Self {
         Self::Inference(Box::new(error))
     }
 }
 
+#[cfg(feature = "candle")]
 impl AiError {
     pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
         Self::Io {

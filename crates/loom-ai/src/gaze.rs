@@ -11,7 +11,7 @@ use crate::vocabulary::Vocabulary;
 pub(crate) fn read_from_sound(
     vocabulary: &Vocabulary,
     tokens: &[u32],
-    looks: &[Vec<f32>],
+    looks: &[impl AsRef<[f32]>],
     heads: usize,
     sound: usize,
 ) -> usize {
@@ -57,10 +57,11 @@ const SAME: usize = 10;
 const SLACK: usize = 5;
 
 /// Where each token looked most, beyond what every token looks at.
-fn peaks(looks: &[Vec<f32>], heads: usize) -> Vec<usize> {
+fn peaks(looks: &[impl AsRef<[f32]>], heads: usize) -> Vec<usize> {
     let means: Vec<Vec<f32>> = looks
         .iter()
         .map(|look| {
+            let look = look.as_ref();
             let positions = look.len() / heads.max(1);
             let mut mean = vec![0f32; positions];
             for head in look.chunks_exact(positions.max(1)) {

@@ -7,7 +7,8 @@ use hf_hub::api::sync::{ApiBuilder, ApiError};
 
 use crate::AiError;
 use crate::download::{agent, digest_of, failure};
-use crate::locate::{LocateProgress, ModelConfig};
+use crate::locate::LocateProgress;
+use crate::model_config::ModelConfig;
 
 /// Where the cache keeps the hub's files of the configured model.
 pub(crate) fn folder(config: &ModelConfig) -> PathBuf {

@@ -1,53 +1,6 @@
 //! The hot loops, written so that the compiler vectorises them; `pulp` picks AVX2 and FMA at run time where the machine
 //! has them.
 
-use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor};
-
-/// `x · wᵀ` on candle: `x` is `rows` × `w`'s columns; the answer is `rows` × `w`'s rows.
-pub(crate) fn project(x: Vec<f32>, rows: usize, w: &Tensor) -> Result<Tensor> {
-    let columns = w.dim(1)?;
-    Tensor::from_vec(x, (rows, columns), &candle_core::Device::Cpu)?.matmul(&w.t()?)
-}
-
-/// Calls `f` with the contiguous values of `t`.
-pub(crate) fn with_values<R>(t: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
-    let (storage, layout) = t.storage_and_layout();
-    let candle_core::Storage::Cpu(storage) = &*storage else {
-        candle_core::bail!("expected a tensor in main memory");
-    };
-    let values = storage.as_slice::<f32>()?;
-    let (from, to) = layout
-        .contiguous_offsets()
-        .ok_or_else(|| candle_core::Error::Msg("expected a contiguous tensor".into()))?;
-    Ok(f(&values[from..to]))
-}
-
-/// Changes the contiguous values of `t` where they lie.
-pub(crate) fn change_values(t: &Tensor, f: impl Fn(&mut [f32])) -> Result<()> {
-    t.inplace_op1(&InPlace(f))
-}
-
-struct InPlace<F>(F);
-
-impl<F: Fn(&mut [f32])> InplaceOp1 for InPlace<F> {
-    fn name(&self) -> &'static str {
-        "in-place"
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        let (from, to) = layout
-            .contiguous_offsets()
-            .ok_or_else(|| candle_core::Error::Msg("expected a contiguous tensor".into()))?;
-        match storage {
-            CpuStorage::F32(values) => {
-                (self.0)(&mut values[from..to]);
-                Ok(())
-            }
-            _ => candle_core::bail!("expected f32"),
-        }
-    }
-}
-
 /// Makes of a function one whose body is compiled for the vector units of the machine that it runs on. A closure would not do:
 /// it is compiled by itself, for the oldest machine.
 macro_rules! vectorised {
@@ -70,15 +23,11 @@ macro_rules! vectorised {
         }
     )*};
 }
-/// Each row of `x` made zero-mean and unit-variance, times `gain`, plus `bias`.
-pub(crate) fn layer_norm(x: &[f32], gain: &[f32], bias: &[f32]) -> Vec<f32> {
-    let mut out = vec![0f32; x.len()];
-    layer_norm_into(x, gain, bias, &mut out);
-    out
-}
+pub(crate) use vectorised;
 
 vectorised! {
-    fn layer_norm_into<'a>(x: &'a [f32], gain: &'a [f32], bias: &'a [f32], out: &'a mut [f32]) -> () {
+    /// Each row of `x` made zero-mean and unit-variance, times `gain`, plus `bias`.
+    pub(crate) fn layer_norm_into<'a>(x: &'a [f32], gain: &'a [f32], bias: &'a [f32], out: &'a mut [f32]) -> () {
         let width = gain.len();
         for (from, to) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
             let mean = sum(from) / width as f32;
@@ -119,11 +68,25 @@ vectorised! {
         }
     }
 
-    /// Softmax of each row of `width` values, the values multiplied by `scale` before.
-    pub(crate) fn softmax_rows<'a>(x: &'a mut [f32], width: usize, scale: f32) -> () {
-        for row in x.chunks_exact_mut(width) {
-            softmax(row, scale);
+    /// e^((value - largest) · scale) of each value, where it lies; gives their sum.
+    pub(crate) fn exponentials<'a>(row: &'a mut [f32], scale: f32) -> f32 {
+        let top = max(row);
+        for v in row.iter_mut() {
+            *v = exp((*v - top) * scale);
         }
+        sum(row)
+    }
+
+    /// The largest size of `values`.
+    pub(crate) fn largest<'a>(values: &'a [f32]) -> f32 {
+        let mut acc = [0f32; 16];
+        let (chunks, rest) = values.as_chunks::<16>();
+        for chunk in chunks {
+            for i in 0..16 {
+                acc[i] = if chunk[i].abs() > acc[i] { chunk[i].abs() } else { acc[i] };
+            }
+        }
+        acc.iter().chain(rest).fold(0f32, |m, v| if v.abs() > m { v.abs() } else { m })
     }
 
     /// One head's softmax(q kᵀ) v, added to `out`; rows of `k` and `v` lie `stride` apart. The weights stay in `scores`.
@@ -144,26 +107,6 @@ vectorised! {
             for (out, v) in out.iter_mut().zip(&v[..size]) {
                 *out += share * v;
             }
-        }
-    }
-
-    /// The portable form: whole-number sums vectorise by themselves, if not as well.
-    fn multiply_rows<'a>(
-        values: &'a [i8],
-        scales: &'a [f32],
-        columns: usize,
-        x: &'a [i16],
-        step: f32,
-        out: &'a mut [f32],
-    ) -> () {
-        let rows = values.chunks_exact(columns).zip(scales.chunks_exact(columns / BLOCK));
-        for (slot, (row, scales)) in out.iter_mut().zip(rows) {
-            let mut total = 0f32;
-            for ((row, x), scale) in row.chunks_exact(BLOCK).zip(x.chunks_exact(BLOCK)).zip(scales) {
-                let sum: i32 = row.iter().zip(x).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum();
-                total += sum as f32 * scale;
-            }
-            *slot = total * step;
         }
     }
 
@@ -278,127 +221,6 @@ fn max(a: &[f32]) -> f32 {
     acc.iter().fold(rest, |m, &v| if v > m { v } else { m })
 }
 
-/// A matrix of 8-bit whole numbers, each row in blocks of [`BLOCK`] with a scale.
-///
-/// A vector is multiplied at 16 bits, so that only the weights are rounded; the error is that of ggml's Q8_0.
-#[derive(Debug)]
-pub(crate) struct QuantMatrix {
-    rows: usize,
-    columns: usize,
-    values: Vec<i8>,
-    scales: Vec<f32>,
-}
-
-/// Values a scale covers.
-const BLOCK: usize = 64;
-
-impl QuantMatrix {
-    /// From `rows` × `columns` values; `columns` is a multiple of 64 in every Whisper model.
-    pub(crate) fn new(values: &[f32], columns: usize) -> Self {
-        let rows = values.len() / columns;
-        let mut it = Self {
-            rows,
-            columns,
-            values: Vec::with_capacity(values.len()),
-            scales: Vec::with_capacity(values.len() / BLOCK),
-        };
-        for block in values.chunks_exact(BLOCK) {
-            let scale = block.iter().fold(0f32, |m, v| m.max(v.abs())) / 127.0;
-            let inverse = if scale > 0.0 { scale.recip() } else { 0.0 };
-            it.scales.push(scale);
-            it.values
-                .extend(block.iter().map(|v| (v * inverse).round() as i8));
-        }
-        it
-    }
-
-    pub(crate) fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// One row, back in f32.
-    pub(crate) fn row(&self, index: usize) -> impl Iterator<Item = f32> + '_ {
-        let values = &self.values[index * self.columns..(index + 1) * self.columns];
-        let scales = &self.scales[index * (self.columns / BLOCK)..];
-        values
-            .iter()
-            .enumerate()
-            .map(move |(i, &v)| f32::from(v) * scales[i / BLOCK])
-    }
-
-    /// `out = self · x`.
-    pub(crate) fn multiply(&self, x: &[f32], out: &mut [f32]) {
-        let top = x.iter().fold(0f32, |m, v| m.max(v.abs()));
-        if top == 0.0 || !top.is_finite() {
-            out.fill(0.0);
-            return;
-        }
-        let step = top / 32_767.0;
-        let narrow: Vec<i16> = x.iter().map(|v| (v / step).round() as i16).collect();
-        #[cfg(target_arch = "x86_64")]
-        if let Some(v3) = pulp::x86::V3::try_new() {
-            return v3.vectorize(x86::Multiply {
-                v3,
-                matrix: self,
-                x: &narrow,
-                step,
-                out,
-            });
-        }
-        multiply_rows(&self.values, &self.scales, self.columns, &narrow, step, out);
-    }
-}
-
-/// The product with AVX2's multiply-and-add of neighbouring 16-bit values, through pulp's safe tokens.
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::{__m128i, __m256, __m256i};
-
-    use pulp::x86::V3;
-
-    use super::{BLOCK, QuantMatrix};
-
-    pub(super) struct Multiply<'a> {
-        pub(super) v3: V3,
-        pub(super) matrix: &'a QuantMatrix,
-        pub(super) x: &'a [i16],
-        pub(super) step: f32,
-        pub(super) out: &'a mut [f32],
-    }
-
-    impl pulp::NullaryFnOnce for Multiply<'_> {
-        type Output = ();
-
-        #[inline(always)]
-        fn call(self) {
-            let V3 { avx, avx2, fma, .. } = self.v3;
-            let (x, _) = self.x.as_chunks::<16>();
-            let columns = self.matrix.columns;
-            let rows = self
-                .matrix
-                .values
-                .chunks_exact(columns)
-                .zip(self.matrix.scales.chunks_exact(columns / BLOCK));
-            for (slot, (row, scales)) in self.out.iter_mut().zip(rows) {
-                let (row, _) = row.as_chunks::<16>();
-                let blocks = row.chunks_exact(BLOCK / 16).zip(x.chunks_exact(BLOCK / 16));
-                let mut total: __m256 = avx._mm256_setzero_ps();
-                for ((row, x), scale) in blocks.zip(scales) {
-                    let mut sum: __m256i = avx._mm256_setzero_si256();
-                    for (row, x) in row.iter().zip(x) {
-                        let row = avx2._mm256_cvtepi8_epi16(pulp::cast::<[i8; 16], __m128i>(*row));
-                        let product = avx2._mm256_madd_epi16(row, pulp::cast::<[i16; 16], __m256i>(*x));
-                        sum = avx2._mm256_add_epi32(sum, product);
-                    }
-                    total =
-                        fma._mm256_fmadd_ps(avx._mm256_cvtepi32_ps(sum), avx._mm256_set1_ps(*scale), total);
-                }
-                *slot = pulp::cast::<__m256, [f32; 8]>(total).iter().sum::<f32>() * self.step;
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -444,25 +266,10 @@ mod tests {
     fn softmax_sums_to_one_and_keeps_the_order() {
         let mut row: Vec<f32> = (0..37).map(|i| (i as f32 * 0.7).sin() * 30.0).collect();
         let before = row.clone();
-        softmax_rows(&mut row, 37, 0.125);
+        softmax(&mut row, 0.125);
         assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5);
         for (i, j) in (0..37).zip(1..37) {
             assert_eq!(before[i] < before[j], row[i] < row[j]);
-        }
-    }
-
-    #[test]
-    fn a_quantised_product_is_within_a_percent_of_the_exact_one() {
-        let values: Vec<f32> = (0..8 * 128)
-            .map(|i| ((i * 37 % 101) as f32 - 50.0) / 50.0)
-            .collect();
-        let x: Vec<f32> = (0..128).map(|i| (i as f32 * 0.3).cos()).collect();
-        let mut out = vec![0.0; 8];
-        QuantMatrix::new(&values, 128).multiply(&x, &mut out);
-        for (row, found) in values.chunks_exact(128).zip(&out) {
-            let exact: f32 = row.iter().zip(&x).map(|(a, b)| a * b).sum();
-            let size: f32 = row.iter().zip(&x).map(|(a, b)| (a * b).abs()).sum();
-            assert!((found - exact).abs() < size * 0.01, "{found} against {exact}");
         }
     }
 }

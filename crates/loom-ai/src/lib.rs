@@ -4,38 +4,110 @@
 //! gives the same cues.
 //!
 //! [`Model::locate`] finds a model on this machine or fetches one, [`Model::load`] reads it (Hugging Face safetensors,
-//! whisper.cpp `ggml`, OpenAI `.pt`), and any number of recordings share it: a [`Captioner`] each while they are live,
-//! [`transcribe`] once they have stopped.
+//! GGUF, whisper.cpp `ggml`, OpenAI `.pt`), and any number of recordings share it: a [`Captioner`] each while they are live,
+//! [`transcribe`] once they have stopped. All that is feature `candle`, which is on by default. A [`Transcriber`] of a host's own takes the
+//! model's place.
+//!
+//! A [`Model`] is `Send` and `Sync`; a [`Captioner`] is `Send`, one owner each.
 
+#[cfg(feature = "candle")]
 mod agreement;
+#[cfg(feature = "candle")]
 mod align;
+#[cfg(feature = "candle")]
+mod attention;
+#[cfg(feature = "candle")]
 mod bar;
+#[cfg(feature = "candle")]
+mod beam;
+#[cfg(feature = "candle")]
+mod byte_pairs;
+#[cfg(feature = "candle")]
 mod captioner;
+#[cfg(feature = "candle")]
 mod decode;
+#[cfg(feature = "candle")]
 mod decoder;
+#[cfg(feature = "candle")]
 mod download;
+#[cfg(feature = "candle")]
 mod encoder;
 mod error;
+#[cfg(feature = "candle")]
+mod fixed;
+#[cfg(feature = "candle")]
 mod gaze;
+#[cfg(feature = "candle")]
+mod http_text_model;
+#[cfg(feature = "candle")]
 mod hub;
+#[cfg(feature = "candle")]
 mod kernels;
+#[cfg(feature = "candle")]
 mod limits;
 mod lines;
+#[cfg(feature = "candle")]
 mod locate;
+#[cfg(feature = "candle")]
 mod mel;
+#[cfg(feature = "candle")]
 mod model;
+mod model_config;
+mod moderator;
+#[cfg(feature = "candle")]
+mod prompt;
+#[cfg(feature = "candle")]
+mod quant;
+mod said;
+mod text_model;
+#[cfg(feature = "candle")]
 mod transcribe;
+mod transcriber;
 mod transcript;
+#[cfg(feature = "candle")]
 mod vad;
+#[cfg(feature = "candle")]
 mod vocabulary;
+#[cfg(feature = "candle")]
 mod weights;
+#[cfg(feature = "candle")]
 mod wheel;
 
+#[cfg(feature = "candle")]
 pub use bar::terminal_progress;
-pub use captioner::{CaptionOutput, Captioner, CaptionerConfig};
+#[cfg(feature = "candle")]
+pub use captioner::{Captioner, CaptionerConfig};
 pub use error::AiError;
-pub use locate::{Download, LocateProgress, ModelConfig, ModelFiles, ModelOrigin};
+#[cfg(feature = "candle")]
+pub use http_text_model::{HttpTextModel, HttpTextModelConfig};
+#[cfg(feature = "candle")]
+pub use locate::{LocateProgress, ModelFiles, ModelOrigin};
+#[cfg(feature = "candle")]
 pub use model::Model;
+pub use model_config::{Download, ModelConfig};
+pub use moderator::{Finding, ModelModerator, Moderator, WordList};
+#[cfg(feature = "candle")]
+pub use prompt::Task;
+pub use said::{Chapter, Excerpt, Gist, KeyPhrase};
+pub use text_model::{Brief, TextModel};
+#[cfg(feature = "candle")]
 pub use transcribe::{TranscribeConfig, transcribe};
+pub use transcriber::{CaptionOutput, LiveTranscriber, Transcriber};
 pub use transcript::{Segment, Transcript};
+#[cfg(feature = "candle")]
 pub use vad::VoiceActivityConfig;
+
+/// What may be held anywhere and used from any thread, and what one thread at a time may.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<Transcript>();
+    shared::<WordList>();
+    shared::<AiError>();
+    #[cfg(feature = "candle")]
+    {
+        const fn sent<T: Send>() {}
+        shared::<Model>();
+        shared::<HttpTextModel>();
+        sent::<Captioner>();
+    }
+};

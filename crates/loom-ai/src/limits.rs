@@ -21,9 +21,13 @@ pub(crate) const MAX_WIDTH: usize = 4_096;
 pub(crate) const MAX_MELS: usize = 256;
 /// Positions of audio or text (1,500 and 448 in every published model).
 pub(crate) const MAX_POSITIONS: usize = 8_192;
-/// Dimensions of a tensor in a `ggml` file.
+/// Dimensions of a tensor in a `ggml` or GGUF file.
 pub(crate) const MAX_DIMS: usize = 4;
-/// Bytes of a tensor's name in a `ggml` file.
+/// Tensors of a GGUF file (large has 1,259).
+pub(crate) const MAX_TENSORS: usize = 16_384;
+/// Fields before them.
+pub(crate) const MAX_FIELDS: usize = 4_096;
+/// Bytes of a tensor's name in a `ggml` or GGUF file.
 pub(crate) const MAX_NAME: usize = 512;
 /// Bytes of a JSON file beside the weights.
 pub(crate) const MAX_JSON: u64 = 64 << 20;

@@ -46,6 +46,7 @@ fn seconds(from: MediaTime, to: MediaTime) -> f64 {
 }
 
 /// The cue's text: words filled into lines, so that adding a word never changes what stands before it.
+#[cfg(any(test, feature = "candle"))]
 pub(crate) fn text(words: &[Word]) -> String {
     let words: Vec<&str> = words.iter().map(|it| it.text.as_str()).collect();
     wrapped(&words).join("\n")
@@ -117,6 +118,14 @@ pub(crate) fn runs(words: &[Word]) -> Vec<&[Word]> {
         out.push(&words[from..]);
     }
     out
+}
+
+/// A word without case and punctuation.
+pub(crate) fn bare(text: &str) -> String {
+    text.chars()
+        .filter(|it| it.is_alphanumeric())
+        .flat_map(char::to_lowercase)
+        .collect()
 }
 
 #[cfg(test)]

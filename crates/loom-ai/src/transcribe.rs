@@ -7,6 +7,7 @@ use crate::align::TimedWord;
 use crate::decode::Ask;
 use crate::limits::SAMPLE_RATE;
 use crate::model::{Heard, Model};
+use crate::prompt::{Opening, Task};
 use crate::transcript::{Segment, Transcript};
 use crate::vad::{VoiceActivityConfig, utterances};
 
@@ -16,6 +17,14 @@ use crate::vad::{VoiceActivityConfig, utterances};
 pub struct TranscribeConfig {
     /// ISO 639-1 code; `None` lets a multilingual model find out from the first speech.
     pub language: Option<String>,
+    /// Whether to write what is said or its English translation.
+    pub task: Task,
+    /// What was said before or what it is about, at most some 200 words: the model goes on in its spelling and style.
+    pub initial_prompt: Option<String>,
+    /// Names and terms that are likely to be said.
+    pub hot_words: Vec<String>,
+    /// Answers that are followed at once, 1 ..= 8: 1 is greedy, more cost as many times the decoding and err a little less.
+    pub beam: usize,
     /// When the first sample is heard on the recording's timeline.
     pub start: MediaTime,
     /// What counts as speech.
@@ -30,6 +39,10 @@ impl Default for TranscribeConfig {
     fn default() -> Self {
         Self {
             language: None,
+            task: Task::Transcribe,
+            initial_prompt: None,
+            hot_words: Vec::new(),
+            beam: 1,
             start: MediaTime::ZERO,
             voice_activity: VoiceActivityConfig::default(),
             temperatures: vec![0.0, 0.2, 0.4, 0.6],
@@ -42,6 +55,10 @@ impl Default for TranscribeConfig {
 const WINDOW: usize = 28;
 /// Seconds of silence put after each window. With 3 the errors at its end are those of a full 30 s.
 const SILENCE: f32 = 3.0;
+/// Windows that are decoded at once.
+const TOGETHER: usize = 4;
+/// Answers that a beam may hold.
+const MOST_BEAM: usize = 8;
 /// A pause longer than this many seconds is left out rather than decoded.
 const LONGEST_PAUSE: usize = 2;
 
@@ -61,42 +78,64 @@ pub fn transcribe(
             rule,
         });
     }
+    if !(1..=MOST_BEAM).contains(&config.beam) {
+        return Err(AiError::Config {
+            field: "beam",
+            rule: "must be from 1 to 8",
+        });
+    }
     let longest = (WINDOW * SAMPLE_RATE).min(model.longest_window());
     let mut windows = windows(&utterances(pcm, config.voice_activity), longest);
     windows.reverse();
     let first = windows.last().map_or(&[][..], |it| &pcm[it.clone()]);
-    let prompt = match (&config.language, first.is_empty()) {
-        (None, true) => model.prompt(Some("en"), &[])?,
-        (language, _) => model.prompt(language.as_deref(), first)?,
+    let opening = Opening {
+        // Where nothing is said there is no language to find.
+        language: config.language.as_deref().or(first.is_empty().then_some("en")),
+        task: config.task,
+        initial_prompt: config.initial_prompt.as_deref(),
+        hot_words: &config.hot_words,
     };
+    let prompt = model.prompt(&opening, first)?;
     let mut segments: Vec<Segment> = Vec::new();
-    while let Some(whole) = windows.pop() {
-        progress(whole.start as f32 / pcm.len() as f32);
-        let window = whole.start..whole.end.min(whole.start + longest);
-        let sound = &pcm[window.clone()];
-        let mut heard = model.hear(
-            sound,
-            &Ask {
+    while !windows.is_empty() {
+        progress(windows[windows.len() - 1].start as f32 / pcm.len() as f32);
+        // Windows that end with a pause do not wait for each other.
+        let some: Vec<Range<usize>> = windows.split_off(windows.len().saturating_sub(TOGETHER));
+        let cut = |it: &Range<usize>| it.start..it.end.min(it.start + longest);
+        let sounds: Vec<&[f32]> = some.iter().rev().map(|it| &pcm[cut(it)]).collect();
+        let asks: Vec<Ask<'_>> = some
+            .iter()
+            .rev()
+            .map(|it| Ask {
                 prompt: &prompt,
                 forced: &[],
-                seconds: sound.len() as f32 / SAMPLE_RATE as f32,
+                seconds: cut(it).len() as f32 / SAMPLE_RATE as f32,
                 silence: SILENCE,
                 temperatures: &config.temperatures,
-                seed: config.seed ^ window.start as u64,
-            },
-        )?;
-        if window.end < whole.end {
-            let from = window.start + resume_at(model, &mut heard, sound);
-            windows.push(from..whole.end);
-        } else if let Some(rest) = left_over(&heard, &window) {
-            windows.push(rest);
+                beam: config.beam,
+                seed: config.seed ^ it.start as u64,
+            })
+            .collect();
+        let heard = model.hear_all(&sounds, &asks);
+        let mut rests = Vec::new();
+        for ((whole, sound), mut heard) in some.iter().rev().zip(sounds).zip(heard) {
+            let window = cut(whole);
+            if window.end < whole.end {
+                let from = window.start + resume_at(model, &mut heard, sound);
+                rests.push(from..whole.end);
+            } else if let Some(rest) = left_over(&heard, &window) {
+                rests.push(rest);
+            }
+            if heard.answer.is_silence() {
+                continue;
+            }
+            let zero = config.start.secs_f64() + window.start as f64 / SAMPLE_RATE as f64;
+            collect(model, &heard, zero, &mut segments);
         }
-        if heard.answer.is_silence() {
-            continue;
-        }
-        let zero = config.start.secs_f64() + window.start as f64 / SAMPLE_RATE as f64;
-        collect(model, &heard, zero, &mut segments);
+        windows.extend(rests.into_iter().rev());
     }
+    // What a window left was heard after those that follow it.
+    segments.sort_by(|a, b| a.start.total_cmp(&b.start));
     progress(1.0);
     let text = segments
         .iter()

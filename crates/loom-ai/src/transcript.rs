@@ -7,6 +7,34 @@ use serde::{Deserialize, Serialize};
 use crate::lines;
 
 /// Everything that was said, with word times.
+///
+/// ```
+/// use loom_ai::{Segment, Transcript};
+/// use loom_core::{MediaTime, Word};
+///
+/// let word = |start, end, text: &str| Word {
+///     start: MediaTime::from_millis(start),
+///     end: MediaTime::from_millis(end),
+///     text: text.into(),
+///     probability: 0.9,
+/// };
+/// let transcript = Transcript {
+///     language: "en".into(),
+///     model: "tiny.en".into(),
+///     duration: 4.0,
+///     text: "Good morning.".into(),
+///     segments: vec![Segment {
+///         start: 1.0,
+///         end: 2.5,
+///         text: "Good morning.".into(),
+///         confidence: -0.1,
+///         words: vec![word(1_000, 1_400, "Good"), word(1_500, 2_500, "morning.")],
+///     }],
+/// };
+/// assert_eq!(transcript.to_srt(), "1\n00:00:01,000 --> 00:00:02,500\nGood morning.\n\n");
+/// assert_eq!(Transcript::from_json(&transcript.to_json()), Ok(transcript));
+/// ```
+#[must_use]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Transcript {
     /// ISO 639-1 code of the language.

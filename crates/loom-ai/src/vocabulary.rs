@@ -19,7 +19,10 @@ pub(crate) struct Vocabulary {
     pub(crate) start: u32,
     /// First language token and how many follow; none in an English-only model.
     pub(crate) languages: Option<(u32, u32)>,
+    pub(crate) translate: u32,
     pub(crate) transcribe: u32,
+    /// Opens text that was said before.
+    pub(crate) previous: u32,
     pub(crate) no_speech: u32,
     pub(crate) first_timestamp: u32,
     /// Text tokens that stand for no speech (brackets, notes, musical signs).
@@ -80,7 +83,9 @@ impl Vocabulary {
             end_of_text,
             start,
             languages: multilingual.then_some((start + 1, languages)),
+            translate,
             transcribe: translate + 1,
+            previous: translate + 3,
             no_speech: translate + 4,
             first_timestamp: translate + 6,
             unspoken: Vec::new(),

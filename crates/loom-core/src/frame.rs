@@ -3,6 +3,18 @@ use bytes::Bytes;
 use crate::time::MediaTime;
 
 /// Decoded sound: interleaved samples in -1.0 ..= 1.0.
+///
+/// ```
+/// use loom_core::{MediaTime, PcmFrame};
+///
+/// let frame = PcmFrame {
+///     pts: MediaTime::from_millis(500),
+///     sample_rate: 16_000,
+///     channels: 1,
+///     samples: vec![0.0; 320],
+/// };
+/// assert_eq!(frame.end(), MediaTime::from_millis(520));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct PcmFrame {
     /// When its first sample is heard.

@@ -6,6 +6,27 @@ use crate::time::MediaTime;
 use crate::track::{TrackFormat, TrackId};
 
 /// One access unit of encoded media: a coded picture, or one audio frame.
+///
+/// An access unit as an H.264 encoder gives it, with start codes, becomes a packet:
+///
+/// ```
+/// use loom_core::codec::h264::{AccessUnit, annex_b_nals};
+/// use loom_core::{MediaTime, Packet, TrackId};
+///
+/// let unit = [0, 0, 0, 1, 0x67, 0x42, 0, 0, 0, 1, 0x68, 0xce, 0, 0, 1, 0x65, 0x88, 0x84];
+/// let read = AccessUnit::from_nals(annex_b_nals(&unit));
+/// let at = MediaTime::from_millis(40);
+/// let packet = Packet {
+///     track: TrackId(0),
+///     pts: at,
+///     dts: at,
+///     duration: None,
+///     key: read.key,
+///     data: read.sample,
+/// };
+/// assert!(packet.key);
+/// assert_eq!(&packet.data[..], [0, 0, 0, 3, 0x65, 0x88, 0x84]);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet {
     /// The track it belongs to.
@@ -36,6 +57,35 @@ pub struct Gap {
 }
 
 /// One item of a recording's media flow, in the order a consumer must take them for any one track.
+///
+/// ```
+/// use bytes::Bytes;
+/// use loom_core::codec::opus;
+/// use loom_core::{CodecParameters, Media, MediaTime, Packet, TrackFormat, TrackId};
+///
+/// let track = TrackId(0);
+/// let silence = Bytes::from_static(&[0xfc, 0xff, 0xfe]); // 20 ms of Opus
+/// let duration = opus::packet_duration(&silence)?;
+/// let packet = Packet {
+///     track,
+///     pts: MediaTime::ZERO,
+///     dts: MediaTime::ZERO,
+///     duration: Some(duration),
+///     key: true,
+///     data: silence,
+/// };
+/// let flow = [
+///     Media::Format(TrackFormat {
+///         track,
+///         codec: CodecParameters::Audio(opus::rtp_parameters()),
+///     }),
+///     Media::Packet(packet),
+///     Media::End(track),
+/// ];
+/// assert_eq!(duration.as_millis(), 20);
+/// # let _ = flow;
+/// # Ok::<(), loom_core::CodecError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum Media {
     /// A track begins or changes its format.

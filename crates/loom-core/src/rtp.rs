@@ -1,6 +1,14 @@
 /// Extends 32-bit RTP timestamps (RFC 3550 §5.1) to 64 bits across any number of wraps.
 ///
 /// Each value is taken as the nearest to the one before it, so reordering across a wrap is harmless.
+///
+/// ```
+/// use loom_core::RtpTimestampUnwrapper;
+///
+/// let mut times = RtpTimestampUnwrapper::new();
+/// assert_eq!(times.unwrap(u32::MAX), 4_294_967_295);
+/// assert_eq!(times.unwrap(2_999), 4_294_970_295); // 3,000 later, behind the wrap
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct RtpTimestampUnwrapper {
     last: Option<i64>,
@@ -24,6 +32,15 @@ impl RtpTimestampUnwrapper {
 }
 
 /// Extends 16-bit RTP sequence numbers (RFC 3550 §5.1) to 64 bits across any number of wraps.
+///
+/// ```
+/// use loom_core::SequenceUnwrapper;
+///
+/// let mut numbers = SequenceUnwrapper::new();
+/// assert_eq!(numbers.unwrap(65_535), 65_535);
+/// assert_eq!(numbers.unwrap(0), 65_536);
+/// assert_eq!(numbers.unwrap(65_534), 65_534); // late, from before the wrap
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct SequenceUnwrapper {
     last: Option<i64>,

@@ -9,6 +9,16 @@ use serde::{Deserialize, Serialize};
 ///
 /// Signed, because a decode time may lie before zero when a stream starts with reordered frames.
 /// Conversions to a timescale below 500 MHz and back are exact (they round to the nearest tick).
+///
+/// ```
+/// use loom_core::{MediaTime, Timescale};
+///
+/// let at = MediaTime::from_ticks(126_000, Timescale::VIDEO);
+/// assert_eq!(at, MediaTime::from_millis(1_400));
+/// assert_eq!(at.ticks(Timescale::VIDEO), 126_000);
+/// assert_eq!(at.ticks(Timescale::OPUS), 67_200);
+/// assert_eq!(at.to_string(), "0:00:01.400");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MediaTime(i64);
@@ -135,6 +145,15 @@ impl Timescale {
 }
 
 /// Where a recording's zero lies on the wall clock.
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+/// use loom_core::{MediaTime, WallClock};
+///
+/// let zero = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+/// let clock = WallClock { zero };
+/// assert_eq!(clock.at(MediaTime::from_millis(2_500)), zero + Duration::from_millis(2_500));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WallClock {
     /// The wall-clock instant of [`MediaTime::ZERO`].

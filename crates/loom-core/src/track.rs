@@ -37,6 +37,13 @@ pub struct TrackFormat {
 
 /// Names one rendition, one encoding of a track: `source`, `720p`, `opus`, `aac`. It is also a path component of
 /// the rendition's URLs, so it holds only `a-z`, `0-9`, `-` and `_`, and 1 to 32 of them.
+///
+/// ```
+/// use loom_core::RenditionId;
+///
+/// assert_eq!(RenditionId::new("720p").map(|id| id.to_string()), Some("720p".to_owned()));
+/// assert_eq!(RenditionId::new("../720p"), None);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RenditionId(Arc<str>);

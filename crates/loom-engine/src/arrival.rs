@@ -3,28 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use loom_ingest::{SessionEvent, TrackInfo};
+use loom_ingest::SessionEvent;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::gather::{Gathered, stopped};
 use crate::recording::Inner;
-use crate::take::{Placement, Take};
+use crate::take::Take;
 
 /// A session that a recording may begin or go on with.
 #[derive(Debug)]
 pub(crate) struct Arrival {
     pub(crate) take: Take,
-    /// How it would fit into the recording.
-    pub(crate) placement: Placement,
     pub(crate) got: Gathered,
 }
 
 impl Arrival {
-    /// Nothing has come of it yet. `known` are the recording's tracks.
-    pub(crate) fn new(take: Take, known: &[TrackInfo]) -> Self {
+    /// Nothing has come of it yet.
+    pub(crate) fn new(take: Take) -> Self {
         Self {
-            placement: Placement::onto(known, take.session.tracks()),
             got: Gathered::of(&take.session),
             take,
         }
@@ -34,7 +31,15 @@ impl Arrival {
     pub(crate) fn replace(place: &mut Option<Self>, next: Self, recording: &Inner) {
         if let Some(before) = place.replace(next) {
             tracing::info!(recording = %recording.id, "a session that was to take over is replaced by another");
-            recording.forget_session(before.take.session.id().as_str());
+            recording.forget_session(before.take.session.id());
+        }
+    }
+
+    /// Forgets one that ended before it could take over.
+    pub(crate) fn forget_gone(place: &mut Option<Self>, recording: &Inner) {
+        if let Some(gone) = place.take_if(|it| it.got.closed.is_some()) {
+            tracing::info!(recording = %recording.id, "a session that was to take over is gone");
+            recording.forget_session(gone.take.session.id());
         }
     }
 
@@ -61,7 +66,7 @@ pub(crate) async fn first(
     take: Take,
     later: &mut mpsc::Receiver<Take>,
 ) -> (Arrival, Option<Arrival>) {
-    let mut first = Arrival::new(take, &[]);
+    let mut first = Arrival::new(take);
     let mut next: Option<Arrival> = None;
     let mut stop = recording.stop.subscribe();
     let mut stopping = false;
@@ -70,17 +75,18 @@ pub(crate) async fn first(
         let gone = first.got.closed.is_some();
         if silent && let Some(other) = next.take_if(|other| gone || other.got.began().is_some()) {
             tracing::info!(recording = %recording.id, "another session came, and the first has sent nothing");
-            recording.settle_session(other.take.session.id().as_str());
+            recording.settle_session(other.take.session.id());
             first = other;
             continue;
         }
+        // who has ended has nothing more to say, and says so at once, again and again
+        Arrival::forget_gone(&mut next, recording);
         let Some(late) = first.got.waits() else { break };
         tokio::select! {
             event = first.take.session.recv() => first.got.handle_event(event, Instant::now()),
             () = at(late) => first.got.give_up(),
             Some(take) = later.recv(), if !stopping => {
-                let arrival = Arrival::new(take, first.take.session.tracks());
-                Arrival::replace(&mut next, arrival, recording);
+                Arrival::replace(&mut next, Arrival::new(take), recording);
             }
             event = Arrival::next_event(&mut next), if !stopping => Arrival::handle_event(&mut next, event),
             () = stopped(&mut stop), if !stopping => {

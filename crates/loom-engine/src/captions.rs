@@ -1,12 +1,14 @@
-//! The speech model, loaded once, and the thread that writes one recording's live captions.
+//! What makes text of speech, had once, and the thread that writes one recording's live captions.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use loom_ai::{AiError, CaptionOutput, Captioner, CaptionerConfig, LocateProgress, Model};
+#[cfg(feature = "captions")]
+use loom_ai::{AiError, LocateProgress, Model};
+use loom_ai::{CaptionOutput, LiveTranscriber, Transcriber};
 use loom_core::{MediaTime, PcmFrame};
 use tokio::sync::{Semaphore, watch};
 
@@ -18,12 +20,12 @@ use crate::recording::Inner;
 /// PCM frames that wait for the captioner before new ones are dropped: about 30 s of 20 ms frames.
 const PCM_QUEUE: usize = 1_500;
 
-/// The speech model and its state. Loading happens on a thread of its own, so that recording never waits for it.
+/// The transcriber and its state. Loading a model happens on a thread of its own, so that recording never waits for it.
 #[derive(Debug)]
 pub(crate) struct Speech {
     status: Mutex<CaptionsStatus>,
-    /// `None` while loading, then the model or its absence.
-    model: watch::Sender<Option<Option<Arc<Model>>>>,
+    /// `None` while loading, then the transcriber or its absence.
+    transcriber: watch::Sender<Option<Option<Arc<dyn Transcriber>>>>,
     /// Final transcripts take turns: live captions matter more.
     pub(crate) transcripts: Semaphore,
 }
@@ -33,24 +35,24 @@ impl Speech {
         let note = "looking for the speech model".to_owned();
         let speech = Arc::new(Self {
             status: Mutex::new(CaptionsStatus::Loading { note }),
-            model: watch::Sender::new(None),
+            transcriber: watch::Sender::new(None),
             transcripts: Semaphore::new(1),
         });
         if !config.enabled {
             speech.settle(Err("they are switched off".to_owned()));
             return speech;
         }
+        if let Some(own) = config.transcriber.clone() {
+            speech.settle(Ok(own));
+            return speech;
+        }
         let loading = speech.clone();
         let spawned = thread::Builder::new()
             .name("loom-model".to_owned())
             .spawn(move || {
-                let found = catch_unwind(AssertUnwindSafe(|| loading.find(&config)));
+                let found = catch_unwind(AssertUnwindSafe(|| find(&loading, &config)));
                 let broken = |_| Err("the speech model could not be read; see the log".to_owned());
-                loading.settle(
-                    found
-                        .map(|it| it.map_err(|why| why.to_string()))
-                        .unwrap_or_else(broken),
-                );
+                loading.settle(found.unwrap_or_else(broken));
             });
         if let Err(why) = spawned {
             speech.settle(Err(format!("no thread could be had to load the model: {why}")));
@@ -62,44 +64,34 @@ impl Speech {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The model, if it is loaded.
-    pub(crate) fn model(&self) -> Option<Arc<Model>> {
-        self.model.borrow().clone().flatten()
+    /// The transcriber, if it is there.
+    fn transcriber(&self) -> Option<Arc<dyn Transcriber>> {
+        self.transcriber.borrow().clone().flatten()
     }
 
-    /// The model, once it is loaded; `None` where there is none to be had.
-    pub(crate) async fn wait_for_model(&self) -> Option<Arc<Model>> {
-        let mut model = self.model.subscribe();
-        model
+    /// The transcriber, once it is there; `None` where there is none to be had.
+    pub(crate) async fn wait_for_transcriber(&self) -> Option<Arc<dyn Transcriber>> {
+        let mut transcriber = self.transcriber.subscribe();
+        transcriber
             .wait_for(Option::is_some)
             .await
             .ok()
             .and_then(|it| it.clone().flatten())
     }
 
-    fn find(&self, config: &CaptionsConfig) -> Result<Arc<Model>, AiError> {
-        let files = Model::locate(&config.model, &mut |progress| {
-            self.set(CaptionsStatus::Loading {
-                note: note(&progress),
-            });
-        })?;
-        // One thread costs the least in all; recordings run beside each other.
-        Model::load(&files, 1)
-    }
-
-    fn settle(&self, found: Result<Arc<Model>, String>) {
+    fn settle(&self, found: Result<Arc<dyn Transcriber>, String>) {
         match found {
-            Ok(model) => {
-                tracing::info!(model = model.name(), "captions are on");
+            Ok(transcriber) => {
+                tracing::info!(model = transcriber.name(), "captions are on");
                 self.set(CaptionsStatus::On {
-                    model: model.name().to_owned(),
+                    model: transcriber.name().to_owned(),
                 });
-                self.model.send_replace(Some(Some(model)));
+                self.transcriber.send_replace(Some(Some(transcriber)));
             }
             Err(why) => {
                 tracing::warn!(why, "captions are off");
                 self.set(CaptionsStatus::Off { why });
-                self.model.send_replace(Some(None));
+                self.transcriber.send_replace(Some(None));
             }
         }
     }
@@ -109,6 +101,27 @@ impl Speech {
     }
 }
 
+/// Whisper, from where its model is.
+#[cfg(feature = "captions")]
+fn find(speech: &Speech, config: &CaptionsConfig) -> Result<Arc<dyn Transcriber>, String> {
+    let failed = |why: AiError| why.to_string();
+    let files = Model::locate(&config.model, &mut |progress| {
+        speech.set(CaptionsStatus::Loading {
+            note: note(&progress),
+        });
+    })
+    .map_err(failed)?;
+    // One thread costs the least in all; recordings run beside each other.
+    let model: Arc<dyn Transcriber> = Model::load(&files, 1).map_err(failed)?;
+    Ok(model)
+}
+
+#[cfg(not(feature = "captions"))]
+fn find(_: &Speech, _: &CaptionsConfig) -> Result<Arc<dyn Transcriber>, String> {
+    Err("this program is built without Whisper, and brings no transcriber of its own".to_owned())
+}
+
+#[cfg(feature = "captions")]
 fn note(progress: &LocateProgress) -> String {
     match progress {
         LocateProgress::Downloading {
@@ -150,7 +163,8 @@ impl LiveCaptions {
 
     /// Never blocks. A captioner that is too slow misses this frame; the final transcript will not.
     pub(crate) fn push(&self, frame: PcmFrame) {
-        if self.pcm.try_send(frame).is_err() {
+        // a transcriber that makes no live captions has hung up
+        if let Err(TrySendError::Full(_)) = self.pcm.try_send(frame) {
             metrics::counter!("loom_caption_frames_dropped_total").increment(1);
         }
     }
@@ -164,15 +178,19 @@ impl LiveCaptions {
 
 fn caption(recording: &Inner, packaging: &Packaging, frames: &Receiver<PcmFrame>) {
     let speech = &recording.shared.speech;
-    let mut captioner: Option<Captioner> = None;
+    let mut captioner: Option<Box<dyn LiveTranscriber>> = None;
     let mut clock = Lag::default();
     while let Ok(frame) = frames.recv() {
         if captioner.is_none() {
             // Sound that came while the model was still loading is left to the final transcript.
-            let Some(model) = speech.model() else { continue };
-            captioner = Captioner::new(CaptionerConfig::default(), model)
+            let Some(transcriber) = speech.transcriber() else {
+                continue;
+            };
+            captioner = transcriber
+                .live()
                 .inspect_err(|why| tracing::error!(recording = %recording.id, error = %why, "no captions"))
-                .ok();
+                .ok()
+                .flatten();
         }
         let Some(running) = &mut captioner else { return };
         running.handle_lag(clock.behind(frame.end()));
@@ -180,13 +198,13 @@ fn caption(recording: &Inner, packaging: &Packaging, frames: &Receiver<PcmFrame>
             tracing::error!(recording = %recording.id, error = %why, "live captions ended; the transcript is made at the end");
             return;
         }
-        tell(recording, packaging, running);
+        tell(recording, packaging, running.as_mut());
     }
     if let Some(mut running) = captioner {
         if let Err(why) = running.finish() {
             tracing::error!(recording = %recording.id, error = %why, "the last caption was lost");
         }
-        tell(recording, packaging, &mut running);
+        tell(recording, packaging, running.as_mut());
     }
 }
 
@@ -208,7 +226,7 @@ impl Lag {
     }
 }
 
-fn tell(recording: &Inner, packaging: &Packaging, captioner: &mut Captioner) {
+fn tell(recording: &Inner, packaging: &Packaging, captioner: &mut dyn LiveTranscriber) {
     while let Some(output) = captioner.poll_output() {
         match output {
             CaptionOutput::Cue(cue) => {

@@ -1,16 +1,35 @@
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use loom_ai::ModelConfig;
-use loom_hls::{Packager, PackagerConfig, Pathway, SessionData, StartPoint, TextForm, Window};
+use loom_ai::{ModelConfig, Transcriber};
+use loom_hls::{Packager, PackagerConfig, PartForm, Pathway, SessionData, StartPoint, TextForm, Window};
 use loom_ingest::IngestConfig;
 use loom_transcode::Wanted;
 
 use crate::error::EngineError;
 use crate::id::RecordingId;
+use crate::jobs::RetryConfig;
 use crate::keys::EncryptionConfig;
+use crate::store::StoreConfig;
 
-/// How an engine runs. [`Default`] suits one machine: local disk, any free UDP port, captions where a model is found.
+/// How an engine runs. [`Default`] suits one machine: local disk, UDP port 8189, captions where a model is found.
+///
+/// Its fields are there whatever features the engine is built with; what is of a feature that it lacks is of no effect.
+///
+/// ```
+/// use std::time::Duration;
+/// use loom_engine::{CaptionsConfig, EngineConfig, PlaylistConfig, Window};
+///
+/// let config = EngineConfig {
+///     data_dir: "/var/lib/talks".into(),
+///     part: Duration::from_millis(200),
+///     captions: CaptionsConfig { enabled: false, ..CaptionsConfig::default() },
+///     playlists: PlaylistConfig { window: Window::Dvr(Duration::from_secs(600)), ..PlaylistConfig::default() },
+///     ..EngineConfig::default()
+/// };
+/// # let _ = config;
+/// ```
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
     /// Where recordings are kept, one folder each. Created where it is missing.
@@ -21,23 +40,40 @@ pub struct EngineConfig {
     pub captions: CaptionsConfig,
     /// The renditions wanted beside the source.
     pub ladder: Wanted,
-    /// The length of a live segment, and how often the publisher is asked for a key frame.
+    /// The length of a live segment, and how often the publisher is asked for a key frame: 250 ms to 5 s. Where a key frame comes early,
+    /// a segment ends after four fifths of this.
     pub segment: Duration,
-    /// The length of a live part (`PART-TARGET`, RFC 8216bis §4.4.3.7). Live viewers play three of these behind.
+    /// The length of a live part (`PART-TARGET`, RFC 8216bis §4.4.3.7): 50 ms to four fifths of [`segment`](Self::segment). Live viewers
+    /// play three of these behind.
     pub part: Duration,
     /// What viewers' playlists list and say.
     pub playlists: PlaylistConfig,
-    /// How recordings are encrypted; `None`: not at all. The samples of pictures other than H.264 cannot be.
+    /// How recordings are encrypted; `None`: not at all.
     pub encryption: Option<EncryptionConfig>,
+    /// Where recordings are kept beside the local disk; `None`: nowhere. What is finished is sent there in the background, and a recording
+    /// that this disk does not have is served from there.
+    pub store: Option<StoreConfig>,
     /// How many recordings may be live at once; one more is refused with [`EngineError::Full`](crate::EngineError::Full).
     pub max_live: usize,
+    /// No recording is begun while the disk has fewer bytes free than this; those that run go on.
+    pub min_free_space: u64,
+    /// How much of a recording a power cut can lose, beside what had not come, and at least a part: all that was written is written to the
+    /// disk this often, for all recordings at once, and nothing that is on the disk names what is not. Where a disk is slower, or media comes
+    /// faster, parts wait for it. What a killed process has written is never lost. Zero, the default, leaves it to the system: on some disks
+    /// a part waits while all is written.
+    pub sync_every: Duration,
     /// How long a publisher that vanished is waited for. Who publishes to the recording within that, or while the old session is
     /// still open, goes on with it, behind a declared gap. Zero ends a recording with its first session. Unless it is zero, a
     /// publisher counts as vanished after 5 s without media, or
     /// [`IngestConfig::idle_timeout`] where that is less.
     pub reconnect_window: Duration,
+    /// A recording that is paused for this long is finished.
+    pub longest_pause: Duration,
     /// A recording that nobody has published to for this long fails.
     pub unused_after: Duration,
+    /// How often what is done for a recording after its end is tried, where it fails. For the way to the store there is
+    /// [`StoreConfig::retry`].
+    pub retry: RetryConfig,
 }
 
 /// What viewers' playlists list and say (RFC 8216bis).
@@ -48,6 +84,8 @@ pub struct PlaylistConfig {
     pub window: Window,
     /// Where players begin (`EXT-X-START`), where a request does not say (`?start=SECONDS`).
     pub start: Option<StartPoint>,
+    /// How live playlists name parts.
+    pub parts: PartForm,
     /// The hosts, such as CDNs, that serve the recordings, the best first: players are steered between them by
     /// [`Engine::set_ranking`](crate::Engine::set_ranking) (§7). `{id}` in a base URL stands for the recording. None: this one alone.
     pub pathways: Vec<Pathway>,
@@ -60,8 +98,10 @@ pub struct PlaylistConfig {
 pub struct CaptionsConfig {
     /// `false`: no model is looked for, recordings have no captions and no transcript.
     pub enabled: bool,
-    /// Where the model is.
+    /// Where Whisper's model is.
     pub model: ModelConfig,
+    /// What makes text of speech in Whisper's place; `None`: Whisper does.
+    pub transcriber: Option<Arc<dyn Transcriber>>,
     /// How captions and subtitles are written.
     pub form: TextForm,
     /// Languages (BCP 47) that every recording offers subtitles in from its beginning, for a host that hands them over while it is live
@@ -81,9 +121,14 @@ impl Default for EngineConfig {
             part: Duration::from_millis(334),
             playlists: PlaylistConfig::default(),
             encryption: None,
+            store: None,
             max_live: 64,
+            min_free_space: 256 << 20,
+            sync_every: Duration::ZERO,
             reconnect_window: Duration::from_secs(20),
+            longest_pause: Duration::from_secs(24 * 60 * 60),
             unused_after: Duration::from_secs(30 * 60),
+            retry: RetryConfig::default(),
         }
     }
 }
@@ -94,20 +139,35 @@ impl Default for CaptionsConfig {
         Self {
             enabled: true,
             model: ModelConfig::from_env(),
+            transcriber: None,
             form: TextForm::WebVtt,
             languages: Vec::new(),
         }
     }
 }
 
-impl PlaylistConfig {
-    /// Whether recordings can be packaged so.
+impl EngineConfig {
+    /// Whether live recordings can be packaged so.
     pub(crate) fn check(&self) -> Result<(), EngineError> {
-        let config = self.applied(|url| url.to_owned(), PackagerConfig::default());
+        let config = self.playlists.applied(|url| url.to_owned(), self.live());
         Packager::new(config)?;
         Ok(())
     }
 
+    /// How a live recording is packaged, but for what its playlists list.
+    pub(crate) fn live(&self) -> PackagerConfig {
+        PackagerConfig {
+            // Key frames are asked for every `segment` and come a little later or earlier: each begins a segment.
+            segment: self.segment.mul_f64(0.8),
+            part: self.part,
+            text: self.captions.form,
+            encryption: self.encryption.as_ref().map(EncryptionConfig::packaged),
+            ..PackagerConfig::default()
+        }
+    }
+}
+
+impl PlaylistConfig {
     /// The packager's configuration with all this in it.
     pub(crate) fn apply(&self, recording: &RecordingId, config: PackagerConfig) -> PackagerConfig {
         self.applied(|url| url.replace("{id}", recording.as_str()), config)
@@ -121,6 +181,7 @@ impl PlaylistConfig {
         PackagerConfig {
             window: self.window,
             start: self.start,
+            part_form: self.parts,
             pathways: self.pathways.iter().map(own).collect(),
             steering: !self.pathways.is_empty(),
             session_data: self.session_data.clone(),
@@ -130,4 +191,31 @@ impl PlaylistConfig {
 }
 
 /// How long players keep a ranking of the pathways (RFC 8216bis §7.2).
+#[cfg(feature = "hls")]
 pub(crate) const STEERING_TTL: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(segment: u64, part: u64) -> Result<(), EngineError> {
+        let millis = Duration::from_millis;
+        EngineConfig {
+            segment: millis(segment),
+            part: millis(part),
+            ..EngineConfig::default()
+        }
+        .check()
+    }
+
+    #[test]
+    fn what_no_live_recording_could_be_packaged_with_is_known_before_one_is() {
+        for (segment, part) in [(2000, 334), (250, 50), (1000, 800), (5000, 2000)] {
+            of(segment, part).unwrap_or_else(|why| panic!("{segment} {part}: {why}"));
+        }
+        for (segment, part) in [(2000, 40), (1000, 900), (240, 50), (5100, 334)] {
+            let why = of(segment, part).expect_err("it cannot be packaged");
+            assert!(matches!(why, EngineError::Package(_)), "{segment} {part}: {why}");
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! A recording as one progressive MP4 file that is nowhere but in its segments.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use loom_hls::progressive::{Layout, Source, TrackFiles};
 
 use crate::error::EngineError;
 use crate::event::RenditionDescription;
-use crate::folder::Folder;
 use crate::recording::Inner;
+use crate::store::BlobFile;
 
 /// Which renditions a download holds: at most one of pictures and one of sound.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,10 +37,25 @@ pub enum TrackChoice {
 }
 
 /// A download: its length is known, and any range of it can be read, though the file is never built.
+///
+/// ```no_run
+/// use loom_engine::{DownloadChoice, EngineError, Recording, TrackChoice};
+///
+/// # async fn example(recording: Recording) -> Result<(), EngineError> {
+/// let all = recording.download(&DownloadChoice::default()).await?;
+/// all.write_to("talk.mp4".as_ref())?;
+/// let sound = DownloadChoice { video: TrackChoice::Without, ..DownloadChoice::default() };
+/// let sound = recording.download(&sound).await?;
+/// let middle = sound.read_aside(sound.len() / 2, 4_096).await?; // for a request with a range
+/// # drop(middle);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use]
 #[derive(Debug, Clone)]
 pub struct Download {
     layout: Arc<Layout>,
-    folder: Folder,
+    recording: Arc<Inner>,
 }
 
 impl Download {
@@ -66,15 +81,14 @@ impl Download {
             match source {
                 Source::Bytes(bytes) => out.extend_from_slice(&bytes),
                 Source::Stored { key, offset, len } => {
-                    let path = self.folder.path(&format!("hls/{key}"));
                     let from = out.len();
                     out.resize(from + len as usize, 0);
-                    File::open(&path)
+                    open(&self.recording, &key)
                         .and_then(|mut file| {
                             file.seek(SeekFrom::Start(offset))?;
                             file.read_exact(&mut out[from..])
                         })
-                        .map_err(EngineError::io("read", path))?;
+                        .map_err(EngineError::io("read", &*key))?;
                 }
                 _ => {}
             }
@@ -83,6 +97,8 @@ impl Download {
     }
 
     /// As [`Self::read`], on a thread that may wait.
+    ///
+    /// Cancellation safe: nothing is changed.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -145,12 +161,62 @@ pub(crate) fn lay_out(recording: &Inner, choice: &DownloadChoice) -> Result<Layo
             "there is neither a picture nor sound to make an MP4 of".to_owned(),
         ));
     }
-    let open = |key: &str| File::open(recording.folder.path(&format!("hls/{key}")));
-    Ok(Layout::new(&tracks, open)?)
+    Ok(Layout::new(&tracks, |key: &str| open(recording, key))?)
 }
 
 impl Download {
-    pub(crate) fn new(layout: Arc<Layout>, folder: Folder) -> Self {
-        Self { layout, folder }
+    pub(crate) fn new(layout: Arc<Layout>, recording: Arc<Inner>) -> Self {
+        Self { layout, recording }
+    }
+}
+
+/// A segment, from the recording's folder or from the store.
+#[derive(Debug)]
+enum Segment {
+    File(File),
+    Blob(BlobFile),
+}
+
+/// All of a file of the stream. Blocks.
+pub(crate) fn read(recording: &Inner, key: &str) -> Result<Vec<u8>, EngineError> {
+    let mut data = Vec::new();
+    open(recording, key)
+        .and_then(|mut file| file.read_to_end(&mut data))
+        .map_err(EngineError::io("read", key))?;
+    Ok(data)
+}
+
+fn open(recording: &Inner, key: &str) -> io::Result<Segment> {
+    let name = format!("hls/{key}");
+    let missing = match File::open(recording.folder.path(&name)) {
+        Err(why) if why.kind() == ErrorKind::NotFound => why,
+        opened => return opened.map(Segment::File),
+    };
+    let runtime = recording
+        .shared
+        .stores
+        .as_ref()
+        .map(|stores| stores.runtime.clone());
+    match recording.blob(&name).zip(runtime) {
+        Some((blob, runtime)) => Ok(Segment::Blob(blob.into_file(runtime))),
+        None => Err(missing),
+    }
+}
+
+impl Read for Segment {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.read(out),
+            Self::Blob(file) => file.read(out),
+        }
+    }
+}
+
+impl Seek for Segment {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        match self {
+            Self::File(file) => file.seek(to),
+            Self::Blob(file) => file.seek(to),
+        }
     }
 }

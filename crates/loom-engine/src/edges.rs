@@ -10,6 +10,9 @@ use loom_core::{AudioCodec, CodecParameters, Media, MediaKind, MediaTime, Packet
 const SILENCE: &[u8] = &[0xf8, 0xff, 0xfe];
 const SILENCE_LASTS: Duration = Duration::from_millis(20);
 
+/// Packets of silence that a silent track begins with: an AAC encoder gives its first frame when it has had three.
+const SILENT_START: u32 = 10;
+
 /// More than this is no edge but a track that was absent; it stays so.
 const LONGEST: Duration = Duration::from_secs(10);
 
@@ -71,6 +74,14 @@ impl Edges {
             .rev()
             .map(|n| silence(track, sound_at - SILENCE_LASTS * n));
         held.splice(sound..sound, before);
+    }
+
+    /// What a track of sound begins with that is offered and silent: its format, and enough for its encoders to begin. Whoever packages it
+    /// takes what follows for a pause.
+    pub(crate) fn begin_silent(format: TrackFormat, from: MediaTime) -> Vec<Media> {
+        let track = format.track;
+        let sound = (0..SILENT_START).map(|n| silence(track, from + SILENCE_LASTS * n));
+        std::iter::once(Media::Format(format)).chain(sound).collect()
     }
 
     /// Makes further pictures begin with everything else.

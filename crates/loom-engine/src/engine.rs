@@ -2,24 +2,55 @@ use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+#[cfg(feature = "ingest")]
 use std::time::Duration;
 
+#[cfg(feature = "hls")]
 use loom_hls::{PathwayClone, Steering};
+#[cfg(feature = "ingest")]
 use loom_ingest::Ingest;
-use loom_transcode::{Capabilities, GstBackend};
+use loom_transcode::{Backend, Capabilities};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use crate::captions::Speech;
-use crate::config::{EngineConfig, STEERING_TTL};
+use crate::config::EngineConfig;
+#[cfg(feature = "hls")]
+use crate::config::STEERING_TTL;
+use crate::disk::{Disk, Files};
+use crate::edit::{self, Piece};
 use crate::error::EngineError;
 use crate::event::{RecordingInfo, RecordingState};
 use crate::finish;
-use crate::folder::Folder;
+use crate::folder::{Folder, Safety};
 use crate::gather::stopped;
 use crate::id::RecordingId;
+use crate::jobs::{self, JobKind};
+use crate::life::Step;
 use crate::packaging::PackagingThreads;
 use crate::recording::{Inner, Recording};
+use crate::store::{self, Sending, Stores};
+use crate::sync::Syncer;
 
-/// The engine. Clones are handles to the same one; when the last is dropped, every live recording is ended.
+/// The engine, `Send` and `Sync`. Clones are handles to the same one; when the last is dropped, every live recording is ended.
+///
+/// ```no_run
+/// use loom_engine::{Engine, EngineConfig, RecordingId};
+///
+/// # async fn example() -> Result<(), loom_engine::EngineError> {
+/// let engine = Engine::start(EngineConfig::default()).await?;
+/// for id in engine.recordings()? {
+///     let recording = engine.recording(&id)?;
+///     println!("{id}: {} s, {}", recording.info().duration, recording.info().state);
+/// }
+/// let next = engine.create(RecordingId::random())?;
+/// // … and when the program ends, every recording ends as if somebody had stopped it
+/// engine.shutdown().await;
+/// # drop(next);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "dropping the last one ends every recording"]
 #[derive(Debug, Clone)]
 pub struct Engine {
     owner: Arc<Owner>,
@@ -64,6 +95,10 @@ struct Owner {
 impl Drop for Owner {
     fn drop(&mut self) {
         self.shared.stop_all();
+        self.shared.over.send_replace(true);
+        if let Some(stores) = &self.shared.stores {
+            stores.end();
+        }
     }
 }
 
@@ -71,52 +106,76 @@ impl Drop for Owner {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: EngineConfig,
+    #[cfg(feature = "ingest")]
     pub(crate) ingest: Ingest,
-    pub(crate) backend: GstBackend,
+    pub(crate) backend: Arc<dyn Backend>,
     pub(crate) capabilities: Capabilities,
     pub(crate) speech: Arc<Speech>,
     pub(crate) packaging: PackagingThreads,
+    pub(crate) stores: Option<Arc<Stores>>,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) sync: Syncer,
+    /// Where jobs are done, whoever asks for it.
+    pub(crate) runtime: Handle,
+    /// Turns true when the engine has ended: what is left to be done is left to the next one.
+    pub(crate) over: watch::Sender<bool>,
     /// How viewers are steered between pathways, where there are any.
+    #[cfg(feature = "hls")]
     steering: Mutex<Option<Steering>>,
     /// Who is in memory. Handles and running tasks keep a recording there; what nobody holds is read from disk again.
     recordings: Mutex<HashMap<RecordingId, Weak<Inner>>>,
 }
 
 impl Engine {
-    /// Binds the UDP port, probes the codecs, and begins to load the caption model.
+    /// Binds the UDP port (feature `ingest`), probes the codecs (`transcode`), and begins to load the caption model.
+    ///
+    /// Cancellation: nothing is left of it.
     ///
     /// # Errors
-    /// Where the port or the data folder cannot be had, or GStreamer cannot start.
+    /// [`EngineError::Package`] where live recordings could not be packaged as configured; else where the port or the data folder cannot be
+    /// had, or GStreamer cannot start.
     pub async fn start(config: EngineConfig) -> Result<Self, EngineError> {
+        Self::start_on(Arc::new(Files), config).await
+    }
+
+    /// As [`Self::start`], on another disk than the system's.
+    pub(crate) async fn start_on(disk: Arc<dyn Disk>, config: EngineConfig) -> Result<Self, EngineError> {
+        config.check()?;
         let root = config.data_dir.join("recordings");
-        fs::create_dir_all(&root).map_err(EngineError::io("create the folder", root))?;
-        config.playlists.check()?;
-        let pathways = &config.playlists.pathways;
-        let steering = match pathways.is_empty() {
-            true => None,
-            false => Some(Steering::new(pathways, STEERING_TTL)?),
+        fs::create_dir_all(&root).map_err(EngineError::io("create the folder", &root))?;
+        #[cfg(feature = "hls")]
+        let steering = match config.playlists.pathways.as_slice() {
+            [] => None,
+            pathways => Some(Steering::new(pathways, STEERING_TTL)?),
         };
-        let capabilities = tokio::task::spawn_blocking(Capabilities::probe)
+        let (backend, capabilities) = tokio::task::spawn_blocking(machine)
             .await
             .map_err(|_| EngineError::ShuttingDown)??;
-        let mut ingest = config.ingest.clone();
-        if !config.reconnect_window.is_zero() {
-            // Whoever may come back is missed sooner.
-            ingest.idle_timeout = ingest.idle_timeout.min(NOTICE_AFTER);
-        }
-        let ingest = Ingest::bind(ingest).await.map_err(EngineError::Ingest)?;
+        #[cfg(feature = "ingest")]
+        let ingest = bind(&config).await?;
         let speech = Speech::load(config.captions.clone());
-        let backend = GstBackend::new()?;
+        let stores = config.store.as_ref().map(Stores::new).map(Arc::new);
+        let sync = Syncer::start(disk.clone(), &root, config.sync_every)
+            .map_err(EngineError::io("watch over", &root))?;
         let shared = Arc::new(Shared {
+            stores,
+            disk,
+            sync,
             config,
+            #[cfg(feature = "ingest")]
             ingest,
             backend,
             capabilities,
             speech,
             packaging: PackagingThreads::start()?,
+            runtime: Handle::current(),
+            over: watch::Sender::new(false),
+            #[cfg(feature = "hls")]
             steering: Mutex::new(steering),
             recordings: Mutex::new(HashMap::new()),
         });
+        let found = shared.on_disk()?;
+        tokio::spawn(catch_up(Arc::downgrade(&shared), found));
         Ok(Self {
             owner: Arc::new(Owner { shared }),
         })
@@ -128,6 +187,7 @@ impl Engine {
     }
 
     /// The pathways as viewers are told to prefer them, the best first; empty where there are none.
+    #[cfg(feature = "hls")]
     pub fn ranking(&self) -> Vec<String> {
         let steering = self.owner.shared.steering();
         steering
@@ -139,6 +199,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::Package`] where the ranking is empty, or names one that is unknown or one twice.
+    #[cfg(feature = "hls")]
     pub fn set_ranking(&self, ranking: &[String]) -> Result<(), EngineError> {
         match &mut *self.owner.shared.steering() {
             Some(steering) => Ok(steering.set_ranking(ranking)?),
@@ -151,6 +212,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::Package`] where one breaks a rule.
+    #[cfg(feature = "hls")]
     pub fn set_pathway_clones(&self, clones: Vec<PathwayClone>) -> Result<(), EngineError> {
         match &mut *self.owner.shared.steering() {
             Some(steering) => Ok(steering.set_clones(clones)?),
@@ -165,6 +227,7 @@ impl Engine {
     }
 
     /// The UDP address that publishers send to.
+    #[cfg(feature = "ingest")]
     pub fn udp_addr(&self) -> std::net::SocketAddr {
         self.owner.shared.ingest.local_addr()
     }
@@ -178,13 +241,14 @@ impl Engine {
     /// [`unused_after`](EngineConfig::unused_after). Call it within a Tokio runtime.
     ///
     /// # Errors
-    /// [`EngineError::Exists`], [`EngineError::Io`].
+    /// [`EngineError::Exists`], [`EngineError::DiskFull`], [`EngineError::Io`].
     pub fn create(&self, id: RecordingId) -> Result<Recording, EngineError> {
         let shared = &self.owner.shared;
         let folder = shared.folder(&id);
         if folder.exists() {
             return Err(EngineError::Exists(id));
         }
+        shared.check_space()?;
         folder.create()?;
         let info = RecordingInfo {
             id: id.clone(),
@@ -195,9 +259,12 @@ impl Engine {
             renditions: Vec::new(),
             captions: !matches!(shared.speech.status(), CaptionsStatus::Off { .. }),
             gaps: Vec::new(),
+            made_from: Vec::new(),
+            joined: Vec::new(),
         };
         folder.save_info(&info)?;
-        let recording = Recording(Arc::new(Inner::new(id.clone(), shared.clone(), folder, info)));
+        let inner = Inner::new(id.clone(), shared.clone(), folder, info, Sending::fresh());
+        let recording = Recording(Arc::new(inner));
         shared.remember(&mut shared.recordings(), &recording);
         let (unused, after) = (recording.0.clone(), shared.config.unused_after);
         let mut stop = recording.0.stop.subscribe();
@@ -212,11 +279,29 @@ impl Engine {
                     return;
                 }
                 if unused.touched() == touched {
-                    return unused.fail(format!("nobody published to it within {} s", after.as_secs()));
+                    let why = format!("nobody published to it within {} s", after.as_secs());
+                    return unused.happened(Step::Expire(why));
                 }
             }
         });
         Ok(recording)
+    }
+
+    /// Makes a recording of pieces of others, in their order: what trims, cuts, splits and joins. Nothing is encoded again, and the others
+    /// stay as they are. Its renditions are those that all pieces have in one name and codec; captions, subtitles, transcript, chapters
+    /// and thumbnails come along at their new times. Date ranges, timed metadata and subtitles written as IMSC1 do not.
+    ///
+    /// Returns once it is known that it can be made; it is `processing` then, and
+    /// [`made_from`](crate::RecordingInfo::made_from) tells where its pieces really lie once it is `ready`: each begins at the first key frame of the
+    /// main picture that is not before the instant asked for, and ends to a frame.
+    ///
+    /// Cancellation: the recording is made all the same, or is `created` and fails after [`unused_after`](EngineConfig::unused_after).
+    ///
+    /// # Errors
+    /// [`EngineError::BadEdit`] where a piece is empty or has no key frame, its recording is encrypted, or the pieces have no pictures
+    /// or sound in common; [`EngineError::WrongState`] where one's recording is not ready; and those of [`Self::create`].
+    pub async fn compose(&self, id: RecordingId, pieces: Vec<Piece>) -> Result<Recording, EngineError> {
+        edit::compose(|| self.create(id), pieces).await
     }
 
     /// The recording of that name, from memory or from disk. One that was live when the process was killed is finished
@@ -225,20 +310,37 @@ impl Engine {
     /// # Errors
     /// [`EngineError::NotFound`], [`EngineError::Io`].
     pub fn recording(&self, id: &RecordingId) -> Result<Recording, EngineError> {
-        let shared = &self.owner.shared;
-        let mut recordings = shared.recordings();
-        if let Some(inner) = recordings.get(id).and_then(Weak::upgrade) {
-            return Ok(Recording(inner));
+        self.owner.shared.open(id)
+    }
+
+    /// As [`Self::recording`], and from the store where this disk does not have it: its playlists are fetched, its segments are read from
+    /// there as viewers ask for them. One that was live when its engine ended is finished from what had arrived.
+    ///
+    /// Cancellation safe: what was fetched is there when it is asked again.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`], [`EngineError::Io`], [`EngineError::Store`].
+    pub async fn open(&self, id: &RecordingId) -> Result<Recording, EngineError> {
+        if let Some(recording) = self.in_memory(id) {
+            return Ok(recording);
         }
-        let folder = shared.folder(id);
-        let info = folder
-            .load_info()?
-            .ok_or_else(|| EngineError::NotFound(id.clone()))?;
-        let recording = Recording(Arc::new(Inner::new(id.clone(), shared.clone(), folder, info)));
-        shared.remember(&mut recordings, &recording);
-        drop(recordings);
-        finish::resume(&recording.0);
-        Ok(recording)
+        let shared = &self.owner.shared;
+        let on_disk = || {
+            let (shared, id) = (shared.clone(), id.clone());
+            async move {
+                let opened = tokio::task::spawn_blocking(move || shared.open(&id)).await;
+                opened.map_err(|_| EngineError::ShuttingDown)?
+            }
+        };
+        match (on_disk().await, &shared.stores) {
+            (Err(EngineError::NotFound(_)), Some(stores)) if !shared.folder(id).is_condemned() => {
+                if !store::fetch(stores, id, &shared.folder(id)).await? {
+                    return Err(EngineError::NotFound(id.clone()));
+                }
+                on_disk().await
+            }
+            (opened, _) => opened,
+        }
     }
 
     /// The recording of that name where it is in memory. Never waits for the disk.
@@ -252,15 +354,32 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Io`].
     pub fn recordings(&self) -> Result<Vec<RecordingId>, EngineError> {
-        let root = self.owner.shared.config.data_dir.join("recordings");
-        let entries = fs::read_dir(&root).map_err(EngineError::io("list", root))?;
-        Ok(entries
-            .flatten()
-            .filter_map(|entry| RecordingId::new(&entry.file_name().to_string_lossy()))
-            .collect())
+        let shared = &self.owner.shared;
+        let mut found = shared.on_disk()?;
+        found.retain(|id| !shared.folder(id).is_condemned());
+        Ok(found)
+    }
+
+    /// The names of all recordings in the store; none where the engine has no store. [`Self::open`] opens them.
+    ///
+    /// Cancellation safe: nothing is changed.
+    ///
+    /// # Errors
+    /// [`EngineError::Store`].
+    pub async fn stored_recordings(&self) -> Result<Vec<RecordingId>, EngineError> {
+        let shared = &self.owner.shared;
+        let Some(stores) = &shared.stores else {
+            return Ok(Vec::new());
+        };
+        let names = stores.store.folders().await?;
+        let mut ids: Vec<RecordingId> = names.iter().filter_map(|name| RecordingId::new(name)).collect();
+        ids.retain(|id| !shared.folder(id).is_condemned());
+        Ok(ids)
     }
 
     /// Stops every live recording and waits until each can be watched to its end.
+    ///
+    /// Cancellation: every recording is told to stop all the same; only the waiting is given up.
     pub async fn shutdown(&self) {
         let shared = &self.owner.shared;
         shared.stop_all();
@@ -272,10 +391,109 @@ impl Engine {
                 tracing::error!(recording = %recording.id(), error = %why, "a recording was not completed");
             }
         }
+        for recording in shared.in_memory() {
+            jobs::hand_back(&recording.0);
+        }
+    }
+}
+
+/// What runs plans here, and what it can do.
+fn machine() -> Result<(Arc<dyn Backend>, Capabilities), EngineError> {
+    #[cfg(feature = "transcode")]
+    let machine = (loom_transcode::GstBackend::new()?, Capabilities::probe()?);
+    #[cfg(not(feature = "transcode"))]
+    let machine = (loom_transcode::KeptBackend, Capabilities::none());
+    Ok((Arc::new(machine.0), machine.1))
+}
+
+/// The port that publishers send to.
+#[cfg(feature = "ingest")]
+async fn bind(config: &EngineConfig) -> Result<Ingest, EngineError> {
+    let mut ingest = config.ingest.clone();
+    if !config.reconnect_window.is_zero() {
+        // Whoever may come back is missed sooner.
+        ingest.idle_timeout = ingest.idle_timeout.min(NOTICE_AFTER);
+    }
+    #[cfg(not(feature = "transcode"))]
+    ingest.video.retain(|it| *it == loom_core::VideoCodec::H264); // what can be kept as it came
+    Ingest::bind(ingest).await.map_err(EngineError::Ingest)
+}
+
+/// What an earlier process has left: recordings are finished, jobs gone on with, the store gets what it lacks, and what was to be deleted
+/// is.
+async fn catch_up(shared: Weak<Shared>, found: Vec<RecordingId>) {
+    for id in found {
+        let Some(shared) = shared.upgrade().filter(|it| !*it.over.borrow()) else {
+            return;
+        };
+        if let Err(why) = shared.catch_up_with(&id).await {
+            tracing::warn!(%id, error = %why, "what an earlier process has left of a recording is not done yet");
+        }
     }
 }
 
 impl Shared {
+    /// The recording from memory or from disk.
+    pub(crate) fn open(self: &Arc<Self>, id: &RecordingId) -> Result<Recording, EngineError> {
+        let mut recordings = self.recordings();
+        if let Some(inner) = recordings.get(id).and_then(Weak::upgrade) {
+            return Ok(Recording(inner));
+        }
+        let folder = self.folder(id);
+        let info = folder
+            .load_info()?
+            .filter(|_| !folder.is_condemned())
+            .ok_or_else(|| EngineError::NotFound(id.clone()))?;
+        let inner = Inner::new(id.clone(), self.clone(), folder, info, Sending::default());
+        let recording = Recording(Arc::new(inner));
+        self.remember(&mut recordings, &recording);
+        drop(recordings);
+        finish::resume(&recording.0);
+        Ok(recording)
+    }
+
+    async fn catch_up_with(self: &Arc<Self>, id: &RecordingId) -> Result<(), EngineError> {
+        let (working, name) = (self.clone(), id.clone());
+        let looked = tokio::task::spawn_blocking(move || {
+            let folder = working.folder(&name);
+            let left = !folder.is_condemned() && finish::is_left(&folder)?;
+            let unsent = !folder.is_condemned() && working.stores.is_some() && store::is_pending(&folder)?;
+            let opened = (left || unsent).then(|| working.open(&name)).transpose()?;
+            Ok::<_, EngineError>((folder, opened, unsent))
+        });
+        let (folder, opened, unsent) = looked.await.map_err(|_| EngineError::ShuttingDown)??;
+        match (opened, &self.stores) {
+            (Some(recording), Some(_)) if unsent => {
+                store::send_soon(&recording.0);
+                // that its tries were over is long ago
+                let _ = jobs::restart(&recording.0, JobKind::Upload);
+                // one recording at a time; where this one cannot be sent now, it is tried again beside the next
+                jobs::tried(&recording.0, JobKind::Upload).await;
+                Ok(())
+            }
+            (Some(_), _) => Ok(()),
+            (None, stores) if folder.is_condemned() => {
+                if let Some(stores) = stores {
+                    store::erase_objects(stores, id.as_str()).await?;
+                }
+                let removed = tokio::task::spawn_blocking(move || folder.remove());
+                removed.await.map_err(|_| EngineError::ShuttingDown)?
+            }
+            (None, _) => Ok(()),
+        }
+    }
+
+    /// The names of all recordings on disk.
+    fn on_disk(&self) -> Result<Vec<RecordingId>, EngineError> {
+        let root = self.config.data_dir.join("recordings");
+        let entries = fs::read_dir(&root).map_err(EngineError::io("list", root))?;
+        Ok(entries
+            .flatten()
+            .filter_map(|entry| RecordingId::new(&entry.file_name().to_string_lossy()))
+            .collect())
+    }
+
+    #[cfg(feature = "hls")]
     pub(crate) fn steering(&self) -> MutexGuard<'_, Option<Steering>> {
         // A ranking is replaced as a whole.
         self.steering.lock().unwrap_or_else(PoisonError::into_inner)
@@ -299,7 +517,25 @@ impl Shared {
     }
 
     fn folder(&self, id: &RecordingId) -> Folder {
-        Folder::at(self.config.data_dir.join("recordings").join(id.as_str()))
+        let safety = match self.config.sync_every.is_zero() {
+            true => Safety::Kill,
+            false => Safety::PowerCut,
+        };
+        let root = self.config.data_dir.join("recordings").join(id.as_str());
+        Folder::on(self.disk.clone(), root, safety)
+    }
+
+    /// Whether the disk has room to begin a recording.
+    pub(crate) fn check_space(&self) -> Result<(), EngineError> {
+        let root = self.config.data_dir.join("recordings");
+        let needed = self.config.min_free_space;
+        let disk = rustix::fs::statvfs(&root)
+            .map_err(|why| EngineError::io("look for space in", root)(why.into()))?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        match free < needed {
+            true => Err(EngineError::DiskFull { free, needed }),
+            false => Ok(()),
+        }
     }
 
     /// How many recordings are live.
@@ -316,10 +552,11 @@ impl Shared {
 
     fn stop_all(&self) {
         for recording in self.in_memory() {
-            recording.0.stop.send_replace(true);
+            recording.0.happened(Step::Halt);
         }
     }
 }
 
 /// How long a publisher that may come back can be silent before it counts as vanished.
+#[cfg(feature = "ingest")]
 const NOTICE_AFTER: Duration = Duration::from_secs(5);

@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use crate::event::RecordingState;
 use crate::id::RecordingId;
+use crate::store::StoreError;
 
 /// What an engine or a recording could not do.
 #[derive(Debug, Error)]
@@ -46,12 +47,33 @@ pub enum EngineError {
         /// How many are live.
         live: usize,
     },
+    /// As many publishers have joined this recording as may.
+    #[error(
+        "{limit} publishers have joined recording {recording}, which is the limit; one that comes back keeps its name"
+    )]
+    Crowded {
+        /// The recording.
+        recording: RecordingId,
+        /// How many may join.
+        limit: usize,
+    },
+    /// The disk has fewer bytes free than [`min_free_space`](crate::EngineConfig::min_free_space).
+    #[error("the disk has {free} bytes free, and a recording is begun only where {needed} are")]
+    DiskFull {
+        /// Bytes free.
+        free: u64,
+        /// Bytes needed.
+        needed: u64,
+    },
     /// The file is no media that Loom can read.
     #[error("the file cannot be used: {0}")]
     BadMedia(String),
     /// The text, or a chapter, is not as it must be.
     #[error("{0}")]
     BadText(String),
+    /// No recording can be made of these pieces.
+    #[error("the edit cannot be made: {0}")]
+    BadEdit(String),
     /// The recording has no such rendition.
     #[error("recording {recording} has no rendition {rendition} of that kind")]
     NoSuchRendition {
@@ -60,6 +82,25 @@ pub enum EngineError {
         /// The rendition.
         rendition: loom_core::RenditionId,
     },
+    /// The recording has no such job (yet).
+    #[error("recording {recording} has no job {job}")]
+    NoSuchJob {
+        /// The recording.
+        recording: RecordingId,
+        /// The job.
+        job: crate::jobs::JobKind,
+    },
+    /// What the host pushes cannot be taken.
+    #[error("what is pushed as track {track} cannot be taken: {why}")]
+    BadPush {
+        /// The track's place among those declared, from 0.
+        track: usize,
+        /// What is wrong.
+        why: String,
+    },
+    /// The host has pushed so far ahead of time that no more can wait.
+    #[error("too much that was pushed waits for its time; push it again a little later")]
+    Behind,
     /// It is not there yet.
     #[error("{0}")]
     NotReady(String),
@@ -86,6 +127,9 @@ pub enum EngineError {
         #[source]
         source: io::Error,
     },
+    /// The store said no.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// There is no key to encrypt with.
     #[error("there is no key to encrypt with: {0}")]
     Key(String),

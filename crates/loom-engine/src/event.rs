@@ -4,11 +4,15 @@ use std::sync::Arc;
 
 use loom_core::{AudioCodec, CodecParameters, Cue, MediaKind, RenditionId, VideoCodec};
 use loom_ingest::TrackInfo;
+#[cfg(feature = "transcode")]
 use loom_transcode::{SourceAudioCodec, SourceShape};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
-use crate::id::RecordingId;
+use crate::align::AlignedBy;
+use crate::edit::PieceDescription;
+use crate::id::{PublisherName, RecordingId};
+use crate::jobs::JobDescription;
 use crate::recording::Inner;
 
 /// Where a recording is in its life.
@@ -21,23 +25,27 @@ pub enum RecordingState {
     Live,
     /// The publisher vanished, and is waited for; what there is can be watched.
     Reconnecting,
+    /// It rests: what comes meanwhile is not recorded, and media time stands still. What there is can be watched.
+    Paused,
     /// All media is in and can be watched; the final transcript is being written. For a file: it is being read.
     Processing,
     /// Done.
     Ready,
     /// It ended without anything to watch, or its file could not be read; the reason says why.
     Failed,
+    /// It was deleted, and is there no more.
+    Deleted,
 }
 
 impl RecordingState {
-    /// Whether media is coming in, or is waited for.
+    /// Whether media is coming in, is waited for, or is to come after a pause.
     pub fn is_live(self) -> bool {
-        matches!(self, Self::Live | Self::Reconnecting)
+        matches!(self, Self::Live | Self::Reconnecting | Self::Paused)
     }
 
     /// Whether the recording will change no more.
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Ready | Self::Failed)
+        matches!(self, Self::Ready | Self::Failed | Self::Deleted)
     }
 }
 
@@ -47,9 +55,11 @@ impl fmt::Display for RecordingState {
             Self::Created => "created",
             Self::Live => "live",
             Self::Reconnecting => "reconnecting",
+            Self::Paused => "paused",
             Self::Processing => "processing",
             Self::Ready => "ready",
             Self::Failed => "failed",
+            Self::Deleted => "deleted",
         })
     }
 }
@@ -76,6 +86,10 @@ pub struct TrackDescription {
     /// The media stream that a publisher put it in (`a=msid`, RFC 8830).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<String>,
+    /// Who brought it, where that was a publisher that joined the recording ([`Recording::join`](crate::Recording::join)): then
+    /// [`mid`](Self::mid) is `NAME:MID`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publisher: Option<PublisherName>,
     /// The renditions made of it; none where it is not recorded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub renditions: Vec<RenditionId>,
@@ -92,9 +106,20 @@ pub enum TrackState {
     /// Its media comes.
     #[default]
     Running,
-    /// Nothing has come for a second: it is muted, its camera is off, its screen is no longer shared, or the publisher
-    /// that came back does not offer it.
+    /// Nothing has come for a second, or nothing yet: it is muted, its camera is off, its screen is no longer shared, or the
+    /// publisher that came back does not offer it.
     Paused,
+}
+
+/// A publisher that has joined a recording beside its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinedDescription {
+    /// Its name.
+    pub name: PublisherName,
+    /// Whether it is there.
+    pub state: TrackState,
+    /// How its media was brought onto the recording's line.
+    pub aligned_by: AlignedBy,
 }
 
 /// One rendition that can be played.
@@ -140,6 +165,12 @@ pub struct RecordingInfo {
     /// Stretches for which nobody published, between one take and the next.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<GapDescription>,
+    /// The stretches of other recordings that it is made of ([`Engine::compose`](crate::Engine::compose)); none for one that was recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub made_from: Vec<PieceDescription>,
+    /// The publishers that have joined it ([`Recording::join`](crate::Recording::join)).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joined: Vec<JoinedDescription>,
 }
 
 /// A stretch of a recording for which nobody published.
@@ -175,8 +206,18 @@ pub enum Event {
         /// 0.0 ..= 1.0.
         fraction: f32,
     },
+    /// A job that is done for the recording after its end, whenever it stands otherwise.
+    Job(JobDescription),
     /// The publisher came back: between these instants there is nothing.
     Gap(GapDescription),
+    /// The disk is full, or fails: these renditions are given up, so that the source goes on for as long as it can. What is lost is a
+    /// [`Gap`](Self::Gap).
+    Shed {
+        /// Those that are given up.
+        renditions: Vec<RenditionId>,
+        /// What the disk said.
+        why: String,
+    },
     /// The chapters, when there is one more.
     Chapters {
         /// All of them, in order of time.
@@ -187,11 +228,25 @@ pub enum Event {
         /// All of them.
         tracks: Vec<TrackDescription>,
     },
+    /// The publishers that have joined, when one comes, goes or comes back.
+    Joined {
+        /// All of them.
+        joined: Vec<JoinedDescription>,
+    },
     /// The renditions that can be played.
     Renditions {
         /// All of them.
         renditions: Vec<RenditionDescription>,
     },
+}
+
+/// An event and its number.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Told {
+    /// Numbers climb by one from event to event of a recording, and by more where its process ends.
+    pub number: u64,
+    /// What happened.
+    pub event: Event,
 }
 
 /// A chapter, as the API tells it.
@@ -208,11 +263,30 @@ pub struct ChapterDescription {
 /// A recording's events: first how it stands (state, tracks, renditions, captions so far), then each as it happens.
 ///
 /// A reader that falls more than [`QUEUE`](Events::QUEUE) events behind misses the oldest; the state is told again then.
+///
+/// ```no_run
+/// use loom_engine::{Event, Recording, RecordingState};
+///
+/// async fn ready(recording: &Recording) -> bool {
+///     let mut events = recording.events();
+///     while let Some(event) = events.next().await {
+///         match event {
+///             Event::Caption(cue) => println!("{} {}", cue.start, cue.text),
+///             Event::State { state: RecordingState::Ready, .. } => return true,
+///             _ => {}
+///         }
+///     }
+///     false // it failed, or was deleted
+/// }
+/// ```
+#[must_use]
 #[derive(Debug)]
 pub struct Events {
-    pub(crate) snapshot: VecDeque<Event>,
-    pub(crate) live: broadcast::Receiver<Event>,
+    /// How it stands, or what was missed.
+    pub(crate) first: VecDeque<Told>,
+    pub(crate) live: broadcast::Receiver<Told>,
     pub(crate) recording: Arc<Inner>,
+    pub(crate) number: Option<u64>,
     pub(crate) ended: bool,
 }
 
@@ -220,24 +294,35 @@ impl Events {
     /// How many events are kept for a slow reader.
     pub const QUEUE: usize = 128;
 
-    /// The next event; `None` once the recording is ready or failed and that was told. Cancellation safe.
+    /// The next event; `None` once the recording is ready, failed or deleted and that was told. Cancellation safe.
     pub async fn next(&mut self) -> Option<Event> {
-        let event = match self.snapshot.pop_front() {
-            Some(event) => event,
+        let (number, event) = match self.first.pop_front() {
+            // of how it stands all has been told with the last
+            Some(told) if self.first.front().is_some_and(|next| next.number == told.number) => {
+                (None, told.event)
+            }
+            Some(told) => (Some(told.number), told.event),
             None if self.ended => return None,
             None => match self.live.recv().await {
-                Ok(event) => event,
+                Ok(told) => (Some(told.number), told.event),
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
                     tracing::debug!(missed, "a reader of events fell behind");
-                    self.recording.info().state_event()
+                    (None, self.recording.info().state_event())
                 }
                 Err(broadcast::error::RecvError::Closed) => return None,
             },
         };
+        self.number = number.or(self.number);
         if let Event::State { state, .. } = &event {
             self.ended |= state.is_final();
         }
         Some(event)
+    }
+
+    /// The number after which [`Recording::events_after`](crate::Recording::events_after) goes on where this reader is cut off now;
+    /// `None` while it has not been told how the recording stands.
+    pub fn number(&self) -> Option<u64> {
+        self.number
     }
 }
 
@@ -285,6 +370,7 @@ impl TrackDescription {
             mid: None,
             rid: None,
             stream: None,
+            publisher: None,
             renditions: Vec::new(),
             state: TrackState::Running,
         }
@@ -292,6 +378,7 @@ impl TrackDescription {
 }
 
 /// The tracks of a file that are used.
+#[cfg(feature = "transcode")]
 pub(crate) fn tracks_of(shape: &SourceShape) -> Vec<TrackDescription> {
     let video = shape.video.as_ref().map(|video| TrackDescription {
         kind: MediaKind::Video,
@@ -301,6 +388,7 @@ pub(crate) fn tracks_of(shape: &SourceShape) -> Vec<TrackDescription> {
         mid: None,
         rid: None,
         stream: None,
+        publisher: None,
         renditions: Vec::new(),
         state: TrackState::Running,
     });
@@ -315,6 +403,7 @@ pub(crate) fn tracks_of(shape: &SourceShape) -> Vec<TrackDescription> {
         mid: None,
         rid: None,
         stream: None,
+        publisher: None,
         renditions: Vec::new(),
         state: TrackState::Running,
     });

@@ -4,42 +4,81 @@ use std::fs::{self, File};
 use std::io::{BufReader, ErrorKind, Read};
 use std::sync::Arc;
 
-use loom_ai::{Model, TranscribeConfig, Transcript, transcribe};
+use loom_ai::{Transcriber, Transcript};
 use loom_core::MediaTime;
 use loom_hls::TextCue;
 
+use crate::edit;
 use crate::error::EngineError;
 use crate::event::{Event, RecordingState};
-use crate::packaging::{Packaging, SPOOL_RATE, SPOOL_SCALE};
+use crate::folder::{Folder, PARTS};
+use crate::jobs::{self, JobKind};
+use crate::life::Step;
+use crate::packaging::{SPOOL_RATE, SPOOL_SCALE, Work};
 use crate::recording::Inner;
 use crate::salvage;
+use crate::store;
 use crate::text;
 
 const SPOOL: &str = "speech.pcm";
-const TRANSCRIPT: &str = "transcript.json";
+pub(crate) const TRANSCRIPT: &str = "transcript.json";
 
-/// Writes the final transcript, and moves the recording to `ready`. A transcript that fails costs only itself.
-pub(crate) async fn transcript(recording: &Arc<Inner>, packaging: Option<&Packaging>) {
-    let _ = tokio::task::spawn_blocking({
-        let recording = recording.clone();
-        move || text::settle(&recording)
-    })
-    .await;
-    if let Err(why) = write_transcript(recording, packaging).await {
-        tracing::error!(recording = %recording.id, error = %why, "there is no final transcript");
-        recording.update(|info| info.reason = Some(format!("the transcript could not be written: {why}")));
+/// All media of a recording is on disk under complete playlists: what is left to be done is written down, and begun.
+pub(crate) fn begin(recording: &Arc<Inner>) {
+    let mut left = Vec::new();
+    if !recording.chapters().marks().is_empty() {
+        left.push(JobKind::Chapters);
     }
-    remove_spool(recording);
-    recording.update(|info| info.state = RecordingState::Ready);
+    if recording.info().captions {
+        left.push(JobKind::Transcript);
+    }
+    // before its state says that nothing else is left
+    jobs::begin(recording, &left);
+    recording.complete();
+    jobs::start(recording);
+}
+
+/// Waits for what the recording's end waits for, and moves it to `ready`. A job that is parked costs only itself.
+pub(crate) async fn end(recording: &Arc<Inner>) {
+    if !jobs::settled(recording).await {
+        return; // it was deleted, or the next engine goes on with it
+    }
+    // a state that survives says that what came before it did, and what it could be mended with is kept until then
+    if let Err(why) = recording.secure().await {
+        tracing::error!(recording = %recording.id, error = %why, "a power cut may lose how it ended");
+    }
+    if !jobs::is_parked(recording, JobKind::Transcript) {
+        remove_spool(recording);
+    }
+    recording.folder.discard_folder(PARTS);
+    recording.happened(Step::Done);
     recording.wake();
 }
 
-async fn write_transcript(recording: &Arc<Inner>, packaging: Option<&Packaging>) -> Result<(), EngineError> {
-    if !recording.info().captions {
-        return Ok(());
+/// A job was done, and that is written down.
+pub(crate) fn after(recording: &Arc<Inner>, job: JobKind) {
+    if job == JobKind::Transcript {
+        remove_spool(recording);
+    }
+    if job.holds_up() && recording.state_now().is_final() {
+        store::send_soon(recording);
+    }
+}
+
+/// The job [`JobKind::Chapters`].
+pub(crate) async fn settle_chapters(recording: &Arc<Inner>) -> Result<(), EngineError> {
+    let working = recording.clone();
+    let settled = tokio::task::spawn_blocking(move || text::settle(&working));
+    settled.await.map_err(|_| EngineError::ShuttingDown)?
+}
+
+/// The job [`JobKind::Transcript`].
+pub(crate) async fn write_transcript(recording: &Arc<Inner>) -> Result<(), EngineError> {
+    if recording.sending.is_fetched(&recording.folder)? {
+        return Ok(()); // its sound was kept on another disk: what was captioned live is what there is
     }
     let speech = &recording.shared.speech;
-    let Some(model) = speech.wait_for_model().await else {
+    let Some(transcriber) = speech.wait_for_transcriber().await else {
         recording.update(|info| info.captions = false);
         return Ok(());
     };
@@ -49,26 +88,28 @@ async fn write_transcript(recording: &Arc<Inner>, packaging: Option<&Packaging>)
         .await
         .map_err(|_| EngineError::ShuttingDown)?;
     let working = recording.clone();
-    let made = tokio::task::spawn_blocking(move || hear(&working, &model)).await;
+    let made = tokio::task::spawn_blocking(move || hear(&working, &*transcriber)).await;
     drop(turn);
     let transcript =
         made.map_err(|_| EngineError::NotReady("the transcriber failed; see the log".to_owned()))??;
+    if *recording.cancel.borrow() {
+        return Ok(()); // nobody wants it any more
+    }
     recording
         .folder
         .put(TRANSCRIPT, transcript.to_json().as_bytes())?;
     let transcript = Arc::new(transcript);
     recording.set_transcript(transcript.clone());
-    match packaging {
-        Some(packaging) => packaging.set_captions(transcript.to_cues()).await,
-        None => {
-            let cues: Vec<TextCue> = transcript.to_cues().into_iter().map(TextCue::from).collect();
-            text::store_captions(recording, &cues)
-        }
+    if recording.is_packaged() {
+        let cues = transcript.to_cues();
+        return recording.ask_packaging(|done| Work::Captions(cues, done)).await;
     }
+    let cues: Vec<TextCue> = transcript.to_cues().into_iter().map(TextCue::from).collect();
+    text::store_captions(recording, &cues)
 }
 
 /// Transcribes the spool a stretch at a time, so that a long recording takes no more memory than a short one.
-fn hear(recording: &Inner, model: &Model) -> Result<Transcript, EngineError> {
+fn hear(recording: &Inner, transcriber: &dyn Transcriber) -> Result<Transcript, EngineError> {
     let path = recording.folder.path(SPOOL);
     let read = EngineError::io("read", path.clone());
     let open = || -> std::io::Result<(u64, Box<dyn Read>)> {
@@ -90,23 +131,24 @@ fn hear(recording: &Inner, model: &Model) -> Result<Transcript, EngineError> {
             quietest(&pcm)
         };
         let start = MediaTime::from_ticks(done as i64, SPOOL_SCALE);
-        let mut config = TranscribeConfig::default();
-        config.start = start;
-        let heard = transcribe(model, &pcm[..end], &config, |fraction| {
+        let mut progress = |fraction: f32| {
             let fraction = (done as f32 + fraction * end as f32) / samples.max(1) as f32;
-            let _ = recording.events.send(Event::Progress {
+            recording.events.tell(Event::Progress {
                 stage: "transcript",
                 fraction,
             });
-        })
-        .map_err(|why| EngineError::NotReady(why.to_string()))?;
+            jobs::progress(recording, JobKind::Transcript, fraction);
+        };
+        let heard = transcriber
+            .transcribe(&pcm[..end], start, &mut progress)
+            .map_err(|why| EngineError::NotReady(why.to_string()))?;
         done += end;
         pcm.drain(..end);
         match &mut whole {
             None => whole = Some(heard),
             Some(whole) => join(whole, heard),
         }
-        if pcm.is_empty() && done >= samples {
+        if pcm.is_empty() && done >= samples || *recording.cancel.borrow() {
             break;
         }
     }
@@ -159,15 +201,36 @@ pub(crate) fn resume(recording: &Arc<Inner>) {
         recording.set_transcript(Arc::new(transcript));
     }
     match recording.info().state {
-        RecordingState::Ready | RecordingState::Failed => {}
+        RecordingState::Ready | RecordingState::Failed => jobs::start(recording),
+        RecordingState::Deleted => {}
         RecordingState::Created => recording.fail("the server was restarted before anybody published"),
-        RecordingState::Live | RecordingState::Reconnecting | RecordingState::Processing => {
+        RecordingState::Processing if !recording.info().made_from.is_empty() => edit::resume(recording),
+        // its media is complete: what was left to be done is gone on with
+        _ if jobs::is_begun(&recording.folder) && salvage::is_ended(&recording.folder) => {
+            recording.complete();
+            jobs::start(recording);
+            let recording = recording.clone();
+            tokio::spawn(async move { end(&recording).await });
+        }
+        RecordingState::Live
+        | RecordingState::Reconnecting
+        | RecordingState::Paused
+        | RecordingState::Processing => {
             salvage::salvage(
                 recording,
                 "it was cut off when the server ended; what had been recorded is kept",
             );
         }
     }
+}
+
+/// Whether an earlier process has left something to be done in this folder. One that nobody had published to is nobody's. Blocks.
+pub(crate) fn is_left(folder: &Folder) -> Result<bool, EngineError> {
+    let Some(info) = folder.load_info()? else {
+        return Ok(false);
+    };
+    let begun = info.state != RecordingState::Created && !info.state.is_final();
+    Ok(begun || jobs::is_open(folder))
 }
 
 fn remove_spool(recording: &Inner) {

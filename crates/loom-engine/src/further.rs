@@ -6,7 +6,7 @@ use std::sync::Arc;
 use loom_core::{CodecParameters, Media, MediaKind, RenditionId, TrackFormat, TrackId};
 use loom_hls::{RenditionInfo, RenditionKind};
 use loom_ingest::TrackInfo;
-use loom_transcode::{Backend, Feed, Output, Outputs, Plan, SourceShape, Wanted, plan};
+use loom_transcode::{Feed, Output, Outputs, Plan, SourceShape, Wanted, plan};
 use tokio::task::JoinHandle;
 
 use crate::error::EngineError;
@@ -89,16 +89,21 @@ pub(crate) fn spare(wanted: &mut Wanted, further: &[(TrackFormat, Role)]) {
 }
 
 impl Further {
-    /// Plans for each further track. One that cannot be kept or made is left out, and the log says so.
-    pub(crate) fn plan(recording: &Inner, further: Vec<(TrackFormat, Role)>, taken: &Plan) -> Vec<Self> {
+    /// Plans for each further track, under names that are not in `used`, and puts them there. One that cannot be kept or made is left
+    /// out, and the log says so.
+    pub(crate) fn plan(
+        recording: &Inner,
+        further: Vec<(TrackFormat, Role)>,
+        used: &mut Vec<RenditionId>,
+    ) -> Vec<Self> {
         let ladder = &recording.shared.config.ladder;
         let wanted = Wanted {
             aac: ladder.aac,
             keep_source: ladder.keep_source,
             ..Wanted::source_only()
         };
-        let mut used: Vec<RenditionId> = taken.renditions.iter().map(|it| it.id.clone()).collect();
-        let (mut pictures, mut sounds) = (1, 1);
+        let asides = used.iter().filter(|id| id.as_str().starts_with(ASIDE)).count();
+        let (mut pictures, mut sounds) = (1 + asides, sounds_in(used));
         let mut made = Vec::new();
         for (format, role) in further {
             let shape = SourceShape::from_formats(std::slice::from_ref(&format));
@@ -120,7 +125,8 @@ impl Further {
                 Role::Layer | Role::Main => {}
             }
             let name = |id: &RenditionId| match role {
-                Role::Aside => format!("video-{pictures}"),
+                Role::Aside => format!("{ASIDE}{pictures}"),
+                Role::Sound if sounds == 1 => id.as_str().to_owned(),
                 Role::Sound => format!("{id}-{sounds}"),
                 Role::Layer | Role::Main => format!("{}p", lines(&format)),
             };
@@ -182,8 +188,10 @@ impl Further {
         self.names.iter().filter_map(|(theirs, ours)| {
             let mut info = describe(self.plan.renditions.iter().find(|it| it.id == *theirs)?);
             info.id = ours.clone();
-            if let RenditionKind::Audio { name, .. } = &mut info.kind {
-                *name = format!("{name} {}", ours.as_str().rsplit('-').next().unwrap_or_default());
+            if let RenditionKind::Audio { name, .. } = &mut info.kind
+                && let Some((_, number)) = ours.as_str().rsplit_once('-')
+            {
+                *name = format!("{name} {number}");
             }
             Some(info)
         })
@@ -263,6 +271,7 @@ async fn pump(
         let work = match output {
             Output::Format { rendition, codec } => ours(&rendition).map(|id| Work::Format(id, codec)),
             Output::Packet { rendition, packet } => ours(&rendition).map(|id| Work::Packet(id, packet)),
+            Output::Still { rendition, at } => ours(&rendition).map(|id| Work::Still(id, at)),
             Output::Failed { rendition, reason } => {
                 tracing::error!(recording = %recording.id, ?rendition, reason, "a further track's rendition failed");
                 let failed = rendition.and_then(|id| ours(&id));
@@ -307,6 +316,18 @@ fn match_names<'a>(
     names
 }
 
+/// How many sounds have those names: `opus`, `opus-2`, and the same in another codec.
+fn sounds_in(names: &[RenditionId]) -> usize {
+    let of = |codec: &str| {
+        let is_one = |id: &&RenditionId| id.as_str().split('-').next() == Some(codec);
+        names.iter().filter(is_one).count()
+    };
+    ["opus", "aac"].into_iter().map(of).max().unwrap_or_default()
+}
+
+/// What pictures aside are called, before their number.
+const ASIDE: &str = "video-";
+
 /// What the planner calls a picture that is kept as it came.
 const SOURCE: &str = "source";
 
@@ -326,7 +347,7 @@ fn lines(format: &TrackFormat) -> u32 {
 }
 
 /// Whether it is what renditions are made of.
-fn is_kept(format: &TrackFormat) -> bool {
+pub(crate) fn is_kept(format: &TrackFormat) -> bool {
     matches!(&format.codec, CodecParameters::Video(video) if video.codec == loom_core::VideoCodec::H264)
 }
 

@@ -2,19 +2,25 @@
 
 use std::time::{Duration, SystemTime};
 
-use loom_core::{Media, MediaKind, TrackFormat, TrackId, WallClock};
-use loom_ingest::{CloseReason, Session, SessionEvent};
+use loom_core::codec::opus;
+use loom_core::{CodecParameters, Media, MediaKind, TrackFormat, TrackId, WallClock};
+use loom_ingest::{CloseReason, SessionEvent};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// Once one track has begun, how long offered sound may take to do so; sound that is later is left out.
+use crate::source::Source;
+
+/// Once one track has begun, how long offered sound may take to do so; sound that is later begins with silence.
 const SOUND_LIMIT: Duration = Duration::from_millis(1_500);
 
 /// The same for pictures, which need a key frame to begin.
-const PICTURE_LIMIT: Duration = Duration::from_secs(8);
+pub(crate) const PICTURE_LIMIT: Duration = Duration::from_secs(8);
 
 /// The same for further pictures, a camera or the larger layers of a simulcast, where some have begun.
 const FURTHER_LIMIT: Duration = Duration::from_secs(4);
+
+/// So many sounds there may be, with those that are silent at first: each costs a graph. Others that begin late are not recorded.
+pub(crate) const SOUNDS: usize = 4;
 
 /// Items held back until the graph is there: more than [`PICTURE_LIMIT`] of a busy track.
 const HELD_BACK: usize = 4_096;
@@ -33,6 +39,8 @@ pub(crate) struct Gathered {
     /// The publisher is gone already.
     pub(crate) closed: Option<CloseReason>,
     offered: Vec<(TrackId, MediaKind)>,
+    /// What cannot begin as silence.
+    loud: Vec<TrackId>,
     heard: Vec<TrackId>,
     began: Option<Instant>,
     /// What has not come by now is not waited for.
@@ -48,6 +56,7 @@ impl Gathered {
             first_key_frame: None,
             closed: None,
             offered: offered.to_vec(),
+            loud: Vec::new(),
             heard: Vec::new(),
             began: None,
             late: false,
@@ -55,13 +64,22 @@ impl Gathered {
     }
 
     /// Nothing yet of what `session` offers.
-    pub(crate) fn of(session: &Session) -> Self {
-        let offered: Vec<_> = session
-            .tracks()
-            .iter()
-            .map(|track| (track.id, track.kind))
-            .collect();
-        Self::new(&offered)
+    pub(crate) fn of(session: &Source) -> Self {
+        let tracks = session.tracks();
+        let offered: Vec<_> = tracks.iter().map(|track| (track.id, track.kind)).collect();
+        let loud = tracks.iter().filter(|track| !session.begins_silent(track));
+        Self {
+            loud: loud.map(|track| track.id).collect(),
+            ..Self::new(&offered)
+        }
+    }
+
+    /// Nothing yet of what a session sends whose formats are known, after a pause; `awaited` are the tracks to wait for.
+    pub(crate) fn again(formats: Vec<TrackFormat>, awaited: &[(TrackId, MediaKind)]) -> Self {
+        Self {
+            formats,
+            ..Self::new(awaited)
+        }
     }
 
     /// When the first packet came.
@@ -80,7 +98,7 @@ impl Gathered {
         Some(WallClock { zero })
     }
 
-    /// What has not come by now is left out.
+    /// What has not come by now is not waited for.
     pub(crate) fn give_up(&mut self) {
         self.late = true;
     }
@@ -92,9 +110,25 @@ impl Gathered {
         self.formats.sort_by_key(|format| format.track);
         for (track, kind) in &self.offered {
             if !heard.contains(track) {
-                tracing::warn!(%track, ?kind, "an offered track has not begun in time and is left out");
+                tracing::info!(%track, ?kind, "an offered track has not begun yet");
             }
         }
+    }
+
+    /// The sound that is offered and silent so far: a microphone that is muted may be switched on at any time.
+    pub(crate) fn silent(&self) -> Vec<TrackFormat> {
+        let is_sound = |format: &&TrackFormat| format.codec.kind() == MediaKind::Audio;
+        let more = SOUNDS.saturating_sub(self.formats.iter().filter(is_sound).count());
+        let offered = self.offered.iter();
+        offered
+            .filter(|(track, kind)| *kind == MediaKind::Audio && !self.heard.contains(track))
+            .filter(|(track, _)| !self.loud.contains(track))
+            .take(more)
+            .map(|(track, _)| TrackFormat {
+                track: *track,
+                codec: CodecParameters::Audio(opus::rtp_parameters()),
+            })
+            .collect()
     }
 
     pub(crate) fn handle_event(&mut self, event: Option<SessionEvent>, now: Instant) {
@@ -169,8 +203,7 @@ pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use loom_core::codec::opus;
-    use loom_core::{CodecParameters, MediaTime, Packet, VideoCodec, VideoParameters};
+    use loom_core::{MediaTime, Packet, VideoCodec, VideoParameters};
 
     use super::*;
 
@@ -225,6 +258,20 @@ mod tests {
         got.handle_media(format(VIDEO), now);
         got.handle_media(packet(VIDEO), now);
         assert_eq!(got.waits(), Some(Some(now + SOUND_LIMIT)));
+    }
+
+    #[test]
+    fn a_microphone_that_is_muted_is_prepared_for_unless_there_is_sound_enough() {
+        let mut offered: Vec<_> = (1..=6).map(|id| (TrackId(id), MediaKind::Audio)).collect();
+        offered.push((VIDEO, MediaKind::Video));
+        let mut got = Gathered::new(&offered);
+        for track in [VIDEO, TrackId(3)] {
+            got.handle_media(format(track), Instant::now());
+            got.handle_media(packet(track), Instant::now());
+        }
+        got.settle();
+        let silent: Vec<u32> = got.silent().iter().map(|format| format.track.0).collect();
+        assert_eq!(silent, [1, 2, 4], "with the one that is heard they are {SOUNDS}");
     }
 
     #[test]

@@ -6,6 +6,14 @@ use serde::{Deserialize, Serialize};
 
 /// Names a recording. It is a folder's name and a URL's path component: 1 to 40 of `a-z`, `0-9` and `-`, the first no
 /// dash.
+///
+/// ```
+/// use loom_engine::RecordingId;
+///
+/// assert!(RecordingId::new("talk-2026-11").is_some());
+/// assert!(RecordingId::new("Talk of Ada").is_none());
+/// assert_eq!(RecordingId::random().as_str().len(), 16);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RecordingId(Arc<str>);
@@ -56,6 +64,45 @@ impl TryFrom<String> for RecordingId {
     }
 }
 
+/// Names a publisher that joins a recording beside its own: 1 to 32 of `a-z`, `0-9` and `-`, the first no dash.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PublisherName(Arc<str>);
+
+impl PublisherName {
+    /// Checks `name`; `None` where it breaks the rule above.
+    pub fn new(name: &str) -> Option<Self> {
+        let ok = name.len() <= 32 && RecordingId::new(name).is_some();
+        ok.then(|| Self(name.into()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PublisherName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<PublisherName> for String {
+    fn from(it: PublisherName) -> Self {
+        it.0.as_ref().to_owned()
+    }
+}
+
+impl TryFrom<String> for PublisherName {
+    type Error = String;
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        Self::new(&name).ok_or_else(|| {
+            format!("{name:?} is no publisher's name: 1 to 32 of a-z, 0-9 and -, the first no dash")
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,5 +115,13 @@ mod tests {
         }
         let random = RecordingId::random();
         assert_eq!(RecordingId::new(random.as_str()), Some(random));
+    }
+
+    #[test]
+    fn a_publishers_name_is_safe_in_a_url_and_short() {
+        assert!(PublisherName::new("phone-2").is_some());
+        for bad in ["", "-a", "a:b", "A", &"x".repeat(33)] {
+            assert!(PublisherName::new(bad).is_none(), "{bad:?}");
+        }
     }
 }

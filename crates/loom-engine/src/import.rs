@@ -9,11 +9,12 @@ use std::time::{Duration, SystemTime};
 use futures::FutureExt;
 use loom_core::WallClock;
 use loom_hls::{Packager, PackagerConfig};
-use loom_transcode::{Backend, MediaInfo, Plan, SourceShape, TranscodeError, plan, probe_file};
+use loom_transcode::{MediaInfo, Plan, SourceShape, TranscodeError, Wanted, plan, probe_file};
 
 use crate::error::EngineError;
 use crate::event::tracks_of;
 use crate::finish;
+use crate::gather::stopped;
 use crate::keys::EncryptionConfig;
 use crate::live;
 use crate::packaging::{Packaging, told};
@@ -46,11 +47,13 @@ async fn recognise(recording: Arc<Inner>, file: Taken) -> Result<(), EngineError
             return Err(why);
         }
     };
-    let plan = match plan(
-        &info.shape(),
-        &live::wanted(&recording),
-        &recording.shared.capabilities,
-    ) {
+    let wanted = live::wanted(&recording);
+    let wanted = Wanted {
+        // key frames within a segment would cost bits and be of no use
+        key_interval: wanted.key_interval.max(SEGMENT),
+        ..wanted
+    };
+    let plan = match plan(&info.shape(), &wanted, &recording.shared.capabilities) {
         Ok(plan) => plan,
         Err(why) => {
             recording.fail(why.to_string());
@@ -119,15 +122,21 @@ async fn process(
     let outputs = tokio::task::spawn_blocking(move || backend.file(&graph_plan, &path))
         .await
         .map_err(|_| EngineError::ShuttingDown)??;
-    let packaging = pump::pump(recording.clone(), outputs, packaging, None).await;
+    let thumbnails = plan.video.as_ref().and_then(|video| video.thumbnails);
+    let mut cancelled = recording.cancel.subscribe();
+    let packaging = tokio::select! {
+        packaging = pump::pump(recording.clone(), outputs, packaging, None, thumbnails) => packaging,
+        // the outputs are dropped, which ends the graph
+        () = stopped(&mut cancelled) => return Ok(()),
+    };
     if let Some(why) = recording.info().reason {
         recording.fail(why);
         return Ok(());
     }
     drop(file);
     packaging.finish().await?;
-    recording.complete();
-    finish::transcript(recording, Some(&packaging)).await;
+    finish::begin(recording);
+    finish::end(recording).await;
     Ok(())
 }
 

@@ -22,6 +22,17 @@ struct Picture {
     last_request: Option<MediaTime>,
 }
 
+impl Picture {
+    fn new(track: TrackId, wait: Duration) -> Self {
+        Self {
+            track,
+            wait,
+            last_key: None,
+            last_request: None,
+        }
+    }
+}
+
 impl KeyFrames {
     /// A request that brought nothing is repeated after this long.
     const REPEAT: Duration = Duration::from_millis(400);
@@ -35,17 +46,18 @@ impl KeyFrames {
         others: impl IntoIterator<Item = TrackId>,
         every: Duration,
     ) -> Self {
-        let picture = |track| Picture {
-            track,
-            wait: every.min(Self::FIRST),
-            last_key: None,
-            last_request: None,
-        };
         let others = others.into_iter().filter(|_| main.is_some());
+        let first = every.min(Self::FIRST);
+        let all = main.into_iter().chain(others);
         Self {
             every,
-            pictures: main.into_iter().chain(others).map(picture).collect(),
+            pictures: all.map(|track| Picture::new(track, first)).collect(),
         }
+    }
+
+    /// Another picture, that begins late: it follows the main one from its first key frame on, or is the main one where there is none.
+    pub(crate) fn add(&mut self, track: TrackId) {
+        self.pictures.push(Picture::new(track, self.every));
     }
 
     /// The tracks to ask for a key frame now.
@@ -159,5 +171,17 @@ mod tests {
             camera.windows(2).skip(1).all(|two| two[1] - two[0] >= 2_000),
             "{camera:?}"
         );
+    }
+
+    #[test]
+    fn a_picture_that_begins_late_is_asked_with_the_main_one() {
+        let mut keys = keys(Some(VIDEO), &[]);
+        for at in [0, 700] {
+            keys.handle_packet(VIDEO, ms(at), true);
+        }
+        keys.add(CAMERA);
+        assert_eq!(keys.handle_packet(CAMERA, ms(1_000), true), []);
+        assert_eq!(keys.handle_packet(CAMERA, ms(2_690), false), []);
+        assert_eq!(keys.handle_packet(VIDEO, ms(2_700), false), [VIDEO, CAMERA]);
     }
 }

@@ -12,6 +12,20 @@ use rand::RngExt;
 use crate::id::RecordingId;
 
 /// How recordings are encrypted.
+///
+/// ```
+/// use std::num::NonZeroU32;
+/// use loom_engine::{EncryptionConfig, EncryptionScheme, EngineConfig};
+///
+/// let config = EngineConfig {
+///     encryption: Some(EncryptionConfig {
+///         rotation: NonZeroU32::new(30), // another key every 30 segments
+///         ..EncryptionConfig::new(EncryptionScheme::Cbcs)
+///     }),
+///     ..EngineConfig::default()
+/// };
+/// # let _ = config;
+/// ```
 #[derive(Debug, Clone)]
 pub struct EncryptionConfig {
     /// The scheme.
@@ -40,7 +54,7 @@ impl EncryptionConfig {
     }
 }
 
-/// What a [`KeyProvider`] gives in the end: a key, or why there is none.
+/// What a [`KeyProvider`] gives in the end: a key, or why there is none. It is dropped where it takes longer than ten seconds.
 pub type KeyFuture = Pin<Box<dyn Future<Output = Result<ContentKey, String>> + Send>>;
 
 /// Makes keys, or fetches them from where a DRM system keeps them.
@@ -49,6 +63,29 @@ pub type KeyFuture = Pin<Box<dyn Future<Output = Result<ContentKey, String>> + S
 /// force. A key whose URI is `key-PERIOD.bin` is kept in the recording's folder, and
 /// [`Recording::hls`](crate::Recording::hls) answers that path with it: whoever may fetch the playlists may fetch the key. Any other URI is for
 /// the host to answer.
+///
+/// ```
+/// use loom_engine::{ContentKey, KeyBytes, KeyFuture, KeyProvider, RecordingId};
+///
+/// /// One key for everything, which the program's own server hands to whom it knows.
+/// #[derive(Debug)]
+/// struct One(KeyBytes);
+///
+/// impl KeyProvider for One {
+///     fn key(&self, recording: RecordingId, period: u32) -> KeyFuture {
+///         let key = ContentKey {
+///             period,
+///             id: [1; 16],
+///             key: self.0.clone(),
+///             iv: [2; 16],
+///             uri: format!("https://keys.example/{recording}"),
+///             formats: Vec::new(),
+///             pssh: Vec::new(),
+///         };
+///         Box::pin(async move { Ok(key) })
+///     }
+/// }
+/// ```
 pub trait KeyProvider: fmt::Debug + Send + Sync {
     /// The key `period`, from 0, of a recording.
     fn key(&self, recording: RecordingId, period: u32) -> KeyFuture;
@@ -80,6 +117,7 @@ pub(crate) fn file(period: u32) -> String {
 }
 
 /// Whether a path is one of a key, as it is written.
+#[cfg(feature = "hls")]
 pub(crate) fn is_file(path: &str) -> bool {
     let number = path
         .strip_prefix("key-")

@@ -21,50 +21,108 @@
 //! # }
 //! ```
 
+mod align;
 mod arrival;
 mod captions;
 mod config;
+mod disk;
 mod download;
 mod edges;
+mod edit;
 mod engine;
 mod error;
 mod event;
+mod event_log;
+#[cfg(test)]
+mod faults;
 mod finish;
 mod folder;
 mod further;
 mod gather;
 mod id;
+#[cfg(feature = "transcode")]
 mod import;
+mod jobs;
+mod joined;
 mod key_frames;
 mod keys;
+mod levels;
+mod life;
+mod limits;
 mod live;
+#[cfg(feature = "hls")]
 mod origin;
 mod packaging;
 mod pump;
+mod push;
 mod recording;
 mod salvage;
+mod source;
+mod store;
+mod sync;
 mod take;
 mod text;
 mod thumbnails;
+#[cfg(not(feature = "hls"))]
+mod unwatched;
 
+pub use align::AlignedBy;
 pub use config::{CaptionsConfig, EngineConfig, PlaylistConfig};
 pub use download::{Download, DownloadChoice, TrackChoice};
+pub use edit::{Piece, PieceDescription};
 pub use engine::{CaptionsStatus, Engine};
 pub use error::EngineError;
 pub use event::{
-    ChapterDescription, Event, Events, GapDescription, RecordingInfo, RecordingState, RenditionDescription,
-    TrackDescription, TrackState,
+    ChapterDescription, Event, Events, GapDescription, JoinedDescription, RecordingInfo, RecordingState,
+    RenditionDescription, Told, TrackDescription, TrackState,
 };
-pub use id::RecordingId;
+pub use id::{PublisherName, RecordingId};
+pub use jobs::{JobDescription, JobKind, JobState, RetryConfig};
 pub use keys::{EncryptionConfig, KeyFuture, KeyProvider, RandomKeys};
-pub use loom_ai::{ModelConfig, Transcript};
-pub use loom_core::{Cue, CueId, CueState, MediaTime, RenditionId, Word};
+pub use levels::LevelDescription;
+pub use loom_ai::{
+    AiError, CaptionOutput, LiveTranscriber, ModelConfig, Segment as TranscriptSegment, Transcriber,
+    Transcript,
+};
+pub use loom_core::{Cue, CueId, CueState, MediaTime, PcmFrame, RenditionId, VideoCodec, Word};
 pub use loom_hls::{ContentKey, EncryptionScheme, KeyBytes, KeyFormat};
 pub use loom_hls::{
-    DateRange, DateRangeCue, DateRangeValue, HlsError, Pathway, PathwayClone, SessionData, SessionValue,
-    StartPoint, TextCue, TextForm, Window, read_cues,
+    DateRange, DateRangeCue, DateRangeValue, HlsError, PartForm, Pathway, PathwayClone, SessionData,
+    SessionValue, StartPoint, TextCue, TextForm, TimedMetadata, Window, read_cues,
 };
-pub use loom_ingest::{Answer, IceRestart, IceServer, IngestConfig, IngestError, SessionHandle, whip};
+#[cfg(feature = "ingest")]
+pub use loom_ingest::{Answer, IceRestart, SessionHandle, whip};
+pub use loom_ingest::{IceServer, IngestConfig, IngestError, ReceptionStats};
+#[cfg(feature = "transcode")]
+pub use loom_transcode::I420;
 pub use loom_transcode::{Thumbnails, Wanted};
+#[cfg(feature = "hls")]
+pub use origin::range;
+#[cfg(feature = "hls")]
 pub use origin::{HlsBody, HlsService};
-pub use recording::{HlsAnswer, PublishAnswer, Recording};
+pub use push::{PushTrack, Pusher};
+#[cfg(feature = "hls")]
+pub use recording::HlsAnswer;
+#[cfg(feature = "ingest")]
+pub use recording::PublishAnswer;
+pub use recording::Recording;
+pub use store::{About, Digest, Object, StorageClass, Store, StoreConfig, StoreError, open_store};
+
+/// What README and guide show is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../../../docs/src/embedding.md")]
+struct Shown;
+
+/// What a host may hold anywhere, and call from any thread.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<Engine>();
+    shared::<Recording>();
+    shared::<Pusher>();
+    shared::<Events>();
+    shared::<Download>();
+    shared::<EngineError>();
+    #[cfg(feature = "hls")]
+    shared::<HlsService>();
+};

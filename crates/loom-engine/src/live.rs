@@ -1,20 +1,24 @@
 //! One live recording: its publisher's sessions through the transcode graph to the packager, until it ends.
 
+mod joined;
+mod rest;
 mod tracks;
 
+#[cfg(feature = "ingest")]
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use loom_core::{Gap, Media, MediaKind, MediaTime, TrackFormat, TrackId};
+use loom_core::{Gap, Media, MediaKind, MediaTime, RenditionId, TrackFormat, TrackId};
 use loom_hls::{Packager, PackagerConfig};
-use loom_ingest::{CloseReason, Session, SessionEvent, TrackInfo};
-use loom_transcode::{Backend, Feed, SourceShape, Wanted, plan};
+use loom_ingest::{CloseReason, SessionEvent, TrackInfo};
+use loom_transcode::{Feed, SourceShape, Wanted, plan};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
+use tracing::{Instrument, debug_span};
 
 use crate::arrival::{self, Arrival, at};
 use crate::captions::LiveCaptions;
@@ -23,47 +27,91 @@ use crate::error::EngineError;
 use crate::event::{RecordingState, TrackState};
 use crate::finish;
 use crate::further::{self, Branch, Further, Role};
-use crate::gather::{Gathered, stopped};
+use crate::gather::{Gathered, PICTURE_LIMIT, stopped};
+#[cfg(feature = "ingest")]
+use crate::id::PublisherName;
+use crate::joined::Word;
 use crate::key_frames::KeyFrames;
-use crate::keys::EncryptionConfig;
+use crate::life::Step;
 use crate::packaging::{MediaClock, Packaging, Work};
 use crate::pump::{pump, renditions, take_stock};
-use crate::recording::{Inner, PublishAnswer};
+use crate::recording::Inner;
+#[cfg(feature = "ingest")]
+use crate::recording::PublishAnswer;
 use crate::salvage;
+use crate::source::Source;
 use crate::take::{self, Placement, Take};
+use joined::Beside;
 
 /// How long the graph may take to flush at the end.
 const FLUSH_LIMIT: Duration = Duration::from_secs(10);
 
+#[cfg(feature = "ingest")]
 pub(crate) async fn publish(
     recording: &Arc<Inner>,
     offer: &str,
     from: Option<IpAddr>,
 ) -> Result<PublishAnswer, EngineError> {
     let began = Instant::now();
-    // Before any work is done for an offer that can come to nothing; `admit` decides where two come at once.
+    check_room(recording)?;
+    let (answer, session) = accept(recording, offer, from).await?;
+    begin(recording, Take { session, began })?;
+    Ok(answer)
+}
+
+/// Answers the offer of a publisher that joins.
+#[cfg(feature = "ingest")]
+pub(crate) async fn join(
+    recording: &Arc<Inner>,
+    name: PublisherName,
+    offer: &str,
+    from: Option<IpAddr>,
+) -> Result<PublishAnswer, EngineError> {
+    crate::joined::check(recording, &name)?;
+    let (answer, session) = accept(recording, offer, from).await?;
+    crate::joined::join(recording, name, session)?;
+    Ok(answer)
+}
+
+#[cfg(feature = "ingest")]
+async fn accept(
+    recording: &Inner,
+    offer: &str,
+    from: Option<IpAddr>,
+) -> Result<(PublishAnswer, Source), EngineError> {
+    let ingest = &recording.shared.ingest;
+    let accepted = ingest.accept_from(offer, from).await;
+    let (answer, session) = accepted.map_err(EngineError::BadOffer)?;
+    let answer = PublishAnswer {
+        sdp: answer.sdp,
+        session: session.id().to_string(),
+        etag: answer.etag,
+        handle: session.handle(),
+    };
+    Ok((answer, Source::Session(session)))
+}
+
+/// Before any work is done for a take that can come to nothing; `admit` decides where two come at once.
+pub(crate) fn check_room(recording: &Inner) -> Result<(), EngineError> {
     recording.check_open()?;
     let limit = recording.shared.config.max_live;
     if recording.state_now() == RecordingState::Created && recording.shared.live_count() >= limit {
         return Err(EngineError::Full { live: limit });
     }
-    let (answer, session) = recording
-        .shared
-        .ingest
-        .accept_from(offer, from)
-        .await
-        .map_err(EngineError::BadOffer)?;
-    let (id, handle) = (session.id().to_string(), session.handle());
-    if let Some((first, later)) = recording.admit(Take { session, began })? {
-        metrics::counter!("loom_recordings_started_total").increment(1);
-        tokio::spawn(run(recording.clone(), first, later));
+    if recording.state_now() == RecordingState::Created {
+        recording.shared.check_space()?;
     }
-    Ok(PublishAnswer {
-        sdp: answer.sdp,
-        session: id,
-        etag: answer.etag,
-        handle,
-    })
+    Ok(())
+}
+
+/// Takes a take in; the first begins the recording.
+pub(crate) fn begin(recording: &Arc<Inner>, take: Take) -> Result<(), EngineError> {
+    if let Some((first, later)) = recording.admit(take)? {
+        metrics::counter!("loom_recordings_started_total").increment(1);
+        let span = debug_span!(parent: None, "recording", recording = %recording.id);
+        tokio::spawn(run(recording.clone(), first, later).instrument(span));
+    }
+    Ok(())
 }
 
 /// Runs the recording to its end, whatever happens in it.
@@ -89,7 +137,10 @@ async fn record(
     first: Take,
     mut later: mpsc::Receiver<Take>,
 ) -> Result<(), EngineError> {
-    let (arrival, next) = arrival::first(recording, first, &mut later).await;
+    let stage = debug_span!("arrival", recording = %recording.id);
+    let (arrival, next) = arrival::first(recording, first, &mut later)
+        .instrument(stage)
+        .await;
     let (take, gathered) = (arrival.take, arrival.got);
     if gathered.formats.is_empty() {
         let why = gathered
@@ -108,12 +159,19 @@ async fn record(
     drop(later); // whoever publishes from here on is told that it is over
     if let Some(how) = how {
         tracing::info!(recording = %recording.id, how, "the publisher went away");
-        recording.update(|info| info.reason = Some(how));
+        recording.happened(Step::Ended(how));
     }
-    let packaging = running.flush().await;
-    packaging.finish().await?;
-    recording.complete();
-    finish::transcript(recording, Some(&packaging)).await;
+    let stage = debug_span!("flush", recording = %recording.id);
+    let packaging = running.flush().instrument(stage).await;
+    let stage = debug_span!("finish", recording = %recording.id);
+    async {
+        packaging.finish().await?;
+        finish::begin(recording);
+        finish::end(recording).await;
+        Ok::<_, EngineError>(())
+    }
+    .instrument(stage)
+    .await?;
     Ok(())
 }
 
@@ -122,26 +180,52 @@ async fn record(
 enum Ended {
     /// It closed.
     Closed(CloseReason),
+    /// It did not: somebody wants the recording to rest.
+    Paused,
     /// Another session's media came while it was open: the same publisher, more often than not, who had lost the connection.
     Replaced(Box<Arrival>),
 }
 
+/// How a pause came to its end.
+#[derive(Debug)]
+enum Rested {
+    /// It goes on with the session that is there.
+    Resumed,
+    /// It goes on, but nobody publishes.
+    Alone,
+    /// The recording is to end.
+    Stopped,
+    /// It was paused for too long.
+    TooLong,
+}
+
 /// A recording whose graph runs.
 struct Running {
-    session: Session,
+    session: Source,
     /// How the session's tracks and times fit into the recording.
     placement: Placement,
-    /// The tracks of the recording's first session, which later ones go on with.
+    /// The tracks of the recording: those of its first session, which later ones go on with, and what these brought besides.
     known: Vec<TrackInfo>,
     /// The instant of the recording's zero.
     zero: Instant,
+    /// The instant of the session's.
+    session_zero: Instant,
+    /// Counts the takes, for those who have joined.
+    take_number: u64,
+    beside: Vec<Beside>,
+    /// What the joined say.
+    words: Option<mpsc::Receiver<Word>>,
     /// The main picture and the main sound.
     formats: Vec<TrackFormat>,
     feed: Feed,
     /// The other tracks, each with a graph of its own.
     further: Vec<Branch>,
-    /// What came of tracks of which nothing is made.
+    /// The sound that has been silence so far.
+    silent: Vec<TrackId>,
+    /// What came of tracks of which nothing is made so far.
     unrecorded: Vec<TrackFormat>,
+    /// The names of all renditions of media, also of those that failed.
+    names: Vec<RenditionId>,
     keys: KeyFrames,
     edges: Edges,
     packaging: Packaging,
@@ -153,25 +237,27 @@ struct Running {
 }
 
 impl Running {
-    async fn start(recording: &Arc<Inner>, session: Session, got: Gathered) -> Result<Self, EngineError> {
+    async fn start(recording: &Arc<Inner>, session: Source, got: Gathered) -> Result<Self, EngineError> {
         let config = &recording.shared.config;
-        let sorted = further::sort(&got.formats, session.tracks());
+        // What is heard comes first, so that it is the main sound.
+        let silent = got.silent();
+        let mut formats: Vec<_> = got.formats.iter().chain(&silent).cloned().collect();
+        let sorted = further::sort(&formats, session.tracks());
+        formats.sort_by_key(|format| format.track);
         let shape = SourceShape::from_formats(&sorted.main);
         let mut wanted = wanted(recording);
         further::spare(&mut wanted, &sorted.further);
         let plan = plan(&shape, &wanted, &recording.shared.capabilities)
             .map_err(loom_transcode::TranscodeError::from)?;
-        let further = Further::plan(recording, sorted.further, &plan);
+        let mut names: Vec<RenditionId> = plan.renditions.iter().map(|it| it.id.clone()).collect();
+        let further = Further::plan(recording, sorted.further, &mut names);
         let captions = plan.audio.as_ref().is_some_and(|audio| audio.pcm);
         tracing::info!(recording = %recording.id, %plan, "the plan");
         let packager = PackagerConfig {
-            // Key frames are asked for every `segment` and come a little later or earlier: each begins a segment.
-            segment: config.segment.mul_f64(0.8),
-            part: config.part,
+            // What was held back while pictures were waited for comes all at once, and from encoders a little later.
+            stall: Some(PICTURE_LIMIT + Duration::from_secs(2)),
             zero: got.wall_clock(),
-            text: config.captions.form,
-            encryption: config.encryption.as_ref().map(EncryptionConfig::packaged),
-            ..PackagerConfig::default()
+            ..config.live()
         };
         let packager = Packager::new(config.playlists.apply(&recording.id, packager))?;
         let declared = renditions(&plan, captions, &further);
@@ -180,20 +266,38 @@ impl Running {
             every: config.part / 2,
         });
         let packaging = Packaging::start(recording.clone(), packager, declared, clock)?;
-        let (formats, tracks) = (&got.formats, session.tracks());
+        let tracks = session.tracks();
         let is_main = |format: &TrackFormat| sorted.main.iter().any(|main| main.track == format.track);
-        recording.update(|info| take_stock(info, formats, tracks, &plan, &further, is_main, captions));
+        recording.update(|info| {
+            take_stock(info, &formats, tracks, &plan, &further, is_main, captions);
+            for track in tracks {
+                if silent.iter().any(|it| it.track == track.id)
+                    && let Some(told) = info.tracks.iter_mut().find(|it| it.is(track))
+                {
+                    told.state = TrackState::Paused;
+                }
+            }
+        });
         let backend = recording.shared.backend.clone();
         let (graph_plan, formats) = (plan.clone(), sorted.main.clone());
+        let stage = debug_span!("graph", recording = %recording.id);
         let (feed, outputs) = tokio::task::spawn_blocking(move || backend.live(&graph_plan, &formats))
+            .instrument(stage)
             .await
             .map_err(|_| EngineError::ShuttingDown)??;
         let captions = captions
             .then(|| LiveCaptions::start(recording.clone(), packaging.clone()))
             .flatten();
+        let thumbnails = plan.video.as_ref().and_then(|video| video.thumbnails);
         let pump = tokio::spawn(guarded(
             recording.clone(),
-            pump(recording.clone(), outputs, packaging.clone(), captions),
+            pump(
+                recording.clone(),
+                outputs,
+                packaging.clone(),
+                captions,
+                thumbnails,
+            ),
         ));
         let video = take::of_kind(&sorted.main, MediaKind::Video).map(|f| f.track);
         let mut branches = Vec::new();
@@ -212,23 +316,36 @@ impl Running {
         }
         let pictures = branches.iter().filter(|it| it.role != Role::Sound);
         let pictures: Vec<TrackId> = pictures.map(|it| it.track).collect();
-        Ok(Self {
+        let began = take::earliest(&got.held).unwrap_or(MediaTime::ZERO);
+        let zero = got.zero().unwrap_or_else(Instant::now);
+        let mut running = Self {
             placement: Placement::first(session.tracks()),
-            known: session.tracks().to_vec(),
-            zero: got.zero().unwrap_or_else(Instant::now),
+            known: take::main_first(session.tracks(), video),
+            zero,
+            session_zero: zero,
+            take_number: 0,
+            beside: Vec::new(),
+            words: recording.joiners.listen(),
             feed,
             keys: KeyFrames::new(video, pictures, config.segment),
             edges: Edges::new(&sorted.main),
             formats: sorted.main,
             further: branches,
+            silent: silent.iter().map(|format| format.track).collect(),
             unrecorded: Vec::new(),
+            names,
             packaging,
             pump,
             held: got.held,
             closed: got.closed,
             candidate: None,
             session,
-        })
+        };
+        running.tell_sounds(recording);
+        for media in silent.into_iter().flat_map(|it| Edges::begin_silent(it, began)) {
+            running.feed(media);
+        }
+        Ok(running)
     }
 
     /// Feeds the graph through all sessions until the publisher or the host ends it. Gives how it ended, where that was not by
@@ -240,7 +357,27 @@ impl Running {
     ) -> Result<Option<String>, EngineError> {
         let window = recording.shared.config.reconnect_window;
         loop {
-            let back = match self.follow_session(recording, later).await {
+            let back = match self.follow_take(recording, later).await {
+                Ended::Paused => {
+                    self.end_take();
+                    match self.rest(recording, later).await? {
+                        Rested::Resumed => continue,
+                        Rested::Alone => {
+                            let over = |nobody: &str| format!("{nobody} after a pause");
+                            match self.wait_or_end(recording, later, over).await {
+                                Ok(back) => back,
+                                Err(how) => return Ok(how),
+                            }
+                        }
+                        Rested::Stopped => return Ok(None),
+                        Rested::TooLong => {
+                            let seconds = recording.shared.config.longest_pause.as_secs();
+                            return Ok(Some(format!(
+                                "the recording ended because it was paused for {seconds} s"
+                            )));
+                        }
+                    }
+                }
                 Ended::Replaced(back) => {
                     tracing::info!(recording = %recording.id, "another session takes the publisher's place");
                     self.drain().await;
@@ -258,17 +395,12 @@ impl Running {
                 }
                 Ended::Closed(why) => {
                     tracing::info!(recording = %recording.id, %why, "the publisher is waited for");
-                    recording.update(|info| info.state = RecordingState::Reconnecting);
+                    recording.happened(Step::Vanished);
                     self.end_take();
-                    match self.wait(recording, later).await {
-                        Some(back) => back,
-                        None if recording.is_stopping() => return Ok(None),
-                        None => {
-                            let seconds = window.as_secs_f64();
-                            return Ok(Some(format!(
-                                "the recording ended because {why}, and nobody came back within {seconds:.0} s"
-                            )));
-                        }
+                    let over = |nobody: &str| format!("the recording ended because {why}, and {nobody}");
+                    match self.wait_or_end(recording, later, over).await {
+                        Ok(back) => back,
+                        Err(how) => return Ok(how),
                     }
                 }
             };
@@ -290,12 +422,13 @@ impl Running {
             self.take_in(recording, media).await;
         }
         let mut stop = recording.stop.subscribe();
+        let mut rest = recording.rest.subscribe();
         let mut stopping = false;
         loop {
             if let Some(why) = self.closed.take() {
                 return Ended::Closed(why);
             }
-            self.forget_gone(recording);
+            Arrival::forget_gone(&mut self.candidate, recording);
             if let Some(back) = self.ready(recording) {
                 return Ended::Replaced(Box::new(back));
             }
@@ -322,10 +455,12 @@ impl Running {
                     Arrival::handle_event(&mut self.candidate, event);
                 }
                 () = at(late), if !stopping => self.give_up_waiting(),
+                Some(word) = next_word(&mut self.words), if !stopping => self.hear(recording, word).await,
                 () = stopped(&mut stop), if !stopping => {
                     stopping = true;
                     self.session.handle().close();
                 }
+                () = stopped(&mut rest), if !stopping => return Ended::Paused,
                 () = tokio::time::sleep(FLUSH_LIMIT), if stopping => return Ended::Closed(CloseReason::ByHost),
             }
         }
@@ -352,6 +487,22 @@ impl Running {
     fn end_take(&mut self) {
         for media in self.edges.finish() {
             self.feed.push(media);
+        }
+    }
+
+    /// Waits for a session to go on with, or gives how the recording ended: by `over`, of the sentence that nobody came, where that was
+    /// not by anybody's will.
+    async fn wait_or_end(
+        &mut self,
+        recording: &Arc<Inner>,
+        later: &mut mpsc::Receiver<Take>,
+        over: impl FnOnce(&str) -> String,
+    ) -> Result<Arrival, Option<String>> {
+        let seconds = recording.shared.config.reconnect_window.as_secs_f64();
+        match self.wait(recording, later).await {
+            Some(back) => Ok(back),
+            None if recording.is_stopping() => Err(None),
+            None => Err(Some(over(&format!("nobody came back within {seconds:.0} s")))),
         }
     }
 
@@ -391,15 +542,7 @@ impl Running {
 
     /// Another session may take over, once its media comes.
     fn consider(&mut self, recording: &Inner, next: Take) {
-        Arrival::replace(&mut self.candidate, Arrival::new(next, &self.known), recording);
-    }
-
-    /// Forgets a session that ended before it could take over from one that is still there.
-    fn forget_gone(&mut self, recording: &Inner) {
-        if let Some(gone) = self.candidate.take_if(|it| it.got.closed.is_some()) {
-            tracing::info!(recording = %recording.id, "a session that was to take over is gone");
-            recording.forget_session(gone.take.session.id().as_str());
-        }
+        Arrival::replace(&mut self.candidate, Arrival::new(next), recording);
     }
 
     fn give_up_waiting(&mut self) {
@@ -417,7 +560,7 @@ impl Running {
             let why = back.got.closed.as_ref();
             let why = why.map_or_else(|| "no media came".to_owned(), ToString::to_string);
             tracing::info!(recording = %recording.id, why, "a session that was to take over is gone");
-            recording.forget_session(back.take.session.id().as_str());
+            recording.forget_session(back.take.session.id());
             return None;
         }
         Some(back)
@@ -425,11 +568,8 @@ impl Running {
 
     /// Goes on with another session, behind a declared gap.
     async fn resume(&mut self, recording: &Arc<Inner>, back: Arrival) -> Result<(), EngineError> {
-        let Arrival {
-            take,
-            mut placement,
-            got,
-        } = back;
+        let Arrival { take, got } = back;
+        let placement = Placement::onto(&self.own_tracks(), &self.known, take.session.tracks());
         let (Some(theirs), Some(began)) = (take::earliest(&got.held), got.began()) else {
             return Ok(());
         };
@@ -437,7 +577,6 @@ impl Running {
         tokio::time::sleep_until(began + SETTLE).await;
         let arrived = MediaTime::ZERO + began.duration_since(self.zero);
         let (from, to) = self.packaging.go_on(arrived).await?;
-        placement.align(theirs, to);
         for track in self.formats.iter().map(|format| format.track) {
             self.feed.push(Media::Gap(Gap { track, from, to }));
         }
@@ -448,27 +587,43 @@ impl Running {
         tracing::info!(recording = %recording.id, %from, %to, "the publisher is back");
         metrics::counter!("loom_reconnects_total").increment(1);
         recording.declare_gap(from, to);
-        recording.update(|info| info.state = RecordingState::Live);
-        self.edges = Edges::new(&self.formats);
-        self.held = got
-            .held
-            .into_iter()
-            .filter_map(|media| placement.place(media))
-            .collect();
-        self.closed = got.closed;
+        recording.happened(Step::Ran);
+        self.take_up(recording, take.session, placement);
+        self.begin_take(got, theirs, to);
+        self.tell_tracks(recording);
+        recording.settle_session(self.session.id());
+        Ok(())
+    }
+
+    /// From here on media comes from this session, of which nothing has been taken yet.
+    fn take_up(&mut self, recording: &Inner, session: Source, mut placement: Placement) {
+        self.known.extend(placement.take_added());
         self.placement = placement;
-        for track in &self.known {
-            let offered = self.placement.theirs(track.id).is_some();
-            let state = if offered {
+        self.session = session;
+        self.tell_sounds(recording);
+    }
+
+    /// The session's media goes on with the recording: its instant `theirs` is the recording's `ours`.
+    fn begin_take(&mut self, got: Gathered, theirs: MediaTime, ours: MediaTime) {
+        self.placement.align(theirs, ours);
+        self.session_zero = got.zero().unwrap_or_else(Instant::now);
+        self.edges = Edges::new(&self.formats);
+        let held = got.held.into_iter();
+        self.held = held.filter_map(|media| self.placement.place(media)).collect();
+        self.closed = got.closed;
+    }
+
+    /// Tells which of the recording's tracks the session has.
+    fn tell_tracks(&self, recording: &Inner) {
+        for track in &self.own_tracks() {
+            let runs = self.placement.theirs(track.id).is_some() && !self.silent.contains(&track.id);
+            let state = if runs {
                 TrackState::Running
             } else {
                 TrackState::Paused
             };
             self.describe(recording, track.id, |it| it.state = state);
         }
-        self.session = take.session;
-        recording.settle_session(self.session.id().as_str());
-        Ok(())
     }
 
     fn feed(&mut self, media: Media) {
@@ -487,8 +642,7 @@ impl Running {
         }
         if let Media::Packet(packet) = &media {
             let wanted = self.keys.handle_packet(packet.track, packet.pts, packet.key);
-            let theirs = wanted.into_iter().filter_map(|ours| self.placement.theirs(ours));
-            theirs.for_each(|track| self.session.handle().request_key_frame(track));
+            wanted.into_iter().for_each(|ours| self.request_key_frame(ours));
         }
         let is_main = self.formats.iter().any(|format| format.track == track);
         if let Media::Packet(packet) = &media
@@ -526,11 +680,19 @@ impl Running {
     }
 }
 
+/// What a joined publisher says next. Cancellation safe.
+async fn next_word(words: &mut Option<mpsc::Receiver<Word>>) -> Option<Word> {
+    match words {
+        Some(words) => words.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Runs what the recording cannot do without: a panic there ends the recording, which says so.
 async fn guarded<T>(recording: Arc<Inner>, work: impl Future<Output = T>) {
     if AssertUnwindSafe(work).catch_unwind().await.is_err() {
-        recording.update(|info| info.reason = Some("an internal error ended the recording".to_owned()));
-        recording.stop.send_replace(true);
+        recording.happened(Step::Ended("an internal error ended the recording".to_owned()));
+        recording.happened(Step::Halt);
     }
 }
 

@@ -1,6 +1,10 @@
 //! The task that owns one recording's packager: it writes what the packager makes to disk, then publishes it. All recordings'
 //! packaging shares a few threads of its own, so that a disk that is slow holds up nothing else.
 
+mod full;
+mod sums;
+
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,17 +13,24 @@ use std::time::{Duration, Instant};
 
 use loom_core::{CodecParameters, Cue, MediaTime, Packet, PcmFrame, Picture, RenditionId, Timescale};
 use loom_hls::{
-    Chapter, ContentKey, DateRange, HlsOutput, Packager, PublishKind, RenditionInfo, RenditionKind, TextCue,
+    Chapter, ContentKey, DateRange, HlsOutput, Packager, PublishKind, RenditionInfo, RenditionKind, Sheets,
+    TextCue, TimedMetadata,
 };
 use loom_transcode::{PlannedRendition, RenditionShape};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
+use tracing::Instrument;
 
 use crate::error::EngineError;
 use crate::event::{RenditionDescription, audio_name, codec_name, video_name};
 use crate::keys;
+use crate::life::Step;
 use crate::recording::Inner;
+use crate::store;
 use crate::text::{self, Given};
+
+use sums::Sums;
+pub(crate) use sums::vouched;
 
 /// Items that wait to be packaged; then the transcode graph's outputs wait, and it drops by its own stated order.
 const WORK_QUEUE: usize = 512;
@@ -44,6 +55,10 @@ pub(crate) const SPOOL_SCALE: Timescale = match Timescale::new(SPOOL_RATE) {
 pub(crate) enum Work {
     Format(RenditionId, CodecParameters),
     Packet(RenditionId, Packet),
+    /// A picture of this time was left out: the one before it stands.
+    Still(RenditionId, MediaTime),
+    /// A picture that begins late will come; answered with whether it can be taken.
+    Late(RenditionInfo, oneshot::Sender<Result<(), EngineError>>),
     /// A planned rendition will not come.
     Drop(RenditionId),
     Cue(Cue),
@@ -52,6 +67,8 @@ pub(crate) enum Work {
     /// Speech is transcribed up to here.
     Heard(MediaTime),
     Poster(Picture),
+    /// The sheets of thumbnails, complete.
+    Sheets(Sheets),
     /// Speech to keep for the final transcript.
     Pcm(PcmFrame),
     /// The publisher is away, and was so up to here.
@@ -61,6 +78,10 @@ pub(crate) enum Work {
         MediaTime,
         oneshot::Sender<Result<(MediaTime, MediaTime), EngineError>>,
     ),
+    /// The recording is paused.
+    Pause(oneshot::Sender<Result<(), EngineError>>),
+    /// It goes on with what would have come at this instant if it had not been paused; answered with where it goes on.
+    Resume(MediaTime, oneshot::Sender<Result<MediaTime, EngineError>>),
     /// All media is in; answered once the playlists are complete on disk.
     Finish(oneshot::Sender<Result<(), EngineError>>),
     /// Cues of a language that the host hands over.
@@ -74,6 +95,8 @@ pub(crate) enum Work {
     Chapter(Chapter, oneshot::Sender<Result<(), EngineError>>),
     /// A date range for every media playlist.
     DateRange(DateRange, oneshot::Sender<Result<(), EngineError>>),
+    /// Timed metadata for what comes.
+    Metadata(TimedMetadata, oneshot::Sender<Result<(), EngineError>>),
     /// The final captions.
     Captions(Vec<Cue>, oneshot::Sender<Result<(), EngineError>>),
     /// What no input should be able to do.
@@ -156,10 +179,21 @@ impl Packaging {
             persisted: Instant::now(),
             clock,
             ticked: Instant::now(),
+            newest: MediaTime::ZERO,
+            depth: 0,
             work: work.downgrade(),
             wanted: Vec::new(),
+            sums: Sums::new(shared.config.sync_every, shared.config.part),
+            unwritten: None,
+            trouble: None,
+            append_at: None,
+            shed: Vec::new(),
+            lost: false,
+            deferred: VecDeque::new(),
+            told: Vec::new(),
         };
-        threads.spawn(worker.run(queue));
+        let stage = tracing::debug_span!("packaging", recording = %worker.recording.id);
+        threads.spawn(worker.run(queue).instrument(stage));
         Ok(Self { work })
     }
 
@@ -174,6 +208,12 @@ impl Packaging {
         let _ = self.work.blocking_send(work);
     }
 
+    /// Declares a picture or sound that begins late.
+    pub(crate) async fn declare_late(&self, info: RenditionInfo) -> Result<(), EngineError> {
+        let (done, answer) = oneshot::channel();
+        self.ask(Work::Late(info, done), answer).await
+    }
+
     /// Completes all playlists.
     pub(crate) async fn finish(&self) -> Result<(), EngineError> {
         let (done, answer) = oneshot::channel();
@@ -184,6 +224,18 @@ impl Packaging {
     pub(crate) async fn set_captions(&self, cues: Vec<Cue>) -> Result<(), EngineError> {
         let (done, answer) = oneshot::channel();
         self.ask(Work::Captions(cues, done), answer).await
+    }
+
+    /// Ends the open segments where the media does: the recording is paused.
+    pub(crate) async fn pause(&self) -> Result<(), EngineError> {
+        let (done, answer) = oneshot::channel();
+        self.ask(Work::Pause(done), answer).await
+    }
+
+    /// Goes on after a pause, with what came at `at` if media time had gone on. Gives where it goes on.
+    pub(crate) async fn resume(&self, at: MediaTime) -> Result<MediaTime, EngineError> {
+        let (done, answer) = oneshot::channel();
+        self.ask(Work::Resume(at, done), answer).await
     }
 
     /// Declares the gap before another take that begins at about `at`. Gives where the media ended and where it goes on.
@@ -213,10 +265,29 @@ struct Worker {
     persisted: Instant,
     clock: Option<MediaClock>,
     ticked: Instant,
+    /// Where the newest media ends.
+    newest: MediaTime,
+    /// What waits in the queue, as it was last told.
+    depth: usize,
     /// The way by which keys come.
     work: mpsc::WeakSender<Work>,
     /// Keys to ask for.
     wanted: Vec<u32>,
+    /// What may be lost yet where the power is cut.
+    sums: Sums,
+    /// What the disk did not take, and why: nothing else is handled before it does.
+    unwritten: Option<HlsOutput>,
+    trouble: Option<EngineError>,
+    /// How long the file was that is being added to, whatever a try that failed has left behind that.
+    append_at: Option<u64>,
+    /// Renditions that were given up for want of room.
+    shed: Vec<RenditionId>,
+    /// Media was lost for want of room: the recording goes on at the next key frame.
+    lost: bool,
+    /// What came meanwhile, and is to be done yet.
+    deferred: VecDeque<Work>,
+    /// Who is to be told that something is done, once all of it is stored.
+    told: Vec<Box<dyn FnOnce() + Send>>,
 }
 
 /// Where a live recording's zero lies, and how often its packager is told the time.
@@ -234,15 +305,23 @@ impl Worker {
         }
         let mut batch = Vec::with_capacity(BATCH);
         while self.next(&mut queue, &mut batch).await {
+            self.tell_depth(queue.len());
             for work in batch.drain(..) {
                 if let Err(why) = contained(|| self.handle(work)) {
                     return self.fail(why);
                 }
+                if let Err(why) = self.recover(&mut queue).await {
+                    return self.fail(why);
+                }
+                self.told.drain(..).for_each(|tell| tell());
             }
             // what still waits in the queue is not late
             if queue.is_empty()
                 && let Err(why) = contained(|| self.tick())
             {
+                return self.fail(why);
+            }
+            if let Err(why) = self.recover(&mut queue).await {
                 return self.fail(why);
             }
         }
@@ -299,7 +378,11 @@ impl Worker {
     }
 
     /// Waits for work, at most until the packager is to be told the time. `false` when all senders are gone.
-    async fn next(&self, queue: &mut mpsc::Receiver<Work>, batch: &mut Vec<Work>) -> bool {
+    async fn next(&mut self, queue: &mut mpsc::Receiver<Work>, batch: &mut Vec<Work>) -> bool {
+        if !self.deferred.is_empty() {
+            batch.extend(self.deferred.drain(..));
+            return true;
+        }
         let more = queue.recv_many(batch, BATCH);
         match self.clock {
             Some(clock) => tokio::time::timeout(clock.every, more).await != Ok(0),
@@ -313,15 +396,26 @@ impl Worker {
             return Ok(());
         };
         self.ticked = Instant::now();
+        if self.lost {
+            return Ok(()); // nothing is repeated where media was lost
+        }
         let outcome = self.packager.handle_time(MediaTime::ZERO + clock.zero.elapsed());
         self.survive(outcome);
         self.store()
     }
 
+    /// How much waits in the queue now.
+    fn tell_depth(&mut self, depth: usize) {
+        if depth != self.depth {
+            let more = depth as f64 - std::mem::replace(&mut self.depth, depth) as f64;
+            metrics::gauge!("loom_packaging_queued").increment(more);
+        }
+    }
+
     fn fail(&self, why: String) {
         tracing::error!(recording = %self.recording.id, why, "packaging ended");
-        self.recording.update(|info| info.reason = Some(why));
-        self.recording.stop.send_replace(true);
+        self.recording.happened(Step::Ended(why));
+        self.recording.happened(Step::Halt);
     }
 
     fn handle(&mut self, work: Work) -> Result<(), EngineError> {
@@ -338,10 +432,26 @@ impl Worker {
                 }
             }
             Work::Packet(rendition, packet) => {
+                if !self.takes(&rendition, &packet) {
+                    return self.store();
+                }
                 let end = packet.pts + packet.duration.unwrap_or_default();
+                self.newest = self.newest.max(end);
                 let outcome = self.packager.handle_packet(&rendition, packet);
                 self.survive(outcome);
                 self.recording.lengthen(end);
+            }
+            Work::Still(rendition, _) if self.lost || self.shed.contains(&rendition) => {}
+            Work::Still(rendition, at) => {
+                let outcome = self.packager.handle_still(&rendition, at);
+                self.survive(outcome);
+            }
+            Work::Late(info, done) => {
+                let outcome = match info.kind {
+                    RenditionKind::Audio { .. } => self.packager.declare_sound(info),
+                    _ => self.packager.declare_aside(info),
+                };
+                let _ = done.send(outcome.map_err(EngineError::from));
             }
             Work::Drop(rendition) => {
                 let outcome = self.packager.drop_rendition(&rendition);
@@ -349,51 +459,65 @@ impl Worker {
             }
             Work::Cue(cue) => return self.after_end(|packager| packager.handle_cue(cue)),
             Work::Heard(at) => return self.after_end(|packager| packager.handle_cue_watermark(at)),
+            Work::Sheets(sheets) => return self.after_end(|packager| packager.handle_sheets(sheets)),
             Work::Poster(picture) => {
-                return self.recording.folder.put("poster.jpg", &picture.data);
+                return spared(self.recording.folder.put("poster.jpg", &picture.data));
             }
-            Work::Pcm(frame) => return self.spool.write(&frame),
+            Work::Pcm(frame) => return spared(self.spool.write(&frame)),
             Work::Away(until) => {
                 let outcome = self.packager.handle_gap(until);
                 self.survive(outcome);
             }
             Work::Back(at, done) => {
+                self.lost = false;
                 let gap = self
                     .persevere(Packager::handle_absence)
                     .and_then(|from| Ok((from, self.persevere(|packager| packager.handle_return(at))?)));
-                let stored = self.store();
-                let _ = done.send(gap.map_err(EngineError::from));
-                return stored;
+                return self.answer(done, gap);
+            }
+            Work::Pause(done) => {
+                let outcome = self.persevere(Packager::handle_absence).map(drop);
+                return self.answer(done, outcome);
+            }
+            Work::Resume(at, done) => {
+                self.lost = false;
+                let resumed = self.persevere(Packager::handle_absence).and_then(|end| {
+                    let paused = at.since(end);
+                    if let Some(clock) = &mut self.clock {
+                        clock.zero += paused;
+                    }
+                    self.persevere(|packager| packager.handle_resume(paused))
+                });
+                return self.answer(done, resumed);
             }
             Work::Finish(done) => {
                 self.clock = None;
                 let outcome = self.packager.finish().map_err(EngineError::from);
-                let outcome = outcome.and(self.store()).and(self.spool.flush());
-                let _ = done.send(outcome);
+                let outcome = outcome.and(self.store()).and(spared(self.spool.flush()));
+                self.tell(done, outcome);
                 return Ok(());
             }
             Work::Text(info, cues, given, done) => {
                 let given = give(&mut self.packager, info, cues, given);
-                let stored = self.store();
-                let _ = done.send(given.map_err(EngineError::from));
-                return stored;
+                return self.answer(done, given);
             }
             Work::Chapter(chapter, done) => {
                 let outcome = self.packager.handle_chapter(&chapter);
                 self.survive(outcome);
-                let stored = self.store();
-                let _ = done.send(Ok(()));
-                return stored;
+                return self.answer(done, Ok(()));
             }
             Work::DateRange(range, done) => {
-                let outcome = self.packager.handle_date_range(&range).map_err(EngineError::from);
-                let stored = self.store();
-                let _ = done.send(outcome);
-                return stored;
+                let outcome = self.packager.handle_date_range(&range);
+                return self.answer(done, outcome);
+            }
+            Work::Metadata(metadata, done) => {
+                let _ = done.send(self.packager.handle_metadata(metadata).map_err(EngineError::from));
+                return Ok(());
             }
             Work::Captions(cues, done) => {
                 self.packager.replace_cues(&cues);
-                let _ = done.send(self.store());
+                let stored = self.store();
+                self.tell(done, stored);
                 return Ok(());
             }
             #[cfg(test)]
@@ -422,6 +546,27 @@ impl Worker {
         self.store()
     }
 
+    /// Tells who asked what came of it, once all that it made is stored.
+    fn answer<T: Send + 'static>(
+        &mut self,
+        done: oneshot::Sender<Result<T, EngineError>>,
+        outcome: Result<T, loom_hls::HlsError>,
+    ) -> Result<(), EngineError> {
+        let stored = self.store();
+        self.tell(done, outcome.map_err(EngineError::from));
+        stored
+    }
+
+    /// Tells who asked, once all is stored.
+    fn tell<T: Send + 'static>(
+        &mut self,
+        done: oneshot::Sender<Result<T, EngineError>>,
+        outcome: Result<T, EngineError>,
+    ) {
+        // who asked may be gone
+        self.told.push(Box::new(move || drop(done.send(outcome))));
+    }
+
     /// A packet that is refused on the way costs itself: what it was on the way of is done by the second call.
     fn persevere<T>(
         &mut self,
@@ -441,21 +586,64 @@ impl Worker {
         }
     }
 
-    /// Each part is on disk before the playlist that lists it is published.
+    /// Each part is on disk before the playlist that lists it is published. Where the disk is full, the rest waits.
     fn store(&mut self) -> Result<(), EngineError> {
-        while let Some(output) = self.packager.poll_output() {
-            let folder = &self.recording.folder;
-            match output {
-                HlsOutput::Store { key, data } if key.ends_with(".m4s") => {
-                    folder.begin(&format!("hls/{key}"), &data)?
+        while let Some(output) = self.unwritten.take().or_else(|| self.packager.poll_output()) {
+            let (folder, sync) = (&self.recording.folder, &self.recording.shared.sync);
+            if let HlsOutput::Store { key, .. } | HlsOutput::Append { key, .. } = &output {
+                self.sums.keep_up(folder, key, sync);
+            }
+            let written = match &output {
+                HlsOutput::Store { key, data } if key.ends_with(".m4s") => self
+                    .sums
+                    .describe(folder, key, data, true)
+                    .and_then(|()| folder.begin(&format!("hls/{key}"), data))
+                    .map(|()| self.sums.wrote(folder, key, data.len(), sync.touch())),
+                HlsOutput::Store { key, data } => self
+                    .sums
+                    .settle(folder, key)
+                    .and_then(|()| folder.put(&format!("hls/{key}"), data)),
+                HlsOutput::Append { key, data } => {
+                    let name = format!("hls/{key}");
+                    let at = *self.append_at.get_or_insert_with(|| folder.len(&name));
+                    self.sums
+                        .settle(folder, key)
+                        .and_then(|()| self.sums.describe(folder, key, data, false))
+                        .and_then(|()| folder.append_at(&name, at, data))
+                        .map(|()| self.sums.wrote(folder, key, data.len(), sync.touch()))
                 }
-                HlsOutput::Store { key, data } => folder.put(&format!("hls/{key}"), &data)?,
-                HlsOutput::Append { key, data } => folder.append(&format!("hls/{key}"), &data)?,
+                _ => Ok(()),
+            };
+            match written {
+                Ok(()) => {
+                    self.append_at = None;
+                    if let HlsOutput::Store { data, .. } | HlsOutput::Append { data, .. } = &output {
+                        sync.touch();
+                        metrics::counter!("loom_written_bytes_total").increment(data.len() as u64);
+                    }
+                }
+                Err(why) if full::may_pass(&why) => {
+                    (self.unwritten, self.trouble) = (Some(output), Some(why));
+                    return Ok(());
+                }
+                Err(why) => return Err(why),
+            }
+            match output {
                 HlsOutput::Publish(publish) => {
                     let closed = publish.kind() == PublishKind::Segment;
+                    if publish.kind() == PublishKind::Part
+                        && let Some(clock) = self.clock
+                    {
+                        let late = clock
+                            .zero
+                            .elapsed()
+                            .saturating_sub(self.newest.since(MediaTime::ZERO));
+                        metrics::histogram!("loom_part_listed_seconds").record(late.as_secs_f64());
+                    }
                     self.recording.publish(publish);
                     if closed {
                         self.persist();
+                        store::send_soon(&self.recording);
                     }
                 }
                 HlsOutput::Remove { key } => folder.discard(&format!("hls/{key}")),
@@ -465,6 +653,12 @@ impl Worker {
         }
         self.ask_for_keys();
         Ok(())
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.tell_depth(0);
     }
 }
 
@@ -484,6 +678,17 @@ fn give(
         Given::More => cues
             .into_iter()
             .try_for_each(|cue| packager.handle_text(&id, cue)),
+    }
+}
+
+/// What a recording can do without is left out where the disk is full.
+fn spared(written: Result<(), EngineError>) -> Result<(), EngineError> {
+    match written {
+        Err(why) if full::may_pass(&why) => {
+            tracing::warn!(%why, "left out");
+            Ok(())
+        }
+        done => done,
     }
 }
 

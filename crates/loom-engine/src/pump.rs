@@ -3,31 +3,34 @@
 use std::sync::Arc;
 
 use loom_core::{MediaKind, TrackFormat};
-use loom_hls::{RenditionInfo, RenditionKind};
 use loom_ingest::TrackInfo;
 use loom_transcode::{Output, Outputs, Plan};
 
 use crate::captions::LiveCaptions;
 use crate::event::{RecordingInfo, TrackDescription};
 use crate::further::{Further, Role};
+use crate::life::Step;
 use crate::packaging::{Declared, Packaging, Work, describe, told};
 use crate::recording::Inner;
 use crate::text;
 use crate::thumbnails::Thumbnails;
 
-/// Moves what the graph makes to where it belongs, until it has ended.
+/// Moves what the graph makes to where it belongs, until it has ended. `wanted` says when thumbnails come.
 pub(crate) async fn pump(
     recording: Arc<Inner>,
     mut outputs: Outputs,
     packaging: Packaging,
     captions: Option<LiveCaptions>,
+    wanted: Option<loom_transcode::Thumbnails>,
 ) -> Packaging {
     let mut thumbnails = None;
     while let Some(output) = outputs.recv().await {
         let taken = match output {
             Output::Format { rendition, codec } => packaging.send(Work::Format(rendition, codec)).await,
             Output::Packet { rendition, packet } => packaging.send(Work::Packet(rendition, packet)).await,
+            Output::Still { rendition, at } => packaging.send(Work::Still(rendition, at)).await,
             Output::Pcm(frame) => {
+                recording.levels.hear(&frame);
                 if let Some(captions) = &captions {
                     captions.push(frame.clone());
                 }
@@ -35,14 +38,15 @@ pub(crate) async fn pump(
             }
             Output::Poster(picture) => packaging.send(Work::Poster(picture)).await,
             Output::Thumbnail(picture) => {
-                let thumbnails = thumbnails.get_or_insert_with(|| Thumbnails::start(&recording));
+                let start = || Thumbnails::start(&recording, wanted.unwrap_or_default());
+                let thumbnails = thumbnails.get_or_insert_with(start);
                 thumbnails.push(picture).await;
                 true
             }
             Output::Progress { done, total } => {
                 if let Some(total) = total {
                     let fraction = (done.secs_f64() / total.as_secs_f64().max(0.001)).clamp(0.0, 1.0) as f32;
-                    let _ = recording.events.send(crate::Event::Progress {
+                    recording.events.tell(crate::Event::Progress {
                         stage: "media",
                         fraction,
                     });
@@ -66,9 +70,9 @@ pub(crate) async fn pump(
                 reason,
             } => {
                 tracing::error!(recording = %recording.id, reason, "the transcode graph failed");
-                recording.update(|info| info.reason = Some(reason));
+                recording.happened(Step::Ended(reason));
                 // Nothing more would come of what is still sent: end it, so that what there is gets finished and seen.
-                recording.stop.send_replace(true);
+                recording.happened(Step::Halt);
                 true
             }
             Output::End => break,
@@ -78,8 +82,10 @@ pub(crate) async fn pump(
             break;
         }
     }
-    if let Some(thumbnails) = thumbnails {
-        thumbnails.finish().await;
+    if let Some(thumbnails) = thumbnails
+        && let Some(sheets) = thumbnails.finish().await
+    {
+        packaging.send(Work::Sheets(sheets)).await;
     }
     if let Some(captions) = captions {
         // Its last words are for live viewers; a stop does not wait for them.
@@ -99,16 +105,8 @@ pub(crate) fn renditions(plan: &Plan, captions: bool, further: &[Further]) -> Ve
         };
         all.extend(track.renditions().map(place));
     }
-    if captions && let Some(id) = loom_core::RenditionId::new(text::CAPTIONS) {
-        let kind = RenditionKind::Subtitles {
-            name: "English".to_owned(),
-            language: text::SPEECH.to_owned(),
-        };
-        all.push(Declared::Main(RenditionInfo {
-            id,
-            kind,
-            bandwidth: 1_000,
-        }));
+    if captions {
+        all.extend(text::captions().map(Declared::Main));
     }
     all
 }

@@ -2,8 +2,16 @@
 
 use std::sync::Arc;
 
+use loom_core::RenditionId;
+use loom_hls::stored::{read_timescale, whole_chunks};
+
+use crate::error::EngineError;
 use crate::finish;
+use crate::folder::Folder;
+use crate::life::Step;
+use crate::packaging::vouched;
 use crate::recording::Inner;
+use crate::text;
 
 /// Completes a recording from what is on disk.
 pub(crate) fn salvage(recording: &Arc<Inner>, reason: &str) {
@@ -12,6 +20,14 @@ pub(crate) fn salvage(recording: &Arc<Inner>, reason: &str) {
         let text = folder.read(&name, 0, None).ok().flatten()?;
         Some((name, String::from_utf8_lossy(&text).into_owned()))
     };
+    end_at_missing(folder, |file| recording.has(file));
+    for rendition in recording.info().renditions {
+        // more than one where its playlist is older than what lies beside it
+        while close_open_segment(recording, &rendition.id).unwrap_or_else(|why| {
+            tracing::error!(recording = %recording.id, rendition = %rendition.id, error = %why, "what there is of the last segment is lost");
+            false
+        }) {}
+    }
     let playlists: Vec<(String, String)> = folder.media_playlists().into_iter().filter_map(read).collect();
     // While a publisher was waited for, gaps were listed, of which nothing is worth keeping where it did not come back.
     // Text has segments there all the same, so pictures and sound tell where the recording ends.
@@ -42,14 +58,129 @@ pub(crate) fn salvage(recording: &Arc<Inner>, reason: &str) {
         recording.fail(format!("{reason}, but nothing had been recorded"));
         return;
     }
+    let media = folder.media_playlists().into_iter().filter(|name| is_media(name));
+    let template = media.filter_map(read).map(|(_, text)| text).next();
+    if let Some(Err(why)) = template.map(|text| text::complete(recording, &text)) {
+        tracing::error!(recording = %recording.id, error = %why, "text that was announced could not be completed");
+    }
     let longest = lengths.into_iter().fold(0.0, f64::max);
-    recording.update(|info| {
-        info.reason = Some(reason.to_owned());
-        info.duration = info.duration.max(longest);
-    });
-    recording.complete();
+    recording.update(|info| info.duration = info.duration.max(longest));
+    recording.happened(Step::Ended(reason.to_owned()));
+    finish::begin(recording);
     let recording = recording.clone();
-    tokio::spawn(async move { finish::transcript(&recording, None).await });
+    tokio::spawn(async move { finish::end(&recording).await });
+}
+
+/// Whether all that has media has a complete playlist, and there is any. After a power cut it need not, though something says so that came
+/// later.
+pub(crate) fn is_ended(folder: &Folder) -> bool {
+    let ends = |rendition: &String| {
+        let text = folder.read(&format!("{rendition}/index.m3u8"), 0, None);
+        text.ok()
+            .flatten()
+            .unwrap_or_default()
+            .ends_with(b"#EXT-X-ENDLIST\n")
+    };
+    let mut renditions = folder.folders("hls");
+    renditions.retain(|it| {
+        let mut files = folder.files(it).into_iter();
+        files.any(|file| file.ends_with("/index.m3u8") || file.ends_with(".m4s"))
+    });
+    !renditions.is_empty() && renditions.iter().all(ends)
+}
+
+/// Lists what there is of the segment that was being written: its whole parts, which viewers may have seen listed. Gives whether there was
+/// all of it, so that another may lie behind it.
+fn close_open_segment(recording: &Inner, rendition: &RenditionId) -> Result<bool, EngineError> {
+    let folder = &recording.folder;
+    let name = text::playlist(rendition);
+    let known = folder.read(&name, 0, None)?;
+    let known = known.as_deref().map(String::from_utf8_lossy);
+    let mut playlist = match &known {
+        Some(text) if text.contains("#EXT-X-ENDLIST") => return Ok(false),
+        // what was torn off at its end is left out
+        Some(text) => Listed::of(text).text(),
+        // the first segment was not closed; nothing tells its key, where it has one
+        None if recording.shared.config.encryption.is_some() => return Ok(false),
+        None => FIRST_LIST.to_owned(),
+    };
+    let sealed = "#EXT-X-KEY:METHOD=AES-128"; // no part of it can be told from another
+    if playlist.contains(sealed) {
+        return Ok(false);
+    }
+    let listed = Listed::of(&playlist);
+    let number = listed.first + listed.segments.len() as u64;
+    let segment = format!("hls/{rendition}/s{number}.m4s");
+    let Some(data) = folder.read(&segment, 0, None)? else {
+        return Ok(false);
+    };
+    let certain = vouched(folder, rendition, &format!("s{number}.m4s"), &data)?;
+    let mut maps = playlist
+        .lines()
+        .filter_map(|line| line.strip_prefix("#EXT-X-MAP:URI=\""));
+    let map = maps.next_back().and_then(|line| line.split('"').next());
+    let map = map.map(str::to_owned);
+    let inits = folder.files(&format!("hls/{rendition}"));
+    let number_of = |file: &String| {
+        file.rsplit_once("/init-")?
+            .1
+            .strip_suffix(".mp4")?
+            .parse::<u32>()
+            .ok()
+    };
+    let Some(newest) = inits.iter().filter_map(number_of).max() else {
+        return Ok(false);
+    };
+    let init = format!("init-{newest}.mp4");
+    let key = format!("{rendition}/{init}");
+    let init_data = folder.read(&format!("hls/{key}"), 0, None)?.unwrap_or_default();
+    let (len, lasts) = whole_chunks(read_timescale(&key, &init_data)?, &data[..certain]);
+    if lasts.is_zero() {
+        return Ok(false);
+    }
+    folder.shorten(&segment, len as u64)?;
+    if map.as_ref() != Some(&init) {
+        if map.is_some() {
+            playlist.push_str("#EXT-X-DISCONTINUITY\n");
+        }
+        playlist.push_str(&format!("#EXT-X-MAP:URI=\"{init}\"\n"));
+    }
+    playlist.push_str(&format!("#EXTINF:{:.6},\ns{number}.m4s\n", lasts.as_secs_f64()));
+    folder.put(&name, playlist.as_bytes())?;
+    Ok(len == data.len())
+}
+
+/// The head of a playlist whose first segment was not closed. No segment is longer than the packager's target, and this one has ended.
+const FIRST_LIST: &str = "#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-TARGETDURATION:10\n#EXT-X-MEDIA-SEQUENCE:1\n#EXT-X-PLAYLIST-TYPE:VOD\n";
+
+/// Cuts every media playlist off before the first segment that is not there. What comes behind may be there under another name yet: no playlist
+/// is ended by that.
+pub(crate) fn end_at_missing(folder: &Folder, is_there: impl Fn(&str) -> bool) {
+    for name in folder.media_playlists() {
+        let Ok(Some(text)) = folder.read(&name, 0, None) else {
+            continue;
+        };
+        let text = String::from_utf8_lossy(&text);
+        let base = name.trim_end_matches("index.m3u8");
+        let mut listed = Listed::of(&text);
+        let whole = |segment: &Segment<'_>| {
+            segment.gap
+                || segment
+                    .lines
+                    .last()
+                    .is_some_and(|uri| is_there(&format!("{base}{uri}")))
+        };
+        let there = listed
+            .segments
+            .iter()
+            .take_while(|segment| whole(segment))
+            .count();
+        if there < listed.segments.len() {
+            listed.segments.truncate(there);
+            // a playlist that is not as it should be is of no use; one that is too long, of some
+            let _ = folder.put(&name, listed.text().as_bytes());
+        }
+    }
 }
 
 /// A media playlist's lines, without what only live viewers need.
@@ -98,7 +229,9 @@ impl<'a> Listed<'a> {
             first: 0,
         };
         let mut next = Segment::default();
-        for line in playlist.lines().filter(|line| !line.is_empty()) {
+        // a power cut leaves zeros where what was added to a file did not reach the disk
+        let lines = playlist.lines().take_while(|line| !line.contains('\0'));
+        for line in lines.filter(|line| !line.is_empty()) {
             if LIVE.iter().any(|tag| line.starts_with(tag)) {
                 continue;
             }
@@ -141,17 +274,16 @@ impl<'a> Listed<'a> {
         (!self.segments.is_empty()).then(|| self.segments.iter().map(|it| it.seconds).sum())
     }
 
+    /// The playlist, as one that may go on.
+    fn text(&self) -> String {
+        let segments = self.segments.iter().flat_map(|it| &it.lines);
+        let lines = self.head.iter().chain(segments);
+        lines.flat_map(|line| [line, "\n"]).collect()
+    }
+
     /// The playlist, ended (RFC 8216bis §4.4.3.4).
     fn closed(&self) -> String {
-        let segments = self.segments.iter().flat_map(|it| &it.lines);
-        let mut text: String = self
-            .head
-            .iter()
-            .chain(segments)
-            .flat_map(|line| [line, "\n"])
-            .collect();
-        text.push_str("#EXT-X-ENDLIST\n");
-        text
+        self.text() + "#EXT-X-ENDLIST\n"
     }
 }
 
@@ -171,6 +303,25 @@ mod tests {
         let ended = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:2.0,\ns0.m4s\n#EXT-X-ENDLIST\n";
         assert_eq!(closed(live), ended);
         assert_eq!(closed(ended), ended);
+    }
+
+    #[test]
+    fn what_a_power_cut_tore_off_a_playlist_is_left_out_and_does_not_end_it() {
+        let whole = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:2.0,\ns0.m4s\n";
+        assert_eq!(Listed::of(&format!("{whole}\0\0\0\0")).text(), whole);
+        assert_eq!(Listed::of(&format!("{whole}#EXTINF:2.0,\n\0\0")).text(), whole);
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::at(root.path().to_owned());
+        folder.create().unwrap();
+        folder
+            .put(
+                "hls/source/index.m3u8",
+                format!("{whole}#EXTINF:2.0,\ns1.m").as_bytes(),
+            )
+            .unwrap();
+        end_at_missing(&folder, |file| file == "hls/source/s0.m4s");
+        let text = folder.read("hls/source/index.m3u8", 0, None).unwrap().unwrap();
+        assert_eq!(text, whole.as_bytes(), "the segment behind it may be whole");
     }
 
     #[test]

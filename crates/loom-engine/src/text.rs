@@ -12,6 +12,7 @@ use crate::error::EngineError;
 use crate::event::{ChapterDescription, Event};
 use crate::packaging::Work;
 use crate::recording::Inner;
+use crate::store::send_soon;
 
 /// The language of live captions and of the transcript.
 pub(crate) const SPEECH: &str = "en";
@@ -90,7 +91,9 @@ pub(crate) async fn give(
     }
     let working = recording.clone();
     let language = language.to_owned();
-    blocking(move || store(&working, &info, &language, &cues)).await
+    let stored = blocking(move || store(&working, &info, &language, &cues)).await;
+    send_soon(recording);
+    stored
 }
 
 async fn blocking(
@@ -136,22 +139,51 @@ fn store(
     edit_main(recording, |main| list_subtitles(main, id, name, language, form))
 }
 
+/// The rendition of what is said.
+pub(crate) fn captions() -> Option<RenditionInfo> {
+    let kind = RenditionKind::Subtitles {
+        name: "English".to_owned(),
+        language: SPEECH.to_owned(),
+    };
+    RenditionId::new(CAPTIONS).map(|id| RenditionInfo {
+        id,
+        kind,
+        bandwidth: 1_000,
+    })
+}
+
 /// Writes the final transcript's cues into the captions of a recording that was completed from its folder.
 pub(crate) fn store_captions(recording: &Inner, cues: &[TextCue]) -> Result<(), EngineError> {
-    match RenditionId::new(CAPTIONS).filter(|id| recording.folder.path(&playlist(id)).is_file()) {
-        Some(id) => {
-            let info = RenditionInfo {
-                id,
-                kind: RenditionKind::Subtitles {
-                    name: "English".to_owned(),
-                    language: SPEECH.to_owned(),
-                },
-                bandwidth: 1_000,
-            };
-            store(recording, &info, SPEECH, cues)
-        }
+    match captions().filter(|it| recording.folder.path(&playlist(&it.id)).is_file()) {
+        Some(info) => store(recording, &info, SPEECH, cues),
         None => Ok(()),
     }
+}
+
+/// Subtitles that a multivariant playlist names, and of which nothing was written before the recording was cut off: they have the
+/// segments of `template`, a complete media playlist, and say nothing in them.
+pub(crate) fn complete(recording: &Inner, template: &str) -> Result<(), EngineError> {
+    let folder = &recording.folder;
+    for name in folder.multivariant_playlists() {
+        let main = folder.read(&name, 0, None)?.unwrap_or_default();
+        let main = String::from_utf8_lossy(&main);
+        for line in main
+            .lines()
+            .filter(|line| line.starts_with("#EXT-X-MEDIA:TYPE=SUBTITLES"))
+        {
+            let said = |attribute: &str| line.split_once(attribute)?.1.split('"').next();
+            let named = said(",URI=\"").and_then(|uri| RenditionId::new(uri.rsplit('/').nth(1)?));
+            let Some(id) = named.filter(|id| !folder.path(&playlist(id)).is_file()) else {
+                continue;
+            };
+            let language = said(",LANGUAGE=\"").unwrap_or("und");
+            let form = recording.shared.config.captions.form;
+            for file in store_subtitles(&id, language, &[], template, form)? {
+                folder.put(&format!("hls/{}", file.key), &file.data)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Changes every multivariant playlist in the folder.
@@ -173,7 +205,8 @@ fn edit(recording: &Inner, name: &str, change: impl Fn(&str) -> String) -> Resul
     Ok(())
 }
 
-fn playlist(id: &RenditionId) -> String {
+/// A rendition's media playlist in the folder.
+pub(crate) fn playlist(id: &RenditionId) -> String {
     format!("hls/{id}/index.m3u8")
 }
 
@@ -214,6 +247,7 @@ pub(crate) async fn mark(
     })
     .await?;
     recording.set_chapters(chapters);
+    send_soon(recording);
     if !complete {
         let told = chapter.clone();
         recording.ask_packaging(|done| Work::Chapter(told, done)).await?;
@@ -222,17 +256,14 @@ pub(crate) async fn mark(
 }
 
 /// The recording is complete: its last chapter ends where it does.
-pub(crate) fn settle(recording: &Inner) {
+pub(crate) fn settle(recording: &Inner) -> Result<(), EngineError> {
     let chapters = recording.chapters();
     if chapters.marks().is_empty() {
-        return;
+        return Ok(());
     }
     let end = MediaTime::from_secs_f64(recording.info().duration);
-    let settled =
-        write(recording, &chapters, Some(end)).and_then(|()| edit_main(recording, Chapters::list_in));
-    if let Err(why) = settled {
-        tracing::error!(recording = %recording.id, error = %why, "the chapters could not be written");
-    }
+    write(recording, &chapters, Some(end))?;
+    edit_main(recording, Chapters::list_in)
 }
 
 fn write(recording: &Inner, chapters: &Chapters, end: Option<MediaTime>) -> Result<(), EngineError> {

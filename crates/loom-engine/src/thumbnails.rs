@@ -1,9 +1,10 @@
 //! A recording's thumbnails on their way to sheets: beside everything else, and left out first.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use loom_core::{MediaTime, Picture};
-use loom_hls::{HlsOutput, SpriteConfig, Sprites};
+use loom_hls::{HlsOutput, Sheets, SpriteConfig, Sprites};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -18,16 +19,22 @@ const QUEUE: usize = 4;
 pub(crate) struct Thumbnails {
     recording: Arc<Inner>,
     pictures: mpsc::Sender<Picture>,
-    composer: JoinHandle<()>,
+    composer: JoinHandle<Option<Sheets>>,
 }
 
 impl Thumbnails {
-    pub(crate) fn start(recording: &Arc<Inner>) -> Self {
+    /// `wanted` says when the pictures come.
+    pub(crate) fn start(recording: &Arc<Inner>, wanted: loom_transcode::Thumbnails) -> Self {
         let (pictures, waiting) = mpsc::channel(QUEUE);
+        let sprites = Sprites::new(SpriteConfig {
+            every: wanted.every,
+            doubles_after: NonZeroU32::new(wanted.doubles_after),
+            ..SpriteConfig::default()
+        });
         Self {
             recording: recording.clone(),
             pictures,
-            composer: tokio::spawn(compose(recording.clone(), waiting)),
+            composer: tokio::spawn(compose(recording.clone(), sprites, waiting)),
         }
     }
 
@@ -40,15 +47,18 @@ impl Thumbnails {
         }
     }
 
-    /// Puts what waits on its sheets and ends the track where the recording ends.
-    pub(crate) async fn finish(self) {
+    /// Puts what waits on its sheets and ends the track where the recording ends. Gives the sheets, where all are on disk.
+    pub(crate) async fn finish(self) -> Option<Sheets> {
         drop(self.pictures);
-        let _ = self.composer.await;
+        self.composer.await.ok().flatten()
     }
 }
 
-async fn compose(recording: Arc<Inner>, mut waiting: mpsc::Receiver<Picture>) {
-    let mut sprites = Sprites::new(SpriteConfig::default());
+async fn compose(
+    recording: Arc<Inner>,
+    mut sprites: Sprites,
+    mut waiting: mpsc::Receiver<Picture>,
+) -> Option<Sheets> {
     loop {
         let picture = waiting.recv().await;
         let over = picture.is_none();
@@ -65,11 +75,12 @@ async fn compose(recording: Arc<Inner>, mut waiting: mpsc::Receiver<Picture>) {
         });
         match done.await {
             Ok((composed, Ok(()))) if !over => sprites = composed,
+            Ok((composed, Ok(()))) => return composed.sheets(),
             Ok((_, Err(why))) => {
                 tracing::warn!(recording = %recording.id, error = %why, "no more thumbnails");
-                return;
+                return None;
             }
-            _ => return,
+            Err(_) => return None,
         }
     }
 }

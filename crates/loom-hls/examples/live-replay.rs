@@ -8,7 +8,8 @@
 //! asks for it, as for one who has the page open before. With `--change` the source's size changes half way, with `--loss` a second of
 //! sound is missing there.
 
-#[path = "../tests/support/mod.rs"]
+#[path = "../tests/integration/support/mod.rs"]
+#[allow(dead_code, reason = "the tests use the rest")]
 mod support;
 
 use std::io::{BufRead, BufReader, Write};

@@ -16,6 +16,10 @@ pub(crate) const CHAPTERS: &str = "chapters.json";
 /// The DASH manifest.
 pub(crate) const MANIFEST: &str = "manifest.mpd";
 
+/// The path, relative to a recording's base, at which the host tells what time it is ([`date_time`](crate::date_time), `text/plain`, not to be
+/// cached): players of DASH set their clocks by it (ISO/IEC 23009-1 §5.8.4.11, `http-iso`).
+pub const CLOCK: &str = "clock.txt";
+
 /// The media playlist of the key pictures, in its rendition's folder.
 const FRAMES: &str = "iframes.m3u8";
 /// The steering manifest.
@@ -36,7 +40,8 @@ pub(crate) enum Address {
     Steering,
     Init(RenditionId, u32),
     Segment(RenditionId, u64),
-    Part(RenditionId, u64, u64),
+    /// A part, by its running number in the rendition.
+    Part(RenditionId, u64),
     Text(RenditionId, u64),
     /// A segment of IMSC1 text.
     TimedText(RenditionId, u64),
@@ -86,15 +91,17 @@ impl Address {
         if let Some(number) = file.strip_prefix('t').and_then(|f| f.strip_suffix(".m4s")) {
             return Some(Self::TimedText(rendition, number_of(number)?));
         }
+        if let Some(number) = file.strip_prefix('p').and_then(|f| f.strip_suffix(".m4s")) {
+            return Some(Self::Part(rendition, number_of(number)?));
+        }
         let numbered = file.strip_prefix('s')?;
         if let Some(number) = numbered.strip_suffix(".vtt") {
             return Some(Self::Text(rendition, number_of(number)?));
         }
-        let numbers = numbered.strip_suffix(".m4s")?;
-        match numbers.split_once(".p") {
-            None => Some(Self::Segment(rendition, number_of(numbers)?)),
-            Some((segment, part)) => Some(Self::Part(rendition, number_of(segment)?, number_of(part)?)),
-        }
+        Some(Self::Segment(
+            rendition,
+            number_of(numbered.strip_suffix(".m4s")?)?,
+        ))
     }
 }
 
@@ -127,8 +134,10 @@ pub(crate) fn segment(number: u64) -> String {
     format!("s{number}.m4s")
 }
 
-pub(crate) fn part(segment: u64, part: u64) -> String {
-    format!("s{segment}.p{part}.m4s")
+/// Parts are numbered through the whole rendition, not within their segments: so the next one's name is known before it is known
+/// which segment it falls in (RFC 8216bis §4.4.5.3).
+pub(crate) fn part(number: u64) -> String {
+    format!("p{number}.m4s")
 }
 
 pub(crate) fn text(number: u64) -> String {
@@ -159,7 +168,7 @@ mod tests {
             (STEERING.to_owned(), Address::Steering),
             (format!("720p/{}", init(3)), Address::Init(id(), 3)),
             (format!("720p/{}", segment(12)), Address::Segment(id(), 12)),
-            (format!("720p/{}", part(12, 0)), Address::Part(id(), 12, 0)),
+            (format!("720p/{}", part(12)), Address::Part(id(), 12)),
             (format!("720p/{}", text(7)), Address::Text(id(), 7)),
             (format!("720p/{}", timed_text(7)), Address::TimedText(id(), 7)),
             (THUMBNAILS.to_owned(), Address::Thumbnails),
@@ -187,12 +196,14 @@ mod tests {
             "720p/s01.m4s",
             "720p/s+1.m4s",
             "720p/s-1.m4s",
-            "720p/s1.p.m4s",
+            "720p/p.m4s",
+            "720p/p01.m4s",
             "720p/s9999999999999999.m4s",
             "72 0p/index.m3u8",
             "720p/init-99999999999.mp4",
             "720p\\index.m3u8",
-            "720p/s1.p1.p1.m4s",
+            "720p/s1.p1.m4s",
+            "720p/p1.p1.m4s",
             "720p/s1.m4s\0",
             "thumbs/s01.jpg",
             "thumbs/../s1.jpg",

@@ -5,7 +5,8 @@ use loom_core::{Cue, CueState, MediaTime};
 
 use crate::address;
 use crate::clock::{FIRST, SegmentClock};
-use crate::config::TextForm;
+use crate::config::{RenditionInfo, TextForm};
+use crate::dash::{Described, Format, Place, TEXT_SCALE};
 use crate::limits;
 use crate::listing::Listing;
 use crate::playlist::{Opening, Seconds, SegmentEntry};
@@ -18,8 +19,7 @@ use crate::{imsc1, webvtt};
 #[derive(Debug)]
 pub(crate) struct CaptionTrack {
     pub(crate) listing: Listing,
-    /// BCP 47.
-    language: String,
+    info: RenditionInfo,
     form: TextForm,
     cues: Vec<Held>,
     /// Up to where all cues have come; `None` where nobody says so, and a segment is published once it has ended.
@@ -39,16 +39,21 @@ struct Held {
 
 impl CaptionTrack {
     /// `paced` tells whether a watermark will come; without, cues are expected before their segments end.
-    pub(crate) fn new(listing: Listing, language: String, form: TextForm, paced: bool) -> Self {
+    pub(crate) fn new(listing: Listing, info: RenditionInfo, form: TextForm, paced: bool) -> Self {
         Self {
             listing,
-            language,
+            info,
             form,
             cues: Vec::new(),
             watermark: paced.then_some(MediaTime::ZERO),
             next: None,
             away: None,
         }
+    }
+
+    /// BCP 47.
+    fn language(&self) -> &str {
+        self.info.kind.language().unwrap_or("und")
     }
 
     /// Whether it holds back what a watermark has not passed.
@@ -167,8 +172,8 @@ impl CaptionTrack {
         HlsOutput::Store {
             key: format!("{}/{}", self.listing.id(), self.file(segment)),
             data: match self.form {
-                TextForm::WebVtt => webvtt::write_segment(shown).into(),
-                TextForm::Imsc1 => imsc1::write_segment(segment, &self.language, start, end, shown),
+                TextForm::WebVtt => webvtt::write_segment(start, shown).into(),
+                TextForm::Imsc1 => imsc1::write_segment(segment, self.language(), start, end, shown),
             },
         }
     }
@@ -181,7 +186,7 @@ impl CaptionTrack {
         out: &mut VecDeque<HlsOutput>,
     ) -> Option<Arc<str>> {
         let init = (self.form == TextForm::Imsc1).then(|| {
-            let (name, data) = (address::init(0), imsc1::write_init(&self.language));
+            let (name, data) = (address::init(0), imsc1::write_init(self.language()));
             let key = format!("{}/{name}", self.listing.id());
             out.push_back(HlsOutput::Store {
                 key,
@@ -197,6 +202,12 @@ impl CaptionTrack {
             );
             name.into()
         });
+        let described = Arc::new(Described {
+            info: self.info.clone(),
+            format: Format::Text(self.form),
+            key: None,
+        });
+        self.listing.publish(Change::Text { described }, out);
         self.listing
             .begin(segment, clock.discontinuities_to(segment), out);
         init
@@ -238,7 +249,7 @@ impl CaptionTrack {
         let opening = Opening {
             discontinuity: segment > FIRST && start.discontinuity,
             map,
-            date: self.listing.date(start.at),
+            date: self.listing.date(start.at, clock),
             key: None,
         };
         let entry = SegmentEntry {
@@ -246,6 +257,7 @@ impl CaptionTrack {
             duration: Seconds::from(end.since(start.at)),
             gap: false,
             frame: None,
+            bit_rate: None,
         };
         self.listing.close(opening.clone(), entry.clone(), out);
         if self.away.is_some_and(|away| start.at < away) {
@@ -256,7 +268,11 @@ impl CaptionTrack {
             opening: Some(opening),
             entry,
             independent: true,
-            place: None,
+            place: Some(Place {
+                start: start.at.ticks(TEXT_SCALE).max(0) as u64,
+                length: (end.ticks(TEXT_SCALE) - start.at.ticks(TEXT_SCALE)).max(0) as u64,
+                discontinuity: false,
+            }),
         };
         self.listing.publish(change, out);
         self.next = Some(segment + 1);

@@ -37,6 +37,18 @@ impl Chapter {
 }
 
 /// A recording's chapters in order of time.
+///
+/// ```
+/// use loom_core::MediaTime;
+/// use loom_hls::Chapters;
+///
+/// let mut chapters = Chapters::default();
+/// chapters.mark(MediaTime::from_millis(61_500), "The second try")?;
+/// chapters.mark(MediaTime::ZERO, "The first try")?;
+/// let track = chapters.to_webvtt(Some(MediaTime::from_millis(90_000)));
+/// assert!(track.contains("00:01:01.500 --> 00:01:30.000\nThe second try"));
+/// # Ok::<(), loom_hls::HlsError>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Chapters {
     marks: Vec<Chapter>,
@@ -140,17 +152,17 @@ impl Chapters {
     }
 
     /// A complete media playlist with a date range for each chapter that it says nothing of (RFC 8216bis §4.4.5.1); as it was where it has
-    /// no dates. The recording's zero is taken to be where the first segment begins.
+    /// no dates. The recording's zero is taken to be where the first segment begins; where it was paused, dates jump.
     pub fn date_in(&self, playlist: &str) -> String {
-        let first = playlist
-            .lines()
-            .find_map(|line| line.strip_prefix("#EXT-X-PROGRAM-DATE-TIME:"));
-        let Some(zero) = first.and_then(read_date) else {
+        let zeros = zeros(playlist);
+        let Some((_, first)) = zeros.first().copied() else {
             return playlist.to_owned();
         };
         let mut lines = String::new();
         for chapter in &self.marks {
             let range = chapter.date_range();
+            let before = zeros.iter().rfind(|(from, _)| *from <= chapter.at);
+            let zero = before.map_or(first, |(_, zero)| *zero);
             if !playlist.contains(&format!("#EXT-X-DATERANGE:ID=\"{}\"", range.id))
                 && let Ok(written) = range.line(WallClock { zero })
             {
@@ -181,6 +193,31 @@ impl Chapters {
         }
         out
     }
+}
+
+/// From where in a media playlist on its zero lies where on the wall clock.
+fn zeros(playlist: &str) -> Vec<(MediaTime, SystemTime)> {
+    let (mut at, mut zeros) = (MediaTime::ZERO, Vec::<(MediaTime, SystemTime)>::new());
+    for line in playlist.lines() {
+        if let Some(date) = line.strip_prefix("#EXT-X-PROGRAM-DATE-TIME:").and_then(read_date) {
+            let zero = date - at.since(MediaTime::ZERO);
+            let apart = |before: SystemTime| {
+                let ahead = zero.duration_since(before);
+                ahead.unwrap_or_else(|behind| behind.duration())
+            };
+            // dates are rounded to milliseconds
+            if zeros
+                .last()
+                .is_none_or(|(_, before)| apart(*before) > Duration::from_millis(100))
+            {
+                zeros.push((at, zero));
+            }
+        } else if let Some(length) = line.strip_prefix("#EXTINF:") {
+            let length = length.split(',').next().and_then(|it| it.parse().ok());
+            at = at + Duration::try_from_secs_f64(length.unwrap_or(0.0)).unwrap_or_default();
+        }
+    }
+    zeros
 }
 
 /// An instant as playlists carry it, `YYYY-MM-DDThh:mm:ss.mmmZ`; `None` for any other form.
@@ -279,6 +316,13 @@ mod tests {
              #EXT-X-ENDLIST\n"
         );
         assert_eq!(chapters.date_in(&dated), dated);
+        let paused = "#EXTM3U\n#EXT-X-PROGRAM-DATE-TIME:2026-11-22T16:32:05.042Z\n#EXTINF:2,\ns1.m4s\n#EXT-X-DISCONTINUITY\n\
+            #EXT-X-PROGRAM-DATE-TIME:2026-11-22T17:32:07.042Z\n#EXTINF:4,\ns2.m4s\n#EXT-X-ENDLIST\n";
+        assert!(
+            chapters
+                .date_in(paused)
+                .contains("START-DATE=\"2026-11-22T17:32:07.542Z\"")
+        );
         let undated = "#EXTM3U\n#EXTINF:4,\ns1.m4s\n#EXT-X-ENDLIST\n";
         assert_eq!(chapters.date_in(undated), undated);
         for (text, millis) in [

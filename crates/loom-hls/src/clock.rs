@@ -21,6 +21,11 @@ pub(crate) struct SegmentClock {
     starts: Vec<Start>,
     /// The latest picture of any rendition: no boundary comes at or before it any more.
     pictures: Option<MediaTime>,
+    /// The latest key frame, and how far apart they were when last none was missing.
+    key: Option<MediaTime>,
+    rhythm: Duration,
+    /// Whether there is a key frame in the newest segment.
+    keyed: bool,
     leads: Lead,
 }
 
@@ -53,11 +58,18 @@ impl SegmentClock {
             wait: config.audio_wait,
             starts: Vec::new(),
             pictures: None,
+            key: None,
+            rhythm: config.segment,
+            keyed: false,
             leads: Lead::Sound,
         }
     }
 
-    pub(crate) fn lead(&mut self, by: Lead) {
+    /// Sound that has come to `head` may have been placed: pictures that lead from then on make no boundary before it.
+    pub(crate) fn lead(&mut self, by: Lead, head: MediaTime) {
+        if self.started() && (self.leads, by) == (Lead::Sound, Lead::Pictures) {
+            self.pictures = self.pictures.max(Some(head));
+        }
         self.leads = by;
     }
 
@@ -137,9 +149,23 @@ impl SegmentClock {
         }
         self.pictures = Some(at);
         self.bridge(at);
-        if key && self.elapsed(at) >= self.enough() {
+        if key {
+            self.see_key(at);
+        }
+    }
+
+    /// Defines a boundary at a key frame where it is time. A segment that found none to begin with goes on past the first that comes, where
+    /// another is to be expected within the target duration: so it has one, as each should (RFC 8216bis §3).
+    fn see_key(&mut self, at: MediaTime) {
+        let apart = self.key.replace(at).map(|before| at.since(before));
+        if let Some(apart) = apart.filter(|apart| *apart <= self.target) {
+            self.rhythm = apart;
+        }
+        let goes_on = !self.keyed && self.elapsed(at) + self.rhythm <= self.target;
+        if self.elapsed(at) >= self.enough() && !goes_on {
             self.push(at, false);
         }
+        self.keyed = true;
     }
 
     /// Takes note of a picture that has no say in where segments begin, unless the main one has been silent for too long: then
@@ -150,8 +176,8 @@ impl SegmentClock {
             return;
         }
         self.bridge(at);
-        if key && self.elapsed(at) >= self.enough() {
-            self.push(at, false);
+        if key {
+            self.see_key(at);
         }
     }
 
@@ -246,6 +272,7 @@ impl SegmentClock {
 
     fn push(&mut self, at: MediaTime, discontinuity: bool) {
         self.starts.push(Start { at, discontinuity });
+        self.keyed = false;
     }
 }
 
@@ -268,7 +295,7 @@ mod tests {
 
     fn clock() -> SegmentClock {
         let mut clock = SegmentClock::new(&PackagerConfig::default());
-        clock.lead(Lead::Pictures);
+        clock.lead(Lead::Pictures, MediaTime::ZERO);
         clock
     }
 
@@ -307,6 +334,33 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_that_began_without_a_key_frame_goes_on_to_the_second_that_comes() {
+        let mut clock = clock();
+        // a key frame every two seconds, but for 5.5 s in between
+        let keys = [0, 2_000, 4_000, 9_500, 11_500, 13_500];
+        for at in (0..14_000).step_by(50) {
+            clock.see_picture(ms(at), keys.contains(&at));
+        }
+        let starts: Vec<i64> = (1..=clock.newest())
+            .map(|n| clock.start(n).unwrap().at.millis())
+            .collect();
+        assert_eq!(starts, [0, 2_000, 4_000, 8_000, 11_500, 13_500]);
+    }
+
+    #[test]
+    fn a_segment_that_began_without_a_key_frame_ends_at_one_where_another_would_come_too_late() {
+        let mut clock = clock();
+        let keys = [0, 2_000, 4_000, 10_500, 12_500];
+        for at in (0..13_000).step_by(50) {
+            clock.see_picture(ms(at), keys.contains(&at));
+        }
+        let starts: Vec<i64> = (1..=clock.newest())
+            .map(|n| clock.start(n).unwrap().at.millis())
+            .collect();
+        assert_eq!(starts, [0, 2_000, 4_000, 8_000, 10_500, 12_500]);
+    }
+
+    #[test]
     fn sound_waits_for_pictures_and_then_goes_on_alone() {
         let mut clock = clock();
         clock.see_picture(ms(0), true);
@@ -315,7 +369,7 @@ mod tests {
         assert!(clock.settled() < ms(500));
         clock.see_sound(ms(4_000));
         assert_eq!(clock.start(2).map(|s| s.at), Some(ms(4_000)));
-        clock.lead(Lead::Sound);
+        clock.lead(Lead::Sound, MediaTime::ZERO);
         clock.see_sound(ms(8_100));
         assert_eq!(clock.newest(), 4);
     }

@@ -8,6 +8,23 @@ use crate::steering::{Pathway, check_pathways};
 use crate::window::{StartPoint, Window};
 
 /// How a recording is cut. Checked once in [`crate::Packager::new`].
+///
+/// ```
+/// use std::time::Duration;
+/// use loom_hls::{Packager, PackagerConfig};
+///
+/// // parts of 200 ms in segments of a second
+/// let quick = PackagerConfig {
+///     segment: Duration::from_secs(1),
+///     part: Duration::from_millis(200),
+///     target_duration: Duration::from_secs(2),
+///     ..PackagerConfig::default()
+/// };
+/// assert!(Packager::new(quick).is_ok());
+/// // a segment is never longer than the target duration
+/// let wrong = PackagerConfig { segment: Duration::from_secs(9), ..PackagerConfig::default() };
+/// assert!(Packager::new(wrong).is_err());
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackagerConfig {
     /// The length a segment aims at. It ends at the first key frame of the leading video rendition from about here on.
@@ -33,12 +50,17 @@ pub struct PackagerConfig {
     /// How far, in media time, a rendition may fall behind the end of a segment before it goes on without: what
     /// it has of the segment is closed, or `EXT-X-GAP` stands for it. `None`: it is waited for, as for a file.
     pub stall: Option<Duration>,
+    /// How playlists name parts.
+    pub part_form: PartForm,
     /// What becomes of a picture that stands longer than a part may last, and of sound that stops.
     pub stills: Stills,
     /// How much of the recording its media playlists list while it grows, where a request does not say. Once it has ended, all.
     pub window: Window,
     /// Where players begin (`EXT-X-START`, RFC 8216bis §4.4.2.2), where a request does not say. Without, they choose.
     pub start: Option<StartPoint>,
+    /// Whether each segment of pictures or sound says how many bits a second it has (`EXT-X-BITRATE`, RFC 8216bis §4.4.4.8): players that
+    /// choose by what a segment will cost need not ask for its size first.
+    pub bit_rates: bool,
     /// What the multivariant playlist says of the whole recording, such as its title.
     pub session_data: Vec<SessionData>,
     /// The ways by which viewers can get it, the best first (RFC 8216bis §7). Each has every variant. Fewer than two, and no
@@ -84,6 +106,19 @@ pub enum Stills {
     Kept,
 }
 
+/// How playlists name parts (`EXT-X-PART`, RFC 8216bis §4.4.4.9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum PartForm {
+    /// By URIs of their own.
+    #[default]
+    Named,
+    /// As byte ranges of their segment, which can be asked for while it grows (see
+    /// [`Origin::handle_range_request`](crate::Origin::handle_range_request)): a cache keeps each byte once, and one request from a hinted
+    /// byte on brings all that is left of the segment. Where whole segments are encrypted, parts are no ranges of them, and have names.
+    Ranges,
+}
+
 /// Which renditions of sound the multivariant playlist names. All are packaged and have a media playlist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -121,9 +156,11 @@ impl Default for PackagerConfig {
             audio_wait: Some(Duration::from_secs(2)),
             encryption: None,
             stall: Some(Duration::from_secs(6)),
+            part_form: PartForm::Named,
             stills: Stills::Repeated,
             window: Window::Event,
             start: None,
+            bit_rates: false,
             session_data: Vec::new(),
             pathways: Vec::new(),
             steering: false,
@@ -153,6 +190,14 @@ impl PackagerConfig {
             stills: Stills::Kept,
             ..Self::default()
         }
+    }
+
+    /// How parts are named, where there are any.
+    pub(crate) fn part_form(&self) -> PartForm {
+        let whole = self
+            .encryption
+            .is_some_and(|it| it.scheme == EncryptionScheme::Segments);
+        if whole { PartForm::Named } else { self.part_form }
     }
 
     /// Whether there are playlists of key pictures: not where a segment is encrypted as one, of which no range stands alone.

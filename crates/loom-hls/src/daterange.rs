@@ -10,6 +10,26 @@ use crate::limits;
 use crate::playlist;
 
 /// A span of media time and what is said of it, for `EXT-X-DATERANGE` in every media playlist.
+///
+/// ```
+/// use std::time::SystemTime;
+/// use loom_core::{MediaTime, WallClock};
+/// use loom_hls::{DateRange, DateRangeValue, Packager, PackagerConfig};
+///
+/// let mut packager = Packager::new(PackagerConfig {
+///     zero: Some(WallClock { zero: SystemTime::now() }),
+///     ..PackagerConfig::default()
+/// })?;
+/// packager.handle_date_range(&DateRange {
+///     id: "question-1".into(),
+///     class: Some("com.example.question".into()),
+///     start: MediaTime::from_millis(12_000),
+///     end: Some(MediaTime::from_millis(20_000)),
+///     attributes: vec![("X-ASKED-BY".into(), DateRangeValue::Text("Ada".into()))],
+///     cue: Vec::new(),
+/// })?;
+/// # Ok::<(), loom_hls::HlsError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct DateRange {
     /// Its name: the same name again says more of the same span.

@@ -80,6 +80,24 @@ pub enum HlsError {
         /// The clause that says so.
         clause: &'static str,
     },
+    /// Timed metadata that cannot be carried.
+    #[error("timed metadata: {why} ({clause})")]
+    Metadata {
+        /// What is wrong.
+        why: String,
+        /// The clause that says so.
+        clause: &'static str,
+    },
+    /// A stored file is not as the packager writes it.
+    #[error("{key}: {why} ({clause})")]
+    Stored {
+        /// The file's key.
+        key: String,
+        /// What is wrong.
+        why: String,
+        /// The clause that says so.
+        clause: &'static str,
+    },
     /// Input after [`crate::Packager::finish`].
     #[error("the recording is finished: nothing more can be packaged")]
     Finished,

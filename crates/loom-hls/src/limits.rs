@@ -34,6 +34,8 @@ pub const TEXT_CUES: usize = 20_000;
 pub const PART_MEMORY_BYTES: usize = 4 << 20;
 /// The same in time: live viewers ask for parts within this; it is above the hold-back of low-latency players.
 pub const PART_MEMORY: Duration = Duration::from_secs(3);
+/// The longest name of a query parameter that links carry on.
+pub const PARAMETER_BYTES: usize = 32;
 /// The longest path and the longest query the origin reads.
 pub const REQUEST_BYTES: usize = 512;
 /// The largest `moov` or `moof` the progressive writer reads.
@@ -64,3 +66,7 @@ pub const VIEWS: usize = 16;
 pub const PATHWAYS: usize = 16;
 /// For longer than this no picture is repeated and no silence is made: a gap is listed.
 pub const STAND: Duration = Duration::from_secs(600);
+/// The longest tag of timed metadata.
+pub const METADATA_BYTES: usize = 16 << 10;
+/// Timed metadata that waits for its instant; above this, none is taken.
+pub const METADATA: usize = 256;

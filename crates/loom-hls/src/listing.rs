@@ -1,12 +1,14 @@
 use std::collections::VecDeque;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use loom_core::{MediaKind, MediaTime, RenditionId, WallClock};
 
 use crate::address;
-use crate::config::PackagerConfig;
+use crate::clock::{FIRST, SegmentClock};
+use crate::config::{PackagerConfig, TextForm};
 use crate::crypt::EncryptionScheme;
 use crate::daterange::RangeLine;
+use crate::pauses::Pauses;
 use crate::playlist::{self, Beginning, Opening, PlaylistHead, PlaylistState, SegmentEntry};
 use crate::publish::{Change, HlsOutput, Publish};
 
@@ -16,6 +18,7 @@ use crate::publish::{Change, HlsOutput, Publish};
 pub(crate) struct Listing {
     id: RenditionId,
     zero: Option<WallClock>,
+    pub(crate) pauses: Pauses,
     head: PlaylistHead,
     began: bool,
     /// What the stored playlist says of [`independent`](Self::independent), once there is one.
@@ -39,6 +42,7 @@ impl Listing {
         Self {
             id,
             zero: config.zero,
+            pauses: Pauses::default(),
             head: PlaylistHead {
                 target_duration: config.target_duration,
                 part_target: parts.then_some(config.part),
@@ -50,8 +54,10 @@ impl Listing {
                     && config
                         .encryption
                         .is_some_and(|it| it.scheme == EncryptionScheme::Segments),
+                part_form: config.part_form(),
                 window: config.window,
                 start: config.start,
+                mapped: media.is_some() || config.text == TextForm::Imsc1,
                 frames: false,
             },
             began: false,
@@ -87,8 +93,22 @@ impl Listing {
         &self.id
     }
 
-    pub(crate) fn date(&self, at: MediaTime) -> Option<SystemTime> {
-        self.zero.map(|zero| zero.at(at))
+    /// When `at` was, to the nanosecond.
+    pub(crate) fn instant(&self, at: MediaTime) -> Option<SystemTime> {
+        self.zero.map(|zero| self.pauses.shift(zero, at).at(at))
+    }
+
+    /// The date of `at`, which is written in whole milliseconds: that of the recording's beginning is rounded down, every later one up. By
+    /// their dates no segment begins before the one in front of it has ended then, nor does the last end before the whole does, for
+    /// which players wait that place segments by their dates. A rendition may begin a little before the one that was first to come.
+    pub(crate) fn date(&self, at: MediaTime, clock: &SegmentClock) -> Option<SystemTime> {
+        let begins = clock.start(FIRST)?.at;
+        let whole = |span: Duration| Duration::from_millis(span.as_nanos().div_ceil(1_000_000) as u64);
+        let (after, before) = (at.since(begins), begins.since(at));
+        self.zero.map(|zero| match zero.at(begins) {
+            first if after.max(before) < TICKS => first,
+            first => first + whole(after) - whole(before),
+        } + self.pauses.before(at))
     }
 
     /// The first segment's number is known: the playlist can be seen from here on.
@@ -187,3 +207,6 @@ impl Listing {
         }));
     }
 }
+
+/// What two renditions' ticks of one instant may be apart.
+const TICKS: Duration = Duration::from_micros(100);

@@ -16,6 +16,8 @@ use crate::steering::Pathway;
 pub(crate) struct Member<'a> {
     pub(crate) info: &'a RenditionInfo,
     pub(crate) codec: Option<&'a CodecParameters>,
+    /// More than was planned, where it has been seen to need more: bits a second.
+    pub(crate) seen: u64,
     /// What it turned out to need, once it is complete.
     pub(crate) measured: Option<Measured>,
 }
@@ -348,19 +350,20 @@ fn stable(id: &RenditionId) -> String {
     id.to_string().chars().map(plain).collect()
 }
 
-/// What boxes add to sound's own bits, at five parts a second; in pictures it is lost.
-fn overhead(member: &Member<'_>) -> u64 {
-    match member.info.kind {
+/// Bits a second that are planned for. What boxes add to sound's own bits, at five parts a second, counts; in pictures it is lost.
+pub(crate) fn planned(info: &RenditionInfo) -> u64 {
+    let overhead = match info.kind {
         RenditionKind::Audio { .. } => 12_000,
         _ => 0,
-    }
+    };
+    u64::from(info.bandwidth) + overhead
 }
 
-/// Bits a second at most: as measured once all is there (§4.4.6.2), as planned before.
+/// Bits a second at most: as measured once all is there (§4.4.6.2), as planned before, or as was seen by then.
 fn peak(member: &Member<'_>) -> u64 {
     match member.measured.as_ref().filter(|m| m.peak > 0.0) {
         Some(measured) => measured.peak.ceil() as u64,
-        None => u64::from(member.info.bandwidth) + overhead(member),
+        None => planned(member.info).max(member.seen),
     }
 }
 

@@ -1,24 +1,69 @@
+mod answers;
+
 use std::collections::HashMap;
-use std::sync::{LazyLock, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
 use loom_core::RenditionId;
 
 use crate::address::{self, Address};
+use crate::clock::FIRST;
 use crate::dash;
 use crate::directives::{Block, Directives};
 use crate::limits;
+use crate::origin::answers::{CHANGING, COMPLETE, FOREVER, MANIFEST_TYPE, beside, playlist_response};
 use crate::playlist;
-use crate::publish::{Change, Publish, PublishKind};
-use crate::served::{Ranged, Served, Show};
+use crate::publish::{Change, Publish};
+use crate::served::{self, Ranged, Served, Show};
 use crate::steering::Steering;
 use crate::view::View;
+
+pub use crate::origin::answers::stored_answer;
+pub(crate) use crate::origin::answers::{max_age, media_response};
 
 /// Answers viewers' requests for one recording, from what has been published.
 ///
 /// A value in, a value out: any HTTP server can serve it. It keeps the playlists and the most recent parts in memory (bounded
 /// by [`limits::PART_MEMORY`] and [`limits::PART_MEMORY_BYTES`] a rendition); everything else it answers with a place in the store.
+///
+/// ```
+/// # use bytes::Bytes;
+/// # use loom_core::{CodecParameters, MediaTime, Packet, RenditionId, TrackId, codec::opus};
+/// use loom_hls::{Answer, Body, HlsOutput, Origin, Packager, PackagerConfig};
+/// # use loom_hls::{RenditionInfo, RenditionKind};
+///
+/// let mut packager = Packager::new(PackagerConfig::default())?;
+/// let mut origin = Origin::new();
+/// let Answer::WaitFor(wait) = origin.handle_request("main.m3u8", None) else {
+///     panic!("nothing has been published yet");
+/// };
+/// assert!(!origin.is_over(&wait)); // asked again after each change, and given up after wait.limit
+///
+/// // … declare renditions, hand packets over, store what is to be stored, and then:
+/// # let sound = RenditionId::new("opus").expect("a name");
+/// # let kind = RenditionKind::Audio { name: "Sound".into(), language: None, channels: 2 };
+/// # packager.declare(RenditionInfo { id: sound.clone(), kind, bandwidth: 64_000 })?;
+/// # packager.handle_format(&sound, CodecParameters::Audio(opus::rtp_parameters()))?;
+/// # for number in 0..250 {
+/// #     let (at, data) = (MediaTime::from_millis(number * 20), Bytes::from_static(&[0xfc, 0xff, 0xfe]));
+/// #     let duration = Some(std::time::Duration::from_millis(20));
+/// #     packager.handle_packet(&sound, Packet { track: TrackId(0), pts: at, dts: at, duration, key: true, data })?;
+/// # }
+/// while let Some(output) = packager.poll_output() {
+///     if let HlsOutput::Publish(change) = output {
+///         origin.handle_publish(change);
+///     }
+/// }
+/// assert!(origin.is_over(&wait));
+/// let Answer::Ready(response) = origin.handle_request("main.m3u8", None) else {
+///     panic!("it is there now");
+/// };
+/// assert_eq!(response.content_type, "application/vnd.apple.mpegurl");
+/// assert!(matches!(response.body, Body::Bytes(text) if text.starts_with(b"#EXTM3U")));
+/// assert!(matches!(origin.handle_request("opus/index.m3u8", Some("_HLS_msn=x")), Answer::BadRequest(_)));
+/// # Ok::<(), loom_hls::HlsError>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Origin {
     multivariant: Option<Multivariant>,
@@ -44,6 +89,7 @@ struct Multivariant {
 }
 
 /// The answer to a request.
+#[must_use]
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Answer {
@@ -113,6 +159,7 @@ pub enum Body {
 }
 
 /// The next piece of a segment that is still being made.
+#[must_use]
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Growth {
@@ -153,8 +200,7 @@ impl Origin {
 
     /// Takes a change. What it names must be in the store.
     pub fn handle_publish(&mut self, publish: Publish) {
-        self.book.take(&publish);
-        if publish.kind() != PublishKind::Part {
+        if self.book.take(&publish) {
             self.manifest = OnceLock::new();
         }
         let Publish { rendition, change } = publish;
@@ -189,7 +235,7 @@ impl Origin {
                 }
                 Change::Manifest { frame } => self.frame = Some(frame),
                 Change::End => self.ended = true,
-                Change::Sheets { closed } => self.sheets = closed,
+                Change::Sheets { sheets } => self.sheets = sheets.full(),
                 _ => {}
             }
             return;
@@ -217,10 +263,18 @@ impl Origin {
         }
     }
 
-    /// Answers a request for `path`, relative to the recording's base (`main.m3u8`, `720p/index.m3u8`, `720p/s12.p3.m4s`), with
+    /// Answers a request for `path`, relative to the recording's base (`main.m3u8`, `720p/index.m3u8`, `720p/p73.m4s`), with
     /// the URL's query where it has one. `_HLS_msn`, `_HLS_part` and `_HLS_skip` are obeyed (RFC 8216bis §6.2.5), and what
     /// [`View`] reads; other names are ignored.
     pub fn handle_request(&self, path: &str, query: Option<&str>) -> Answer {
+        self.handle_range_request(path, query, 0)
+    }
+
+    /// As [`Self::handle_request`], where only the bytes from `first` on are asked for (RFC 9110 §14.2, `bytes=FIRST-`). The answer is that
+    /// to the whole, of which the host sends the range. What of a segment that is being made does not begin before `first` is waited
+    /// for, as a hinted part is (RFC 8216bis §6.2.6): so a host that answers 206 has something to send, and one that learns that the segment
+    /// ended before `first` can still answer 416. [`Self::growth`] gives a part only once all of it is there.
+    pub fn handle_range_request(&self, path: &str, query: Option<&str>, first: u64) -> Answer {
         if path.len() + query.map_or(0, str::len) > limits::REQUEST_BYTES {
             return Answer::BadRequest(format!(
                 "a path and query are at most {} bytes",
@@ -250,11 +304,13 @@ impl Origin {
                 Some(data) => media_response(Body::Bytes(data.clone())),
                 None => Answer::NotFound,
             },
-            Address::Part(id, segment, part) => match self.renditions.get(&id) {
-                Some(served) => served.part(id, segment, part),
+            Address::Part(id, number) => match self.renditions.get(&id) {
+                Some(served) => served.part(id, number),
                 None => Answer::NotFound,
             },
-            Address::Segment(id, number) if self.is_unfinished(&id, number) => self.unfinished(id, number),
+            Address::Segment(id, number) if self.is_unfinished(&id, number) => {
+                self.unfinished(id, number, first)
+            }
             Address::Segment(ref id, number)
             | Address::Text(ref id, number)
             | Address::TimedText(ref id, number) => {
@@ -305,6 +361,9 @@ impl Origin {
             Ok(asked) => asked,
             Err(why) => return Answer::BadRequest(why),
         };
+        if let Some(why) = asked.block.and_then(|block| self.too_far(&id, block)) {
+            return Answer::BadRequest(why);
+        }
         let Some(served) = self.renditions.get(&id) else {
             return match self.ended || !self.is_named(&id) {
                 true => Answer::NotFound,
@@ -339,11 +398,9 @@ impl Origin {
             skip: asked.skip,
             start: view.start,
             query: view.query(),
+            define: view.define.clone(),
         };
-        let Some(text) = list.text(&show, &self.ranges, || match frames {
-            true => String::new(),
-            false => self.reports(&id, &show.query),
-        }) else {
+        let Some(text) = list.text(&show, &self.ranges, || self.reports(&id, frames, &show.query)) else {
             return Answer::NotFound;
         };
         let target = list.head.as_ref().map_or(FIRST_WAIT, |head| head.target_duration);
@@ -356,8 +413,23 @@ impl Origin {
         Answer::Ready(playlist_response(text, cache_control))
     }
 
-    /// How far the other renditions are that a multivariant playlist names beside this one (RFC 8216bis §4.4.5.4).
-    fn reports(&self, id: &RenditionId, query: &str) -> String {
+    /// Why a request for a playlist that has not begun is refused: it asks for what lies too far ahead of all that is there. A rendition
+    /// may begin late, with the segment that the others have come to.
+    fn too_far(&self, id: &RenditionId, block: Block) -> Option<String> {
+        let begun = self
+            .renditions
+            .get(id)
+            .is_some_and(|served| served.head.is_some() || served.ended);
+        if begun || self.ended || !self.is_named(id) {
+            return None;
+        }
+        let last = self.renditions.values().filter_map(Served::last_closed).max();
+        served::far_ahead(block, last.unwrap_or(FIRST - 1))
+    }
+
+    /// How far the other playlists are that a multivariant playlist names beside this one (RFC 8216bis §4.4.5.4, B.1), that of a
+    /// rendition's key pictures or its own.
+    fn reports(&self, id: &RenditionId, frames: bool, query: &str) -> String {
         let mut out = String::new();
         let low_latency = |served: &Served| {
             let head = served.head.as_ref();
@@ -366,7 +438,12 @@ impl Origin {
         if !self.renditions.get(id).is_some_and(low_latency) {
             return out;
         }
-        let mut told: Vec<&RenditionId> = vec![id];
+        let mut tell = |served: &Served, path: String| {
+            if let Some((segment, part)) = served.newest() {
+                playlist::write_report(&mut out, &format!("../{path}{query}"), segment, part);
+            }
+        };
+        let mut told: Vec<&RenditionId> = Vec::new();
         for lists in self.multivariant.iter().chain(self.asides.values()) {
             if !lists.names.contains(id) {
                 continue;
@@ -379,9 +456,11 @@ impl Origin {
                     continue;
                 }
                 told.push(other);
-                if let Some((segment, part)) = served.newest() {
-                    let uri = format!("../{}{query}", address::playlist(other));
-                    playlist::write_report(&mut out, &uri, segment, part);
+                if frames || other != id {
+                    tell(served, address::playlist(other));
+                }
+                if let Some(key_pictures) = served.frames.as_ref().filter(|_| !frames || other != id) {
+                    tell(key_pictures, address::frames(other));
                 }
             }
         }
@@ -463,9 +542,9 @@ impl Origin {
         !self.ended && expected.is_some_and(|(next, _)| next == segment)
     }
 
-    fn unfinished(&self, id: RenditionId, segment: u64) -> Answer {
-        match self.growth(&id, segment, 0) {
-            // nothing of it is there: an answer could still become 404
+    fn unfinished(&self, id: RenditionId, segment: u64, first: u64) -> Answer {
+        match self.growth(&id, segment, first) {
+            // nothing of it is there: an answer could still become 404, or 416
             Growth::WaitFor(wait) => Answer::WaitFor(wait),
             _ => media_response(Body::Growing {
                 rendition: id,
@@ -503,106 +582,5 @@ impl Origin {
     }
 }
 
-/// The answer for a finished recording, whose folder holds everything: which file `path` is, and how to send it. The file may
-/// be missing; then the answer to the viewer is 404. The query's [`View`] is obeyed; a playlist that is complete is answered
-/// whole, whatever directives ask (RFC 8216bis §6.2.5).
-pub fn stored_answer(path: &str, query: Option<&str>) -> Answer {
-    let (view, path) = match View::parse(path, query) {
-        Ok(read) => read,
-        Err(why) => return Answer::BadRequest(why),
-    };
-    let (content_type, cache_control) = match Address::parse(path) {
-        Some(Address::Multivariant | Address::Aside(_) | Address::Playlist(_) | Address::Frames(_)) => {
-            if !view.is_plain() {
-                let key = path.to_owned();
-                return Answer::Ready(Response {
-                    content_type: PLAYLIST_TYPE,
-                    cache_control: COMPLETE,
-                    body: Body::Viewed { key, view },
-                });
-            }
-            (PLAYLIST_TYPE, COMPLETE)
-        }
-        Some(_) if view.in_path() => return Answer::NotFound,
-        Some(Address::Manifest) => (MANIFEST_TYPE, COMPLETE),
-        Some(Address::Init(..) | Address::Segment(..)) => (MEDIA_TYPE, FOREVER),
-        // the final transcript replaces it
-        Some(Address::Text(..)) => (TEXT_TYPE, CHANGING),
-        Some(Address::TimedText(..)) => (TIMED_TEXT_TYPE, CHANGING),
-        Some(Address::Thumbnails) => (TEXT_TYPE, COMPLETE),
-        Some(Address::Sheet(_)) => (SHEET_TYPE, FOREVER),
-        // they can be marked after the end too
-        Some(Address::ChaptersTrack) => (TEXT_TYPE, CHANGING),
-        Some(Address::Chapters) => (CHAPTERS_TYPE, CHANGING),
-        Some(Address::Part(..) | Address::Steering) | None => return Answer::NotFound,
-    };
-    Answer::Ready(Response {
-        content_type,
-        cache_control,
-        body: Body::Stored {
-            key: path.to_owned(),
-            offset: 0,
-            len: None,
-        },
-    })
-}
-
-/// A file that lies beside the renditions, while the recording still grows.
-fn beside(path: &str, cache_control: &'static str) -> Answer {
-    match stored_answer(path, None) {
-        Answer::Ready(response) => Answer::Ready(Response {
-            cache_control,
-            ..response
-        }),
-        other => other,
-    }
-}
-
-fn playlist_response(text: Bytes, cache_control: &'static str) -> Response {
-    Response {
-        content_type: PLAYLIST_TYPE,
-        cache_control,
-        body: Body::Bytes(text),
-    }
-}
-
-pub(crate) fn media_response(body: Body) -> Answer {
-    Answer::Ready(Response {
-        content_type: MEDIA_TYPE,
-        cache_control: FOREVER,
-        body,
-    })
-}
-
-/// `Cache-Control` for so long, in whole seconds.
-pub(crate) fn max_age(span: Duration) -> &'static str {
-    static AGES: LazyLock<Vec<String>> = LazyLock::new(|| {
-        (0..=LONGEST_AGE)
-            .map(|seconds| format!("public, max-age={seconds}"))
-            .collect()
-    });
-    AGES.get(span.as_secs().min(LONGEST_AGE) as usize)
-        .map_or(CHANGING, String::as_str)
-}
-
-/// Six of the longest target durations, seconds.
-const LONGEST_AGE: u64 = 360;
-/// RFC 8216bis §4.
-const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
-/// RFC 8216bis §3.1.2; sound is sent under it too.
-const MEDIA_TYPE: &str = "video/mp4";
-/// RFC 8216bis §3.1.5, RFC 4337 §2.
-const TIMED_TEXT_TYPE: &str = "application/mp4";
-const SHEET_TYPE: &str = "image/jpeg";
-/// RFC 8259 §11.
-const CHAPTERS_TYPE: &str = "application/json";
-/// ISO/IEC 23009-1 Annex C.
-const MANIFEST_TYPE: &str = "application/dash+xml";
-/// WebVTT §1.
-const TEXT_TYPE: &str = "text/vtt; charset=utf-8";
-/// A name is never used again for other bytes.
-const FOREVER: &str = "public, max-age=31536000, immutable";
-const CHANGING: &str = "no-cache";
-const COMPLETE: &str = "public, max-age=60";
 /// How long a viewer who comes before the first media waits for it.
 pub(crate) const FIRST_WAIT: Duration = Duration::from_secs(12);

@@ -1,30 +1,79 @@
+mod announce;
+mod manifest;
+mod metadata;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use loom_core::{CodecParameters, Cue, MediaKind, MediaTime, Packet, RenditionId};
 
-use crate::address;
 use crate::captions::CaptionTrack;
-use crate::chapters::{Chapter, Chapters};
+use crate::chapters::Chapter;
 use crate::clock::{ASIDE_WAIT, FIRST, Lead, ROUNDING, SegmentClock};
-use crate::config::{PackagerConfig, RenditionInfo};
-use crate::crypt::{self, ContentKey, TrackCrypt};
+use crate::config::{PackagerConfig, RenditionInfo, RenditionKind};
+use crate::crypt::{ContentKey, TrackCrypt};
 use crate::dash;
 use crate::daterange::DateRange;
+use crate::declared::{Declared, Place, Track};
 use crate::error::HlsError;
 use crate::limits;
 use crate::listing::Listing;
-use crate::multivariant::{self, Member};
+use crate::pauses::Pauses;
 use crate::publish::{Change, HlsOutput, Publish};
 use crate::rendition::MediaTrack;
-use crate::text::{TextCue, name_text_codec};
+use crate::text::TextCue;
 
 /// Turns a recording's packets and cues into CMAF segments and their playlists.
 ///
 /// A machine without IO: declare every rendition, hand over formats, packets and cues as they come, and take
 /// [`HlsOutput`]s from [`Self::poll_output`] after each. An error of a `handle_` method concerns that input only: it was dropped,
 /// and the recording goes on.
+///
+/// Five seconds of Opus, into a folder that a map stands for:
+///
+/// ```
+/// use std::collections::HashMap;
+/// use std::time::Duration;
+/// use bytes::Bytes;
+/// use loom_core::{CodecParameters, MediaTime, Packet, RenditionId, TrackId, codec::opus};
+/// use loom_hls::{HlsOutput, Packager, PackagerConfig, RenditionInfo, RenditionKind};
+///
+/// let sound = RenditionId::new("opus").expect("a name");
+/// let mut packager = Packager::new(PackagerConfig::default())?;
+/// packager.declare(RenditionInfo {
+///     id: sound.clone(),
+///     kind: RenditionKind::Audio { name: "Sound".into(), language: None, channels: 2 },
+///     bandwidth: 64_000,
+/// })?;
+/// packager.handle_format(&sound, CodecParameters::Audio(opus::rtp_parameters()))?;
+/// for number in 0..250 {
+///     let at = MediaTime::from_millis(number * 20);
+///     packager.handle_packet(&sound, Packet {
+///         track: TrackId(0),
+///         pts: at,
+///         dts: at,
+///         duration: Some(Duration::from_millis(20)),
+///         key: true,
+///         data: Bytes::from_static(&[0xfc, 0xff, 0xfe]),
+///     })?;
+/// }
+/// packager.finish()?;
+///
+/// let mut folder = HashMap::<String, Vec<u8>>::new();
+/// while let Some(output) = packager.poll_output() {
+///     match output {
+///         HlsOutput::Store { key, data } => drop(folder.insert(key, data.to_vec())),
+///         HlsOutput::Append { key, data } => folder.entry(key).or_default().extend(data),
+///         HlsOutput::Publish(_) => {} // for an Origin, where there are viewers
+///         _ => {}
+///     }
+/// }
+/// let playlist = String::from_utf8_lossy(&folder["opus/index.m3u8"]);
+/// assert!(playlist.starts_with("#EXTM3U") && playlist.ends_with("#EXT-X-ENDLIST\n"));
+/// assert!(folder["main.m3u8"].starts_with(b"#EXTM3U"));
+/// # Ok::<(), loom_hls::HlsError>(())
+/// ```
 #[derive(Debug)]
 pub struct Packager {
     config: PackagerConfig,
@@ -39,6 +88,7 @@ pub struct Packager {
     away: Option<MediaTime>,
     /// Where the media began again when the publisher last came back: what lies before comes too late.
     back: MediaTime,
+    pauses: Pauses,
     /// Keys that have come, by period.
     keys: BTreeMap<u32, Arc<ContentKey>>,
     /// What a DASH manifest says of the whole, where there is one.
@@ -55,33 +105,9 @@ pub struct Packager {
     finished: bool,
     /// The date ranges, and where each begins.
     ranges: Vec<(String, SystemTime)>,
+    /// Timed metadata taken.
+    messages: u32,
     out: VecDeque<HlsOutput>,
-}
-
-#[derive(Debug)]
-struct Declared {
-    info: RenditionInfo,
-    place: Place,
-    track: Track,
-}
-
-/// Which multivariant playlist names a rendition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// `main.m3u8`; sound and text: every one.
-    Main,
-    /// `main.m3u8`, but it makes no boundaries: a layer that the publisher sends.
-    Layer,
-    /// One of its own.
-    Aside,
-    /// `main.m3u8`, and every other; text that the host hands over.
-    Text,
-}
-
-#[derive(Debug)]
-enum Track {
-    Media(Box<MediaTrack>),
-    Captions(Box<CaptionTrack>),
 }
 
 impl Packager {
@@ -109,6 +135,7 @@ impl Packager {
             tick: Duration::ZERO,
             away: None,
             back: MediaTime::ZERO,
+            pauses: Pauses::default(),
             keys: BTreeMap::new(),
             frame,
             book: dash::Book::default(),
@@ -118,6 +145,7 @@ impl Packager {
             chapters: false,
             finished: false,
             ranges: Vec::new(),
+            messages: 0,
             out,
         })
     }
@@ -178,14 +206,21 @@ impl Packager {
     pub fn handle_format(&mut self, rendition: &RenditionId, codec: CodecParameters) -> Result<(), HlsError> {
         self.check_running()?;
         let at = self.position(rendition)?;
+        let place = self.tracks[at].place;
         let Track::Media(track) = &mut self.tracks[at].track else {
             return Err(text_has_no_packets(rendition));
         };
+        let first = track.codec().is_none();
         if track.codec() != Some(&codec) {
             self.release_held(at, true)?; // what was held back has the format before
         }
         if let Track::Media(track) = &mut self.tracks[at].track {
             track.handle_format(codec, &mut self.out)?;
+        }
+        match place {
+            Place::Aside if first && self.announced => self.store_listing(Some(rendition.clone())),
+            Place::Late if first && self.announced => self.store_multivariant(),
+            _ => {}
         }
         self.announce();
         Ok(())
@@ -273,8 +308,38 @@ impl Packager {
                     self.clock.force(packet.pts, discontinuity);
                 }
                 self.clock.see_sound(packet.pts);
+                if let Track::Media(track) = &mut self.tracks[at].track {
+                    track.latest = track.latest.max(Some(packet.pts));
+                }
                 self.hold(at, packet)?;
             }
+        }
+        self.advance()
+    }
+
+    /// A picture of a rendition was left out on purpose: the one before it stands on, at least up to `at`. What it lacks of parts that
+    /// end before is made of repeats at once, so that they come as they would with the picture.
+    ///
+    /// # Errors
+    /// [`HlsError::UnknownRendition`], [`HlsError::Finished`], or the first thing that could not be written.
+    pub fn handle_still(&mut self, rendition: &RenditionId, at: MediaTime) -> Result<(), HlsError> {
+        self.check_running()?;
+        let index = self.position(rendition)?;
+        let leads = self.leads(index);
+        let Track::Media(track) = &mut self.tracks[index].track else {
+            return Err(text_has_no_packets(rendition));
+        };
+        let is_lost = self.away.is_some() || at < self.back || self.clock.is_absurd(at);
+        if is_lost || track.kind() != MediaKind::Video || !(track.started() || track.holds()) {
+            return Ok(());
+        }
+        self.head = self.head.max(at);
+        track.still = Some(at);
+        if leads {
+            track.note_late(at, self.now);
+            self.clock.see_picture(at, false);
+        } else {
+            self.clock.see_aside(at, false);
         }
         self.advance()
     }
@@ -365,7 +430,7 @@ impl Packager {
                 "RFC 8216bis §4.4.5.1",
             )
         })?;
-        let line = range.line(zero)?;
+        let line = range.line(self.pauses.shift(zero, range.start))?;
         match self.ranges.iter().find(|(id, _)| *id == line.id) {
             Some((_, start)) if *start != line.start => {
                 return Err(refuse("it began elsewhere before", "RFC 8216bis §4.4.5.1"));
@@ -483,6 +548,31 @@ impl Packager {
         Ok(at)
     }
 
+    /// The recording was paused for so long by the wall clock, and goes on: at the instant at which its media ended, in a new segment of
+    /// every rendition, behind an `EXT-X-DISCONTINUITY`. Only dates tell of the pause (RFC 8216bis §4.4.4.6). Gives that instant. Calls
+    /// [`Self::handle_absence`] where that was not done when the pause began.
+    ///
+    /// # Errors
+    /// As [`Self::handle_absence`].
+    pub fn handle_resume(&mut self, paused: Duration) -> Result<MediaTime, HlsError> {
+        let end = self.handle_absence()?;
+        let at = end.max(self.clock.newest_start().unwrap_or(end));
+        self.pauses.push(at, paused);
+        for declared in &mut self.tracks {
+            declared.listing().pauses.push(at, paused);
+        }
+        if let Some(frame) = &mut self.frame {
+            frame.pauses.push(at, paused);
+            let frame = frame.clone();
+            self.out.push_back(HlsOutput::Publish(Publish {
+                rendition: None,
+                change: Change::Manifest { frame },
+            }));
+        }
+        self.now = self.now.map(|now| now.min(at));
+        self.handle_return(at)
+    }
+
     /// Declares a rendition: all of them, before the first packet.
     ///
     /// # Errors
@@ -502,18 +592,28 @@ impl Packager {
 
     /// Declares a further picture beside the main one, such as a camera beside a screen. A multivariant playlist of its own,
     /// `ID.m3u8`, names it together with all sound and text. Its segments follow the main picture's boundaries as
-    /// nearly as its own key frames allow, and make none.
+    /// nearly as its own key frames allow, and make none. It may begin late: then it is declared late, and its playlist has gaps up
+    /// to there. Beside sound alone, a late one makes the boundaries from there on.
     ///
     /// # Errors
     /// As [`Self::declare`], and for a rendition that is no video.
     pub fn declare_aside(&mut self, rendition: RenditionInfo) -> Result<(), HlsError> {
-        if rendition.kind.media() != Some(MediaKind::Video) {
-            return Err(HlsError::Declaration {
-                rendition: rendition.id,
-                why: "only pictures have a playlist of their own".to_owned(),
-            });
-        }
+        must_be(
+            &rendition,
+            Some(MediaKind::Video),
+            "only pictures have a playlist of their own",
+        )?;
         self.declare_in(Place::Aside, rendition)
+    }
+
+    /// Declares sound that comes only now, such as another microphone of a publisher who has come back. Its playlist has gaps up to
+    /// there. Every multivariant playlist names it; who asked for one before does not know of it.
+    ///
+    /// # Errors
+    /// As [`Self::declare`], and for a rendition that is no sound.
+    pub fn declare_sound(&mut self, rendition: RenditionInfo) -> Result<(), HlsError> {
+        must_be(&rendition, Some(MediaKind::Audio), "it is no sound")?;
+        self.declare_in(Place::Late, rendition)
     }
 
     /// Declares a subtitle rendition whose cues the host hands over, such as a translation: [`Self::handle_text`], [`Self::replace_text`].
@@ -523,12 +623,7 @@ impl Packager {
     /// # Errors
     /// As [`Self::declare`], and for a rendition of media.
     pub fn declare_text(&mut self, rendition: RenditionInfo) -> Result<(), HlsError> {
-        if rendition.kind.media().is_some() {
-            return Err(HlsError::Declaration {
-                rendition: rendition.id,
-                why: "it is no text".to_owned(),
-            });
-        }
+        must_be(&rendition, None, "it is no text")?;
         let announced = self.announced;
         self.declare_in(Place::Text, rendition)?;
         if announced {
@@ -543,7 +638,7 @@ impl Packager {
             Some("its name is taken")
         } else if self.tracks.len() >= limits::RENDITIONS {
             Some("there are too many")
-        } else if self.announced && place != Place::Text {
+        } else if self.announced && matches!(place, Place::Main | Place::Layer) {
             Some("the multivariant playlist is out, and may not change")
         } else {
             None
@@ -555,13 +650,15 @@ impl Packager {
             });
         }
         let media = rendition.kind.media();
-        let listing = Listing::new(rendition.id.clone(), &self.config, media);
+        let mut listing = Listing::new(rendition.id.clone(), &self.config, media);
+        listing.pauses = self.pauses.clone();
         self.tracks.push(Declared {
             track: match media {
                 Some(kind) => {
                     let mut track = MediaTrack::new(listing, kind, rendition.clone(), &self.config);
-                    track.in_manifest = place != Place::Aside && self.frame.is_some();
+                    track.in_manifest = !matches!(place, Place::Aside | Place::Late) && self.frame.is_some();
                     track.follows = place != Place::Main;
+                    track.began_late = self.announced;
                     track.crypt = self.config.encryption.map(|encryption| {
                         let mut crypt = TrackCrypt::new(encryption, self.encrypted);
                         self.encrypted += 1;
@@ -572,13 +669,14 @@ impl Packager {
                 }
                 None => Track::Captions(Box::new(CaptionTrack::new(
                     listing,
-                    rendition.kind.language().unwrap_or("und").to_owned(),
+                    rendition.clone(),
                     self.config.text,
                     place != Place::Text,
                 ))),
             },
             place,
             info: rendition,
+            seen: 0,
         });
         self.choose_lead();
         Ok(())
@@ -665,33 +763,13 @@ impl Packager {
     }
 
     /// The next thing to do; `None` until more is handed over.
+    #[must_use = "what is not carried out is missing from the recording"]
     pub fn poll_output(&mut self) -> Option<HlsOutput> {
         let next = self.out.pop_front();
         if let Some(HlsOutput::Publish(publish)) = next.as_ref().filter(|_| !self.finished) {
             self.book.take(publish);
         }
         next
-    }
-
-    /// Stores the complete DASH manifest, `end` being the last thing to be published.
-    fn store_manifest(&mut self, end: &Publish) {
-        let waiting = self.out.iter().filter_map(|output| match output {
-            HlsOutput::Publish(publish) => Some(publish),
-            _ => None,
-        });
-        for publish in waiting.chain(std::iter::once(end)) {
-            self.book.take(publish);
-        }
-        let text = self
-            .frame
-            .as_ref()
-            .and_then(|frame| dash::write(frame, &self.book));
-        if let Some(text) = text {
-            self.out.push_back(HlsOutput::Store {
-                key: address::MANIFEST.to_owned(),
-                data: text.into(),
-            });
-        }
     }
 
     /// After any input: places sound that can be placed, goes on without what is too late, publishes captions.
@@ -722,19 +800,38 @@ impl Packager {
                 Track::Captions(captions) => captions.advance(clock, out),
             }
         }
+        let mut grown = false;
+        for declared in &mut self.tracks {
+            grown |= declared.outgrows();
+        }
+        if grown && self.announced {
+            self.store_multivariant();
+        }
         first
+    }
+
+    /// How far those renditions have come that are made of the same: the main picture's, or those of a sound, which have one name.
+    fn latest_of_siblings(&self, of: &Declared) -> Option<MediaTime> {
+        let is_sibling = |other: &&Declared| match (&of.info.kind, &other.info.kind) {
+            (RenditionKind::Audio { name: one, .. }, RenditionKind::Audio { name: other, .. }) => {
+                one == other
+            }
+            (RenditionKind::Video { .. }, RenditionKind::Video { .. }) => {
+                of.place == Place::Main && other.place == Place::Main
+            }
+            _ => false,
+        };
+        let siblings = self.tracks.iter().filter(is_sibling);
+        siblings.filter_map(|it| it.media()?.latest).max()
     }
 
     /// Lets what has no successor stand on, up to a little before `now`.
     fn stand(&mut self, now: MediaTime) -> Result<(), HlsError> {
         let tick = self.tick;
-        let latest = (self.tracks.iter())
-            .filter(|t| t.place == Place::Main)
-            .filter_map(|t| t.media().filter(|m| m.kind() == MediaKind::Video)?.latest)
-            .max();
+        let siblings: Vec<_> = self.tracks.iter().map(|t| self.latest_of_siblings(t)).collect();
         let mut until = Vec::with_capacity(self.tracks.len());
         let mut quiet: Option<MediaTime> = None;
-        for declared in &mut self.tracks {
+        for (declared, latest) in self.tracks.iter_mut().zip(siblings) {
             let place = declared.place;
             let Track::Media(track) = &mut declared.track else {
                 until.push(None);
@@ -745,10 +842,14 @@ impl Packager {
             if leads && !track.ended && track.started() {
                 quiet = Some(quiet.map_or(at, |quiet| quiet.min(at)));
             }
-            // one whose siblings are ahead has pictures to come, unless its encoder leaves some out or is dead
-            let behind = latest.filter(|_| leads).zip(track.latest);
+            // one whose siblings are ahead has media to come, unless its encoder leaves pictures out or is dead
+            let behind = latest.zip(track.latest);
             let behind = behind.map_or(Duration::ZERO, |(latest, own)| latest.since(own));
-            if behind > ROUNDING {
+            let coding = match track.kind() {
+                MediaKind::Video => ROUNDING,
+                MediaKind::Audio => SOUND_CODING,
+            };
+            if behind > coding {
                 at = at - LAGGING;
             }
             let stands = !track.ended && !track.holds() && behind < LAGGING;
@@ -791,8 +892,7 @@ impl Packager {
             true => self.clock.settled_aside().max(self.head - ASIDE_WAIT),
             false => self.clock.settled(),
         });
-        let mut first = Ok(());
-        let now = self.now;
+        let (mut first, now, leads) = (Ok(()), self.now, self.leads(at));
         self.with_track(at, |track, clock, out| {
             while let Some((packet, middle)) = track.release(settled) {
                 track.note_late(packet.pts, now);
@@ -804,7 +904,15 @@ impl Packager {
                     first = placed;
                 }
             }
-            Ok(())
+            // a picture that was left out behind all that were held
+            match track.still {
+                Some(at) if !track.holds() => {
+                    let until = settled.filter(|_| !leads).map_or(at, |settled| at.min(settled));
+                    track.still = Some(at).filter(|at| *at > until);
+                    track.stand(until, clock, out)
+                }
+                _ => Ok(()),
+            }
         })?;
         first
     }
@@ -834,68 +942,6 @@ impl Packager {
         first
     }
 
-    /// Publishes the multivariant playlist once every rendition's format is known.
-    fn announce(&mut self) {
-        let known = self
-            .tracks
-            .iter()
-            .all(|t| t.media().is_none_or(|track| track.codec().is_some()));
-        if !self.announced && known && self.tracks.iter().any(|t| t.media().is_some()) {
-            self.announced = true;
-            self.store_multivariant();
-        }
-    }
-
-    fn store_multivariant(&mut self) {
-        self.announced = true;
-        let asides = self.tracks.iter().filter(|t| t.place == Place::Aside);
-        let asides: Vec<Option<RenditionId>> = asides.map(|t| Some(t.info.id.clone())).collect();
-        for aside in std::iter::once(None).chain(asides) {
-            let (text, names) = self.multivariant(aside.as_ref());
-            self.out.push_back(HlsOutput::Store {
-                key: address::multivariant(aside.as_ref()),
-                data: text.clone(),
-            });
-            self.out.push_back(HlsOutput::Publish(Publish {
-                rendition: None,
-                change: Change::Multivariant { aside, text, names },
-            }));
-        }
-    }
-
-    /// The main multivariant playlist, or that of one picture aside.
-    fn multivariant(&self, aside: Option<&RenditionId>) -> (bytes::Bytes, Vec<RenditionId>) {
-        let named = |t: &&Declared| match aside {
-            None => t.place != Place::Aside,
-            Some(id) => t.info.id == *id || t.info.kind.media() != Some(MediaKind::Video),
-        };
-        let members: Vec<Member<'_>> = self
-            .tracks
-            .iter()
-            .filter(named)
-            .map(|t| Member {
-                info: &t.info,
-                codec: t.media().and_then(MediaTrack::codec),
-                measured: t
-                    .media()
-                    .filter(|_| self.finished)
-                    .map(|track| track.measured.whole()),
-            })
-            .collect();
-        let (mut text, names) = multivariant::write(&members, &self.config);
-        if let Some(encryption) = self.config.encryption {
-            for key in self.keys.values() {
-                text.push_str(&crypt::session_lines(encryption.scheme, key));
-            }
-        }
-        let text = name_text_codec(text, self.config.text);
-        let text = match self.chapters {
-            true => Chapters::list_in(&text),
-            false => text,
-        };
-        (bytes::Bytes::from(text), names)
-    }
-
     /// Whether a rendition of pictures says where segments begin: those of the main picture, or any where that has ended.
     fn leads(&self, at: usize) -> bool {
         let runs = |t: &Declared| {
@@ -912,8 +958,8 @@ impl Packager {
             .iter()
             .filter_map(Declared::media)
             .any(|t| t.kind() == MediaKind::Video && !t.ended);
-        self.clock
-            .lead(if pictures { Lead::Pictures } else { Lead::Sound });
+        let lead = if pictures { Lead::Pictures } else { Lead::Sound };
+        self.clock.lead(lead, self.head);
     }
 
     fn with_track(
@@ -962,34 +1008,25 @@ impl Packager {
     }
 }
 
-impl Declared {
-    fn listing(&mut self) -> &mut Listing {
-        match &mut self.track {
-            Track::Media(track) => &mut track.listing,
-            Track::Captions(captions) => &mut captions.listing,
-        }
-    }
-
-    fn captions(&mut self) -> Option<&mut CaptionTrack> {
-        match &mut self.track {
-            Track::Captions(captions) => Some(captions),
-            Track::Media(_) => None,
-        }
-    }
-
-    fn media(&self) -> Option<&MediaTrack> {
-        match &self.track {
-            Track::Media(track) => Some(track),
-            Track::Captions(_) => None,
-        }
-    }
-}
+/// Sound that is encoded comes this much later than what it is made of, though nothing is amiss.
+const SOUND_CODING: Duration = Duration::from_millis(150);
 
 /// A rendition that lies this far behind the others has lost its encoder, or has one that leaves out pictures.
 const LAGGING: Duration = Duration::from_secs(2);
 
 /// How far the last sound is drawn out at a publisher's absence, so that sound and pictures end together.
 const ABSENCE_TAIL: Duration = Duration::from_millis(200);
+
+/// Refuses a rendition that is made of something else; `None`: of text.
+fn must_be(rendition: &RenditionInfo, media: Option<MediaKind>, why: &str) -> Result<(), HlsError> {
+    match rendition.kind.media() == media {
+        true => Ok(()),
+        false => Err(HlsError::Declaration {
+            rendition: rendition.id.clone(),
+            why: why.to_owned(),
+        }),
+    }
+}
 
 fn text_has_no_packets(rendition: &RenditionId) -> HlsError {
     HlsError::Format {

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::address;
+use crate::config::PartForm;
 use crate::crypt::KeyLine;
 use crate::window::{StartPoint, Window};
 
@@ -22,10 +24,13 @@ pub(crate) struct PlaylistHead {
     pub(crate) discontinuity_sequence: u64,
     /// Whether parts are resources of their own, and no ranges of their segment.
     pub(crate) own_parts: bool,
+    pub(crate) part_form: PartForm,
     /// What is listed of it while it grows, where a request does not say.
     pub(crate) window: Window,
     /// Where players begin, where a request does not say.
     pub(crate) start: Option<StartPoint>,
+    /// Whether its segments have init segments.
+    pub(crate) mapped: bool,
     /// Whether each segment is the key picture that another playlist's segment begins with.
     pub(crate) frames: bool,
 }
@@ -98,10 +103,24 @@ pub(crate) struct Opening {
 /// One `EXT-X-PART`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PartEntry {
-    pub(crate) uri: String,
+    /// Its running number in the rendition.
+    pub(crate) number: u64,
     pub(crate) duration: Seconds,
     pub(crate) independent: bool,
     pub(crate) gap: bool,
+    /// Where it lies in its segment, where it is named by that.
+    pub(crate) range: Option<PartRange>,
+    /// No other comes behind it in its segment.
+    pub(crate) last: bool,
+}
+
+/// Where in its segment a part lies (`BYTERANGE`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PartRange {
+    pub(crate) segment: u64,
+    pub(crate) offset: u64,
+    /// 0 for a gap.
+    pub(crate) len: u64,
 }
 
 /// One segment's `EXTINF` and URI.
@@ -112,6 +131,8 @@ pub(crate) struct SegmentEntry {
     pub(crate) gap: bool,
     /// How many bytes at its beginning hold its first picture, where that is a key frame in a chunk of its own.
     pub(crate) frame: Option<u64>,
+    /// Kilobits a second, where that is to be said.
+    pub(crate) bit_rate: Option<u64>,
 }
 
 impl SegmentEntry {
@@ -154,10 +175,11 @@ pub(crate) fn write_head(out: &mut String, head: &PlaylistHead, beginning: &Begi
     let live = beginning.state == PlaylistState::Growing;
     let delta = live && head.blocking;
     // §8: EXT-X-MAP needs 6, with EXT-X-I-FRAMES-ONLY 5; delta updates that leave out date ranges, which are on offer while it grows, 10
-    let version = match (delta, head.frames) {
-        (true, _) => 10,
-        (false, true) => 5,
-        (false, false) => 6,
+    let version = match (delta, head.mapped, head.frames) {
+        (true, ..) => 10,
+        (false, true, true) => 5,
+        (false, true, false) => 6,
+        (false, false, _) => 3, // durations that are no whole seconds
     };
     let _ = writeln!(out, "#EXTM3U\n#EXT-X-VERSION:{version}");
     let _ = writeln!(out, "#EXT-X-TARGETDURATION:{}", head.target_duration.as_secs());
@@ -246,7 +268,14 @@ pub(crate) fn write_opening(out: &mut String, opening: &Opening) {
 }
 
 pub(crate) fn write_part(out: &mut String, part: &PartEntry) {
-    let _ = write!(out, "#EXT-X-PART:DURATION={},URI=\"{}\"", part.duration, part.uri);
+    let uri = match part.range {
+        Some(range) => address::segment(range.segment),
+        None => address::part(part.number),
+    };
+    let _ = write!(out, "#EXT-X-PART:DURATION={},URI=\"{uri}\"", part.duration);
+    if let Some(range) = part.range.filter(|range| range.len > 0) {
+        let _ = write!(out, ",BYTERANGE=\"{}@{}\"", range.len, range.offset);
+    }
     if part.independent {
         out.push_str(",INDEPENDENT=YES");
     }
@@ -256,9 +285,13 @@ pub(crate) fn write_part(out: &mut String, part: &PartEntry) {
     out.push('\n');
 }
 
-/// `EXT-X-PRELOAD-HINT` (§4.4.5.3), `kind` being `PART` or `MAP`.
-pub(crate) fn write_preload_hint(out: &mut String, kind: &str, uri: &str) {
-    let _ = writeln!(out, "#EXT-X-PRELOAD-HINT:TYPE={kind},URI=\"{uri}\"");
+/// `EXT-X-PRELOAD-HINT` (§4.4.5.3), `kind` being `PART` or `MAP`: of a resource, or of what of it lies from the byte `start` on.
+pub(crate) fn write_preload_hint(out: &mut String, kind: &str, uri: &str, start: Option<u64>) {
+    let _ = write!(out, "#EXT-X-PRELOAD-HINT:TYPE={kind},URI=\"{uri}\"");
+    if let Some(start) = start {
+        let _ = write!(out, ",BYTERANGE-START={start}");
+    }
+    out.push('\n');
 }
 
 /// `EXT-X-RENDITION-REPORT` (§4.4.5.4).
@@ -279,6 +312,9 @@ pub(crate) fn write_segment(out: &mut String, segment: &SegmentEntry) {
     if segment.gap {
         out.push_str("#EXT-X-GAP\n");
     }
+    if let Some(kilobits) = segment.bit_rate {
+        let _ = writeln!(out, "#EXT-X-BITRATE:{kilobits}");
+    }
     let _ = writeln!(out, "#EXTINF:{},\n{}", segment.duration, segment.uri);
 }
 
@@ -295,6 +331,13 @@ pub(crate) fn write_frame(out: &mut String, segment: &SegmentEntry) {
 }
 
 pub(crate) const ENDLIST: &str = "#EXT-X-ENDLIST\n";
+
+/// An instant as `YYYY-MM-DDThh:mm:ss.mmmZ` (ISO 8601, `xs:dateTime`), as playlists and manifests write it.
+pub fn date_time(at: SystemTime) -> String {
+    let mut out = String::new();
+    write_date(&mut out, at);
+    out
+}
 
 /// `YYYY-MM-DDThh:mm:ss.mmmZ` (ISO 8601, as RFC 8216bis §4.4.4.6 wants it), from the proleptic Gregorian calendar.
 pub(crate) fn write_date(out: &mut String, at: SystemTime) {

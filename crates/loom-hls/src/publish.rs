@@ -6,6 +6,7 @@ use loom_core::RenditionId;
 use crate::dash;
 use crate::daterange::RangeLine;
 use crate::playlist::{Opening, PartEntry, PlaylistHead, SegmentEntry};
+use crate::sheets::Sheets;
 
 /// What a [`crate::Packager`] asks for, to be done in order: what is stored before a `Publish` must be on disk before the
 /// `Publish` is handed to the [`crate::Origin`].
@@ -58,7 +59,7 @@ impl Publish {
     pub fn kind(&self) -> PublishKind {
         match &self.change {
             Change::Multivariant { .. } | Change::Manifest { .. } => PublishKind::Multivariant,
-            Change::Init { .. } | Change::Begin { .. } => PublishKind::Init,
+            Change::Init { .. } | Change::Text { .. } | Change::Begin { .. } => PublishKind::Init,
             Change::Part { .. } => PublishKind::Part,
             Change::Segment { .. } => PublishKind::Segment,
             Change::DateRange { .. } => PublishKind::DateRange,
@@ -111,6 +112,10 @@ pub(crate) enum Change {
         /// Where a DASH manifest names the rendition.
         described: Option<Arc<dash::Described>>,
     },
+    /// What a DASH manifest says of a rendition of text.
+    Text {
+        described: Arc<dash::Described>,
+    },
     Begin {
         head: PlaylistHead,
         /// Whether there is a playlist of its key pictures too.
@@ -137,7 +142,6 @@ pub(crate) enum Change {
     },
     End,
     Sheets {
-        /// How many sheets of thumbnails are full, and will not change.
-        closed: u64,
+        sheets: Sheets,
     },
 }

@@ -1,5 +1,7 @@
 //! One rendition as viewers see it: what its playlists list, and where its parts are.
 
+mod blocking;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -8,15 +10,19 @@ use bytes::Bytes;
 use loom_core::RenditionId;
 
 use crate::address;
-use crate::clock::FIRST;
+use crate::config::PartForm;
 use crate::crypt::KeyLine;
 use crate::daterange::RangeLine;
+use crate::define;
 use crate::directives::{Block, Skip};
 use crate::limits;
-use crate::origin::{Answer, Body, FIRST_WAIT, Wait, media_response};
+use crate::origin::{Answer, Body, media_response};
+
 use crate::playlist::{self, Beginning, Opening, PartEntry, PlaylistHead, PlaylistState, SegmentEntry};
 use crate::publish::Change;
 use crate::window::{StartPoint, Window};
+
+pub(crate) use crate::served::blocking::far_ahead;
 
 /// One rendition as viewers see it.
 #[derive(Debug)]
@@ -30,6 +36,8 @@ pub(crate) struct Served {
     recent: VecDeque<Listed>,
     /// Where each segment's file keeps its parts.
     pub(crate) parts: BTreeMap<u64, Vec<PartPlace>>,
+    /// The running number of the part that comes next.
+    next_part: u64,
     independent: bool,
     pub(crate) ended: bool,
     /// The playlist as text, in the forms that were asked for since it last changed.
@@ -51,6 +59,8 @@ pub(crate) struct Show {
     pub(crate) start: Option<StartPoint>,
     /// What links to other playlists end in.
     pub(crate) query: String,
+    /// The query parameter that links carry on.
+    pub(crate) define: Option<String>,
 }
 
 /// A date range, and how much of the recording there was when it last changed.
@@ -88,6 +98,8 @@ struct Listed {
 
 #[derive(Debug)]
 pub(crate) struct PartPlace {
+    /// Its running number in the rendition.
+    number: u64,
     pub(crate) key: Arc<str>,
     pub(crate) offset: u64,
     pub(crate) len: u64,
@@ -105,6 +117,7 @@ impl Default for Served {
             discontinuities: 0,
             recent: VecDeque::new(),
             parts: BTreeMap::new(),
+            next_part: 0,
             independent: true,
             ended: false,
             texts: Mutex::default(),
@@ -124,6 +137,7 @@ impl Served {
             Change::Multivariant { .. }
             | Change::DateRange { .. }
             | Change::Manifest { .. }
+            | Change::Text { .. }
             | Change::Sheets { .. } => {}
             Change::Init { number, data, .. } => {
                 self.inits.insert(number, data);
@@ -146,7 +160,9 @@ impl Served {
                 data,
             } => {
                 self.open(segment, opening);
+                self.next_part = entry.number + 1;
                 self.parts.entry(segment).or_default().push(PartPlace {
+                    number: entry.number,
                     key,
                     offset,
                     len: data.len() as u64,
@@ -188,7 +204,6 @@ impl Served {
                 self.ended = true;
                 if let Some(frames) = &mut self.frames {
                     frames.ended = true;
-                    frames.changed();
                 }
             }
         }
@@ -201,6 +216,9 @@ impl Served {
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
+        if let Some(frames) = &mut self.frames {
+            frames.changed();
+        }
     }
 
     /// How much of the recording it lists.
@@ -217,13 +235,14 @@ impl Served {
         self.head.is_some() && (!self.settled.is_empty() || !self.recent.is_empty())
     }
 
-    /// The newest segment's number, and its newest part's: of a segment that has parts where any has
-    /// (RFC 8216bis §4.4.5.4).
+    /// The newest segment's number, and its newest part's where it has parts (RFC 8216bis §4.4.5.4).
     pub(crate) fn newest(&self) -> Option<(u64, Option<u64>)> {
-        let with_parts = self.recent.iter().rev().find(|listed| !listed.parts.is_empty());
-        match with_parts {
-            Some(listed) => Some((listed.number, Some(listed.parts.len() as u64 - 1))),
-            None => self.last_closed.map(|last| (last, None)),
+        match self.recent.back() {
+            Some(listed) if !listed.parts.is_empty() => {
+                Some((listed.number, Some(listed.parts.len() as u64 - 1)))
+            }
+            // text, or a gap
+            _ => self.last_closed.map(|last| (last, None)),
         }
     }
 
@@ -423,15 +442,19 @@ impl Served {
         if self.ended {
             text.push_str(playlist::ENDLIST);
         } else {
-            if let Some((segment, part)) = self.expected() {
+            if self.expected().is_some() {
                 if let Some(map) = self.coming_map() {
-                    playlist::write_preload_hint(&mut text, "MAP", &map);
+                    playlist::write_preload_hint(&mut text, "MAP", &map, None);
                 }
-                playlist::write_preload_hint(&mut text, "PART", &address::part(segment, part));
+                let (uri, start) = self.hint(head);
+                playlist::write_preload_hint(&mut text, "PART", &uri, start);
             }
             text.push_str(&reports());
         }
-        text.into()
+        match &show.define {
+            Some(name) => define::carry(&text, name).into(),
+            None => text.into(),
+        }
     }
 
     /// The number of the first segment listed, where those before `from` are left out.
@@ -467,7 +490,27 @@ impl Served {
         (said != Some(newest.as_str())).then_some(newest)
     }
 
-    /// The part that comes next, where parts are made.
+    /// The resource that holds the next part, and from which byte on, where it is a range of one (RFC 8216bis §4.4.5.3).
+    fn hint(&self, head: &PlaylistHead) -> (String, Option<u64>) {
+        let last = self.recent.back();
+        match (head.part_form, last) {
+            (PartForm::Ranges, Some(last)) => {
+                let ends = last.closed.is_some() || last.parts.last().is_some_and(|part| part.last);
+                let ranges = last.parts.iter().rev().filter_map(|part| part.range);
+                let next = match ends {
+                    true => (last.number + 1, 0),
+                    false => (
+                        last.number,
+                        ranges.map(|range| range.offset + range.len).max().unwrap_or(0),
+                    ),
+                };
+                (address::segment(next.0), Some(next.1))
+            }
+            _ => (address::part(self.next_part), None),
+        }
+    }
+
+    /// The part that comes next, where parts are made: of this segment, unless that ends before it.
     pub(crate) fn expected(&self) -> Option<(u64, u64)> {
         self.head.as_ref()?.part_target?;
         let last = self.recent.back()?;
@@ -477,114 +520,15 @@ impl Served {
         })
     }
 
-    /// What a request for the playlist has to wait for, or is refused for; `None` where it can be answered.
-    pub(crate) fn delay(&self, id: RenditionId, block: Option<Block>) -> Option<Answer> {
-        let wait = Answer::WaitFor(self.wait(id, block));
-        if !self.listed() {
-            return Some(if self.ended { Answer::NotFound } else { wait });
-        }
-        if let Some(block) = block.filter(|_| !self.ended) {
-            if let Some(why) = self.too_far(block) {
-                return Some(Answer::BadRequest(why));
-            }
-            if !self.holds(block) {
-                return Some(wait);
-            }
-        }
-        // hls.js takes a playlist without a whole segment for an error: who does not ask for a part waits for the first
-        (block.is_none() && self.last_closed.is_none() && !self.ended).then_some(wait)
-    }
-
-    pub(crate) fn is_closed(&self, segment: u64) -> bool {
-        self.last_closed.is_some_and(|last| segment <= last)
-    }
-
-    /// The wait for what a request names; past the end of a closed segment the next one's first part is meant.
-    pub(crate) fn wait(&self, id: RenditionId, block: Option<Block>) -> Wait {
-        let block = match block {
-            Some(Block {
-                segment,
-                part: Some(_),
-            }) if self.is_closed(segment) => Some(Block {
-                segment: segment + 1,
-                part: Some(0),
-            }),
-            block => block,
-        };
-        Wait {
-            rendition: Some(id),
-            segment: block.map(|block| block.segment),
-            part: block.and_then(|block| block.part),
-            limit: self
-                .head
-                .as_ref()
-                .map_or(FIRST_WAIT, |head| head.target_duration * 3),
-        }
-    }
-
-    /// Whether a wait for `block` is over, one way or the other.
-    pub(crate) fn is_over(&self, block: Option<Block>) -> bool {
-        match block {
-            None => self.last_closed.is_some(),
-            // a hinted part that its segment went without does not come any more
-            Some(block) => {
-                self.is_closed(block.segment) || self.holds(block) || self.too_far(block).is_some()
-            }
-        }
-    }
-
-    /// Whether the playlist holds what the request waits for (RFC 8216bis §6.2.5.2).
-    fn holds(&self, block: Block) -> bool {
-        let closed = |segment: u64| self.last_closed.is_some_and(|last| segment <= last);
-        let Some(part) = block.part else {
-            return closed(block.segment);
-        };
-        let count = |segment: u64| {
-            let listed = self.recent.iter().find(|listed| listed.number == segment)?;
-            Some(listed.parts.len() as u64)
-        };
-        match count(block.segment) {
-            Some(parts) if part < parts => true,
-            // past the end of a closed segment the next one's first part is meant
-            _ if closed(block.segment) => match count(block.segment) {
-                None => true,
-                Some(_) => {
-                    closed(block.segment + 1) || count(block.segment + 1).is_some_and(|parts| parts > 0)
-                }
-            },
-            _ => false,
-        }
-    }
-
-    fn too_far(&self, block: Block) -> Option<String> {
-        let first = self.head.as_ref().map_or(FIRST, |head| head.first_segment);
-        let next = self.last_closed.map_or(first, |last| last + 1);
-        if block.segment > next + 1 {
-            return Some(format!(
-                "_HLS_msn={} is more than two after the last segment (RFC 8216bis §6.2.5.2)",
-                block.segment
-            ));
-        }
-        let limit = match self.head.as_ref()?.part_target?.as_secs_f64() {
-            short if short < 1.0 => 3,
-            long => (3.0 / long).ceil() as u64,
-        };
-        let last = self.recent.back()?;
-        let part = block.part?;
-        let ahead =
-            last.closed.is_none() && block.segment == last.number && part >= last.parts.len() as u64 + limit;
-        ahead.then(|| {
-            format!("_HLS_part={part} is more than {limit} after the last part (RFC 8216bis §6.2.5.2)")
-        })
-    }
-
-    pub(crate) fn part(&self, id: RenditionId, segment: u64, part: u64) -> Answer {
-        let place = usize::try_from(part)
-            .ok()
-            .and_then(|part| self.parts.get(&segment)?.get(part));
-        match place {
-            Some(place) if place.gap => Answer::NotFound,
-            Some(place) => media_response(match &place.data {
+    pub(crate) fn part(&self, id: RenditionId, number: u64) -> Answer {
+        let mut segments = self.parts.values().rev();
+        let place = segments.find_map(|parts| {
+            let nth = number.checked_sub(parts.first()?.number)?;
+            parts.get(usize::try_from(nth).ok()?)
+        });
+        match (place, self.expected()) {
+            (Some(place), _) if place.gap => Answer::NotFound,
+            (Some(place), _) => media_response(match &place.data {
                 Some(data) => Body::Bytes(data.clone()),
                 None => Body::Stored {
                     key: place.key.to_string(),
@@ -592,12 +536,12 @@ impl Served {
                     len: Some(place.len),
                 },
             }),
-            // a hinted part is waited for (RFC 8216bis §6.2.6)
-            None if !self.ended && self.expected() == Some((segment, part)) => {
+            // a hinted part is waited for (RFC 8216bis §6.2.6), whichever segment it falls in
+            (None, Some((segment, part))) if !self.ended && number == self.next_part => {
                 let part = Some(part);
                 Answer::WaitFor(self.wait(id, Some(Block { segment, part })))
             }
-            None => Answer::NotFound,
+            (None, _) => Answer::NotFound,
         }
     }
 }

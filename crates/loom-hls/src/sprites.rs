@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
@@ -10,6 +12,7 @@ use loom_core::{MediaTime, Picture, PictureFormat};
 use crate::address;
 use crate::limits;
 use crate::publish::{Change, HlsOutput, Publish};
+use crate::sheets::{Grid, Sheets};
 use crate::webvtt::write_time;
 
 /// How thumbnails are put on sheets.
@@ -21,40 +24,74 @@ pub struct SpriteConfig {
     pub rows: u32,
     /// JPEG quality, 1 to 100.
     pub quality: u8,
+    /// How far apart pictures are at first.
+    pub every: Duration,
+    /// After so many places, brought to whole sheets, pictures are twice as far apart; `None`: never.
+    pub doubles_after: Option<NonZeroU32>,
 }
 
 impl Default for SpriteConfig {
-    /// 5 × 5.
+    /// 5 × 5, every 2 s.
     fn default() -> Self {
         Self {
             columns: 5,
             rows: 5,
             quality: 72,
+            every: Duration::from_secs(2),
+            doubles_after: None,
         }
     }
 }
 
 /// Composes sheets, `thumbs/s0.jpg` and so on, and their track, `thumbs.vtt`: each cue names a place on a sheet as a media fragment
-/// (`thumbs/s0.jpg#xywh=160,0,160,90`, Media Fragments §4.2.2).
+/// (`thumbs/s0.jpg#xywh=160,0,160,90`, Media Fragments §4.2.2). Each place stands for a stretch of time as well, for manifests that say no
+/// more than how long a sheet is shown ([`Sheets`]): where no picture came in a stretch, its place has the one before.
 ///
 /// A machine without IO: hand over pictures as they come, and take outputs after each. The newest sheet is written anew with each
 /// picture and is final once it is full; the track is written anew after it.
+///
+/// ```
+/// use bytes::Bytes;
+/// use loom_core::{MediaTime, Picture, PictureFormat};
+/// use loom_hls::{HlsOutput, SpriteConfig, Sprites};
+///
+/// let mut sprites = Sprites::new(SpriteConfig::default());
+/// sprites.handle_picture(&Picture {
+///     pts: MediaTime::ZERO,
+///     width: 160,
+///     height: 90,
+///     format: PictureFormat::Rgb,
+///     data: Bytes::from(vec![128; 160 * 90 * 3]),
+/// });
+/// sprites.finish(MediaTime::from_millis(1_500));
+/// let mut keys = Vec::new();
+/// while let Some(output) = sprites.poll_output() {
+///     if let HlsOutput::Store { key, .. } = output {
+///         keys.push(key);
+///     }
+/// }
+/// assert!(keys.contains(&"thumbs/s0.jpg".to_owned()) && keys.contains(&"thumbs.vtt".to_owned()));
+/// ```
 #[derive(Debug)]
 pub struct Sprites {
     config: SpriteConfig,
     /// One place on a sheet, pixels; as large as the first picture.
     cell: Option<(u32, u32)>,
+    grid: Grid,
     /// Rows of RGB of the open sheet.
     pixels: Vec<u8>,
+    /// RGB of the last picture, as large as a place.
+    last: Vec<u8>,
     tiles: Vec<Tile>,
-    /// Tiles on sheets that are full.
-    closed: usize,
+    /// Places that are filled.
+    places: u64,
     out: VecDeque<HlsOutput>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Tile {
     at: MediaTime,
+    place: u64,
     width: u32,
     height: u32,
 }
@@ -62,22 +99,38 @@ struct Tile {
 impl Sprites {
     /// No sheet yet. Counts and quality are brought into their ranges.
     pub fn new(config: SpriteConfig) -> Self {
+        let config = SpriteConfig {
+            columns: config.columns.clamp(1, 16),
+            rows: config.rows.clamp(1, 16),
+            quality: config.quality.clamp(1, 100),
+            ..config
+        };
         Self {
-            config: SpriteConfig {
-                columns: config.columns.clamp(1, 16),
-                rows: config.rows.clamp(1, 16),
-                quality: config.quality.clamp(1, 100),
-            },
+            config,
             cell: None,
+            grid: Grid::new(config.every, config.doubles_after, config.columns * config.rows),
             pixels: Vec::new(),
+            last: Vec::new(),
             tiles: Vec::new(),
-            closed: 0,
+            places: 0,
             out: VecDeque::new(),
         }
     }
 
-    /// Takes the picture that is seen from its time on. One that is no RGB, is larger than [`limits::THUMBNAIL_SIDE`], does not come after
-    /// the one before, or comes when there are [`limits::THUMBNAILS`], is left out.
+    /// The sheets so far, for [`Packager::handle_sheets`](crate::Packager::handle_sheets); `None` while there is none.
+    pub fn sheets(&self) -> Option<Sheets> {
+        let cell = self.cell?;
+        Some(Sheets {
+            columns: self.config.columns,
+            rows: self.config.rows,
+            cell,
+            grid: self.grid,
+            places: self.places,
+        })
+    }
+
+    /// Takes the picture that is seen from its time on. One that is no RGB, is larger than [`limits::THUMBNAIL_SIDE`], lies in no later
+    /// stretch than the one before, or in one behind the first [`limits::THUMBNAILS`], is left out.
     pub fn handle_picture(&mut self, picture: &Picture) {
         let (width, height) = (picture.width, picture.height);
         let sides = 1..=limits::THUMBNAIL_SIDE;
@@ -85,19 +138,32 @@ impl Sprites {
             && sides.contains(&width)
             && sides.contains(&height)
             && picture.data.len() == width as usize * height as usize * 3;
-        let later = self.tiles.last().is_none_or(|last| picture.pts > last.at);
-        if !sound || !later || self.tiles.len() >= limits::THUMBNAILS {
+        let place = self.grid.place(picture.pts);
+        if !sound || place < self.places || place >= limits::THUMBNAILS as u64 {
             return;
         }
         let cell = *self.cell.get_or_insert((width, height));
         let tile = Tile {
             at: picture.pts.max(MediaTime::ZERO),
+            place,
             width: width.min(cell.0),
             height: height.min(cell.1),
         };
-        self.draw(picture, tile, cell);
+        let own = cut(picture, tile, cell);
+        if self.tiles.is_empty() {
+            self.last.clone_from(&own); // it is shown from the start
+        }
+        while self.places < place {
+            self.draw(cell);
+            if self.places.is_multiple_of(self.grid_size()) {
+                self.store_sheet(cell);
+            }
+        }
+        self.last = own;
+        self.draw(cell);
         self.tiles.push(tile);
         self.store_sheet(cell);
+        self.publish();
         self.store_track(None);
     }
 
@@ -109,22 +175,25 @@ impl Sprites {
     }
 
     /// The next thing to do; `None` until more is handed over.
+    #[must_use = "what is not carried out is missing from the recording"]
     pub fn poll_output(&mut self) -> Option<HlsOutput> {
         self.out.pop_front()
     }
 
-    fn per_sheet(&self) -> usize {
-        (self.config.columns * self.config.rows) as usize
+    /// Places on a sheet.
+    fn grid_size(&self) -> u64 {
+        u64::from(self.config.columns * self.config.rows)
     }
 
-    /// Where the n-th tile lies on its sheet: column and row.
-    fn place(&self, nth: usize) -> (u32, u32) {
-        let nth = (nth % self.per_sheet()) as u32;
+    /// Where the n-th place lies on its sheet: column and row.
+    fn place(&self, nth: u64) -> (u32, u32) {
+        let nth = (nth % self.grid_size()) as u32;
         (nth % self.config.columns, nth / self.config.columns)
     }
 
-    fn draw(&mut self, picture: &Picture, tile: Tile, cell: (u32, u32)) {
-        let (column, row) = self.place(self.tiles.len());
+    /// Puts the last picture in the next place.
+    fn draw(&mut self, cell: (u32, u32)) {
+        let (column, row) = self.place(self.places);
         let stride = (self.config.columns * cell.0) as usize * 3;
         if (column, row) == (0, 0) {
             self.pixels.clear();
@@ -133,12 +202,12 @@ impl Sprites {
         let height = ((row + 1) * cell.1) as usize;
         self.pixels.resize(stride * height, 0);
         let (left, top) = ((column * cell.0) as usize * 3, (row * cell.1) as usize);
-        let taken = tile.width as usize * 3;
-        let source = picture.data.chunks_exact(picture.width as usize * 3);
-        for (line, from) in source.take(tile.height as usize).enumerate() {
+        let wide = cell.0 as usize * 3;
+        for (line, from) in self.last.chunks_exact(wide).enumerate() {
             let at = (top + line) * stride + left;
-            self.pixels[at..at + taken].copy_from_slice(&from[..taken]);
+            self.pixels[at..at + wide].copy_from_slice(from);
         }
+        self.places += 1;
     }
 
     fn store_sheet(&mut self, cell: (u32, u32)) {
@@ -154,19 +223,20 @@ impl Sprites {
         {
             return;
         }
-        let number = (self.tiles.len() - 1) / self.per_sheet();
+        let number = self.places.saturating_sub(1) / self.grid_size();
         self.out.push_back(HlsOutput::Store {
-            key: address::sheet(number as u64),
+            key: address::sheet(number),
             data: jpeg.into(),
         });
-        if self.tiles.len().is_multiple_of(self.per_sheet()) {
-            self.closed = self.tiles.len();
+    }
+
+    fn publish(&mut self) {
+        if let Some(sheets) = self.sheets() {
+            self.out.push_back(HlsOutput::Publish(Publish {
+                rendition: None,
+                change: Change::Sheets { sheets },
+            }));
         }
-        let closed = (self.closed / self.per_sheet()) as u64;
-        self.out.push_back(HlsOutput::Publish(Publish {
-            rendition: None,
-            change: Change::Sheets { closed },
-        }));
     }
 
     fn store_track(&mut self, end: Option<MediaTime>) {
@@ -193,11 +263,11 @@ impl Sprites {
             write_time(&mut text, from);
             text.push_str(" --> ");
             write_time(&mut text, to.max(from + 1));
-            let (column, row) = self.place(nth);
+            let (column, row) = self.place(tile.place);
             let _ = writeln!(
                 text,
                 "\n{}#xywh={},{},{},{}\n",
-                address::sheet((nth / self.per_sheet()) as u64),
+                address::sheet(tile.place / self.grid_size()),
                 column * cell_width,
                 row * cell_height,
                 tile.width,
@@ -206,6 +276,18 @@ impl Sprites {
         }
         text.into()
     }
+}
+
+/// A picture as large as a place: one that is larger is cut, a smaller one leaves the rest black.
+fn cut(picture: &Picture, tile: Tile, cell: (u32, u32)) -> Vec<u8> {
+    let wide = cell.0 as usize * 3;
+    let mut own = vec![0; wide * cell.1 as usize];
+    let taken = tile.width as usize * 3;
+    let lines = picture.data.chunks_exact(picture.width as usize * 3);
+    for (to, from) in own.chunks_exact_mut(wide).zip(lines.take(tile.height as usize)) {
+        to[..taken].copy_from_slice(&from[..taken]);
+    }
+    own
 }
 
 #[cfg(test)]
@@ -240,6 +322,7 @@ mod tests {
             columns: 2,
             rows: 2,
             quality: 80,
+            ..SpriteConfig::default()
         });
         for second in [0, 2, 4, 6, 8] {
             sprites.handle_picture(&picture(second, (16, 8), [10, 20, 30]));
@@ -259,6 +342,32 @@ mod tests {
              00:00:06.000 --> 00:00:08.000\nthumbs/s0.jpg#xywh=16,8,16,8\n\n\
              00:00:08.000 --> 00:00:08.700\nthumbs/s1.jpg#xywh=0,0,16,8\n\n"
         );
+    }
+
+    #[test]
+    fn a_stretch_without_a_picture_has_the_one_before_so_that_places_tell_the_time() {
+        let mut sprites = Sprites::new(SpriteConfig {
+            columns: 2,
+            rows: 2,
+            ..SpriteConfig::default()
+        });
+        // two in one stretch, and five stretches without any
+        for second in [1, 2, 3, 14] {
+            sprites.handle_picture(&picture(second, (16, 8), [10, 20, 30]));
+        }
+        let stored = drained(&mut sprites);
+        let names: Vec<&str> = stored.iter().map(|(key, _)| key.as_str()).collect();
+        assert_eq!(names, ["thumbs/s0.jpg", "thumbs/s1.jpg", "thumbs.vtt"]);
+        assert_eq!(
+            std::str::from_utf8(&stored[2].1).unwrap(),
+            "WEBVTT\n\n\
+             00:00:00.000 --> 00:00:02.000\nthumbs/s0.jpg#xywh=0,0,16,8\n\n\
+             00:00:02.000 --> 00:00:14.000\nthumbs/s0.jpg#xywh=16,0,16,8\n\n\
+             00:00:14.000 --> 00:00:26.000\nthumbs/s1.jpg#xywh=16,8,16,8\n\n"
+        );
+        let sheets = sprites.sheets().unwrap();
+        assert_eq!((sheets.begun(), sheets.full()), (2, 2));
+        assert_eq!(sheets.starts(1), MediaTime::from_millis(8_000));
     }
 
     #[test]

@@ -30,6 +30,22 @@ pub struct PathwayClone {
 }
 
 /// The steering manifest, and what it is made of.
+///
+/// ```
+/// use std::time::Duration;
+/// use loom_hls::{Answer, Body, Origin, Pathway, Steering};
+///
+/// let pathway = |id: &str| Pathway { id: id.into(), base_url: Some(format!("https://{id}.example/7f3a/")) };
+/// let mut origin = Origin::new();
+/// origin.set_steering(Steering::new(&[pathway("one"), pathway("two")], Duration::from_secs(10))?);
+/// origin.set_ranking(&["two".into(), "one".into()])?; // the first is in trouble
+/// let Answer::Ready(response) = origin.handle_request("steering.json", None) else {
+///     panic!("there is steering");
+/// };
+/// let Body::Bytes(manifest) = response.body else { panic!("it is made here") };
+/// assert!(String::from_utf8_lossy(&manifest).contains(r#"["two","one"]"#));
+/// # Ok::<(), loom_hls::HlsError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Steering {
     ttl: Duration,

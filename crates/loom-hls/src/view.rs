@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `main.m3u8?window=live`, `?window=dvr-SECONDS`, `?window=event` | that [`Window`] of it; every link carries the same query |
 //! | `main.m3u8?start=12.5`, `?start=-30` | players begin there (`EXT-X-START`); with a window that slides, before the end only |
+//! | `main.m3u8?define=token&token=…` | every link carries `token` on, by `EXT-X-DEFINE` (RFC 8216bis §4.4.2.3), so that the text is the same whoever asks |
 //! | `main.m3u8?from=10&to=25.5`, `clip/10-25.5/main.m3u8` | the segments of an ended recording that lie in there, as a new VOD; with `start=10.4` players begin at that very instant |
 //!
 //! Seconds count from the beginning of the main picture's playlist, as a player shows them.
@@ -12,6 +13,7 @@
 use std::time::Duration;
 
 use crate::address::Address;
+use crate::define;
 use crate::directives::pairs;
 use crate::playlist;
 use crate::window::{StartPoint, Window, seconds};
@@ -22,6 +24,8 @@ pub struct View {
     pub(crate) window: Option<Window>,
     pub(crate) start: Option<StartPoint>,
     clip: Option<Clip>,
+    /// The query parameter that links carry on.
+    pub(crate) define: Option<String>,
 }
 
 /// A sub-range of a recording.
@@ -55,6 +59,7 @@ impl View {
                 "start" => view.start = Some(StartPoint::parse(value)?),
                 "from" => from = Some(seconds(value)?),
                 "to" => to = Some(seconds(value)?),
+                "define" => view.define = Some(define::parse(value)?),
                 _ => {}
             }
         }
@@ -135,6 +140,9 @@ impl View {
             Some(StartPoint::FromBeginning(after)) => query.push(format!("start={}", plain(after))),
             Some(StartPoint::FromEnd(before)) => query.push(format!("start=-{}", plain(before))),
         }
+        if let Some(name) = &self.define {
+            query.push(format!("define={name}&{}", define::link(name)));
+        }
         match query.is_empty() {
             true => String::new(),
             false => format!("?{}", query.join("&")),
@@ -210,7 +218,15 @@ impl View {
             }
             out.push('\n');
         }
-        out
+        self.carried(out)
+    }
+
+    /// The playlist with links as this view has them.
+    fn carried(&self, text: String) -> String {
+        match &self.define {
+            Some(name) => define::carry(&text, name),
+            None => text,
+        }
     }
 
     /// A link to a playlist: one that leads to another host needs the clip in its path too.
@@ -299,7 +315,7 @@ impl View {
             }
         }
         out.push_str(playlist::ENDLIST);
-        Some(out)
+        Some(self.carried(out))
     }
 }
 
@@ -339,18 +355,18 @@ fn reference(multivariant: &str) -> Option<&str> {
 
 /// A segment of a stored playlist.
 #[derive(Debug, Clone, Copy)]
-struct Segment<'a> {
-    number: u64,
-    duration: Duration,
-    discontinuity: bool,
+pub(crate) struct Segment<'a> {
+    pub(crate) number: u64,
+    pub(crate) duration: Duration,
+    pub(crate) discontinuity: bool,
     /// `EXT-X-PROGRAM-DATE-TIME`.
     date: Option<&'a str>,
     /// Its tags and URI.
-    lines: &'a str,
+    pub(crate) lines: &'a str,
 }
 
 impl<'a> Segment<'a> {
-    fn tags(self) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn tags(self) -> impl Iterator<Item = &'a str> {
         self.lines.lines().filter(|line| line.starts_with('#'))
     }
 }
@@ -406,7 +422,7 @@ fn belongs_to_segment(line: &str) -> bool {
 }
 
 /// The segments of a playlist as we write it.
-fn read(text: &str) -> Vec<Segment<'_>> {
+pub(crate) fn read(text: &str) -> Vec<Segment<'_>> {
     let mut number = head(text)
         .find_map(|line| line.strip_prefix("#EXT-X-MEDIA-SEQUENCE:")?.parse().ok())
         .unwrap_or(0);

@@ -2,17 +2,26 @@
 
 use std::fmt::Write as _;
 
+use loom_core::MediaTime;
+
 use crate::text::{TextCue, harmless_settings};
 
-/// One segment's file. Media time and the media's decode times have the same zero, which is what a segment without
-/// `X-TIMESTAMP-MAP` means (RFC 8216bis §3.1.4). hls.js 1.7 would add the start of the last discontinuity to a map's times.
-pub(crate) fn write_segment<'a>(cues: impl IntoIterator<Item = &'a TextCue>) -> String {
-    let mut out = String::from("WEBVTT\n\n");
+/// The file of a segment that begins at `start`. Media time and the media's decode times have the same zero, and `X-TIMESTAMP-MAP` says so
+/// of the segment's beginning (RFC 8216bis §3.1.4). Of zero it would say the same, but hls.js 1.7 takes a map that begins where the
+/// media did for one that says nothing, and adds the start of the last discontinuity.
+pub(crate) fn write_segment<'a>(start: MediaTime, cues: impl IntoIterator<Item = &'a TextCue>) -> String {
+    let millis = start.millis().max(0);
+    let mut out = String::from("WEBVTT\nX-TIMESTAMP-MAP=LOCAL:");
+    write_time(&mut out, millis);
+    let _ = write!(out, ",MPEGTS:{}\n\n", (millis * 90).rem_euclid(MPEGTS));
     for cue in cues {
         write_cue(&mut out, cue);
     }
     out
 }
+
+/// MPEG-2 timestamps have 33 bits (ISO/IEC 13818-1 §2.4.3.7).
+const MPEGTS: i64 = 1 << 33;
 
 /// A cue block with its id: a cue that is repeated in the segments it spans is told from another by it.
 fn write_cue(out: &mut String, cue: &TextCue) {
@@ -83,8 +92,8 @@ mod tests {
             settings: "line:0 region:x\n00:00.000 --> 00:01.000".to_owned(),
         };
         assert_eq!(
-            write_segment([&cue]),
-            "WEBVTT\n\n\
+            write_segment(MediaTime::from_millis(3_720_000), [&cue]),
+            "WEBVTT\nX-TIMESTAMP-MAP=LOCAL:01:02:00.000,MPEGTS:334800000\n\n\
              7\n01:02:03.004 --> 01:02:03.005 line:0\na &lt; b &amp;&amp; c --&gt; d\n00:00.000 --&gt; 00:01.000\n\
              NOTE x y &lt;b&gt;\n\n"
         );

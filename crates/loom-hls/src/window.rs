@@ -6,6 +6,14 @@ use crate::error::HlsError;
 
 /// How much of a growing recording its media playlists list. Nothing is ever removed from the store, so a segment that has left
 /// a playlist stays available for longer than RFC 8216bis §6.2.2 asks.
+///
+/// ```
+/// use std::time::Duration;
+/// use loom_hls::Window;
+///
+/// assert_eq!(Window::parse("dvr-300"), Ok(Window::Dvr(Duration::from_secs(300))));
+/// assert!(Window::parse("dvr-forever").is_err());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Window {
@@ -57,6 +65,13 @@ impl Window {
 }
 
 /// Where players begin (`EXT-X-START`, RFC 8216bis §4.4.2.2).
+///
+/// ```
+/// use std::time::Duration;
+/// use loom_hls::StartPoint;
+///
+/// assert_eq!(StartPoint::parse("-30"), Ok(StartPoint::FromEnd(Duration::from_secs(30))));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartPoint {
     /// This long after the playlist's beginning.

@@ -2,9 +2,27 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use loom_core::VideoCodec;
+
+#[cfg(feature = "webrtc")]
 use crate::error::IngestError;
+#[cfg(feature = "webrtc")]
+use crate::limits;
 
 /// How an [`Ingest`](crate::Ingest) behaves.
+///
+/// ```
+/// use loom_core::VideoCodec;
+/// use loom_ingest::{IceServer, IngestConfig};
+///
+/// let config = IngestConfig {
+///     announce: vec![[203, 0, 113, 7].into()], // the address that publishers reach, behind a NAT
+///     video: vec![VideoCodec::H264],
+///     ice_servers: vec![IceServer::new("stun:stun.example:3478")],
+///     ..IngestConfig::default()
+/// };
+/// # let _ = config;
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IngestConfig {
     /// The one UDP address for all sessions. Port 0 takes any free one: [`Ingest::local_addr`](crate::Ingest::local_addr)
@@ -14,14 +32,20 @@ pub struct IngestConfig {
     pub announce: Vec<IpAddr>,
     /// Whether TCP is taken at the same port too (RFC 6544), for publishers that cannot send UDP.
     pub tcp: bool,
+    /// The video codecs that publishers may send, of those that this crate depacketizes; answers name no others, and those that they
+    /// name in an order of their own, H.264 first.
+    pub video: Vec<VideoCodec>,
     /// Sessions at once; one more is refused.
     pub max_sessions: usize,
-    /// Sessions at once whose offers came from one IP address; one more is refused.
+    /// Sessions at once whose offers came from one IP address, or one IPv6 network of 64 bits; one more is refused.
     pub max_sessions_per_address: usize,
     /// How long a publisher may take from its offer to the end of its DTLS handshake.
     pub connect_timeout: Duration,
-    /// How long a connected publisher may send no media at all.
+    /// How long nothing at all may come of a connected publisher, and how long it may take to send its first media.
     pub idle_timeout: Duration,
+    /// How long a publisher that lives may send no media: one that has muted all it sends, or is frozen. Less than
+    /// [`idle_timeout`](Self::idle_timeout) is taken for that.
+    pub mute_timeout: Duration,
     /// How long a missing packet is waited for at most before it counts as lost. Where missing packets come sooner, or
     /// never, the wait is shorter.
     pub reorder_wait: Duration,
@@ -52,6 +76,7 @@ impl IceServer {
     }
 
     /// What is wrong with it.
+    #[cfg(feature = "webrtc")]
     fn fault(&self) -> Option<&'static str> {
         let told = self.urls.iter().chain(&self.username).chain(&self.credential);
         let scheme = |url: &String| url.split_once(':').map(|(scheme, _)| scheme.to_owned());
@@ -95,10 +120,17 @@ impl Default for IngestConfig {
             udp: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8189)),
             announce: Vec::new(),
             tcp: true,
+            video: vec![
+                VideoCodec::H264,
+                VideoCodec::Vp8,
+                VideoCodec::Vp9,
+                VideoCodec::Av1,
+            ],
             max_sessions: 512,
             max_sessions_per_address: 512,
             connect_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(10),
+            mute_timeout: Duration::from_secs(300),
             reorder_wait: Duration::from_millis(800),
             key_frame_spacing: Duration::from_millis(300),
             ice_servers: Vec::new(),
@@ -106,12 +138,15 @@ impl Default for IngestConfig {
     }
 }
 
+#[cfg(feature = "webrtc")]
 impl IngestConfig {
     pub(crate) fn check(&self) -> Result<(), IngestError> {
         let why = if self.max_sessions == 0 || self.max_sessions_per_address == 0 {
             "a limit of sessions is zero, so that nobody could publish"
         } else if self.connect_timeout.is_zero() || self.idle_timeout.is_zero() {
             "a timeout is zero, so that every session would end at once"
+        } else if self.connect_timeout.max(self.idle_timeout).max(self.mute_timeout) > limits::TIMEOUT {
+            "a timeout is longer than a day, so that a session that has died would be kept"
         } else if self.reorder_wait > Duration::from_secs(5) {
             "reorder_wait is longer than 5 s, the most that a live recording may be held up"
         } else if let Some(fault) = self.ice_servers.iter().find_map(IceServer::fault) {
@@ -123,9 +158,27 @@ impl IngestConfig {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "webrtc"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_timeout_is_neither_nothing_nor_for_ever() {
+        let check = |connect_timeout, idle_timeout| {
+            IngestConfig {
+                connect_timeout,
+                idle_timeout,
+                ..IngestConfig::default()
+            }
+            .check()
+            .is_ok()
+        };
+        let (day, second) = (limits::TIMEOUT, Duration::from_secs(1));
+        assert!(check(day, day) && check(second, second));
+        for bad in [Duration::ZERO, Duration::MAX, day + second] {
+            assert!(!check(bad, second) && !check(second, bad), "{bad:?}");
+        }
+    }
 
     #[test]
     fn an_ice_server_is_checked_before_anybody_is_told_of_it() {

@@ -172,22 +172,22 @@ impl Demux {
             known.is_nominated = true;
             known.path = Some(from);
         }
-        match self.by_address.insert(address, session) {
-            Some(before) if before == session => return,
-            Some(before) => {
-                if let Some(other) = self.sessions.get_mut(&before) {
-                    other.addresses.retain(|known| *known != address);
-                }
-            }
-            None => {}
+        if let Some(before) = self.by_address.insert(address, session)
+            && let Some(before) = self.sessions.get_mut(&before)
+        {
+            before.addresses.retain(|known| *known != address);
         }
         let Some(known) = self.sessions.get_mut(&session) else {
             return;
         };
         known.addresses.push_back(address);
-        if known.addresses.len() > limits::SESSION_ADDRESSES
-            && let Some(oldest) = known.addresses.pop_front()
-        {
+        if known.addresses.len() <= limits::SESSION_ADDRESSES {
+            return;
+        }
+        // the one that was proved longest ago goes, but not the one that media takes: Chromium checks that too, but not in step
+        let path = known.path.map(|path| (path.carrier, path.remote));
+        let oldest = known.addresses.iter().position(|it| Some(*it) != path);
+        if let Some(oldest) = oldest.and_then(|at| known.addresses.remove(at)) {
             self.by_address.remove(&oldest);
         }
     }
@@ -345,5 +345,26 @@ mod tests {
         assert_eq!(demux.handle_datagram(path(999), MEDIA), Route::Session(ONE));
         assert!(demux.knows(Carrier::Udp, path(999).remote));
         assert!(!demux.knows(Carrier::Udp, path(1).remote));
+    }
+
+    #[test]
+    fn the_address_that_media_takes_stays_known_however_many_others_are_proved() {
+        let mut demux = demux();
+        demux.handle_check(path(1), ONE, &credentials("aaaa"), true);
+        demux.handle_check(path(2), ONE, &credentials("aaaa"), false);
+        for port in 100..1_100 {
+            demux.handle_check(path(port), ONE, &credentials("aaaa"), false);
+            demux.handle_check(path(2), ONE, &credentials("aaaa"), false);
+            assert_eq!(
+                demux.handle_datagram(path(1), MEDIA),
+                Route::Session(ONE),
+                "{port}"
+            );
+        }
+        assert!(
+            demux.knows(Carrier::Udp, path(2).remote),
+            "what is proved again is new again"
+        );
+        assert_eq!(demux.by_address.len(), limits::SESSION_ADDRESSES);
     }
 }

@@ -48,12 +48,15 @@ pub enum IngestError {
     },
     /// The offer sends something for which it names only codecs that Loom does not take.
     #[error(
-        "the offer names only codecs that are not taken for what it sends ({}); offer H264, VP8, VP9 or AV1 for video, opus for audio",
-        offered.join(", ")
+        "the offer names only codecs that are not taken for what it sends ({}); offer {} for video, opus for audio",
+        offered.join(", "),
+        listed(taken)
     )]
     UnknownCodecs {
         /// The encoding names it has.
         offered: Vec<String>,
+        /// The video codecs that are taken here, the preferred first.
+        taken: Vec<&'static str>,
     },
     /// The offer lacks something that WebRTC needs.
     #[error("the offer cannot be used: {why}")]
@@ -102,5 +105,14 @@ impl IngestError {
                 | Self::UnknownCodecs { .. }
                 | Self::BadOffer { .. }
         )
+    }
+}
+
+/// As a sentence lists them: `A, B or C`.
+fn listed(names: &[&str]) -> String {
+    match names {
+        [] => "none".to_owned(),
+        [one] => (*one).to_owned(),
+        [rest @ .., last] => format!("{} or {last}", rest.join(", ")),
     }
 }

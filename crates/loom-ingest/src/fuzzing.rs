@@ -11,15 +11,15 @@ use bytes::Bytes;
 use loom_core::{Media, MediaKind, MediaTime, NtpTime, TrackId};
 
 use crate::config::IngestConfig;
+use crate::event::SessionEvent;
 use crate::ice::{Check, StunKind, username_fragment};
 use crate::limits;
 use crate::media::{
     CodedUnit, Depacketizer, FecConfig, FecDecoder, FeedbackConfig, Publisher, PublisherConfig,
-    PublisherOutput, ReordererConfig, RtpCodec, RtpFormat, RtpPacket, RtpSection,
+    PublisherOutput, ReordererConfig, RetransmissionConfig, RtpCodec, RtpFormat, RtpPacket, RtpSection,
 };
 use crate::rtp::RtpHeader;
 use crate::sdp::{AnswerParts, Candidate, DtlsRole, Extensions, Offer, RepairStream, answer};
-use crate::session::SessionEvent;
 use crate::transport::replay::{Place, ReplayWindow};
 use crate::transport::{Connection, ConnectionConfig, ConnectionOutput, Identity};
 use crate::transport::{Receiver, ReceiverConfig, ReceiverOutput};
@@ -269,7 +269,10 @@ fn publisher_config() -> PublisherConfig {
         sections: vec![
             section(MediaKind::Audio, "0", &[(111, RtpCodec::Opus)], &[10]),
             section(MediaKind::Video, "1", &VIDEO_FORMATS, &[20]),
-            section(MediaKind::Video, "2", &[(105, RtpCodec::Vp8)], &[]),
+            RtpSection {
+                layers: vec!["h".to_owned(), "l".to_owned()],
+                ..section(MediaKind::Video, "2", &[(105, RtpCodec::Vp8)], &[])
+            },
         ],
         reorder: ReordererConfig::default(),
         key_frame_spacing: Duration::from_millis(300),
@@ -307,9 +310,9 @@ struct Sender {
 }
 
 impl Sender {
-    /// Of the step: 8 marks it, 16 makes it the next picture, 32 has it differ from what is due: then a byte says by how
-    /// much its sequence number does, and one by how many 4,096 ticks its timestamp does. Then follow its payload type, a
-    /// count, and that many bytes of payload.
+    /// Of the step: 2 and 3 name the layers of the third section, 8 marks it, 16 makes it the next picture, 32 has it differ from what is
+    /// due: then a byte says by how much its sequence number does, and one by how many 4,096 ticks its timestamp does. Then follow its
+    /// payload type, a count, and that many bytes of payload.
     fn packet(&mut self, step: u8, script: &mut Script<'_>, arrived: Instant) -> RtpPacket {
         if step & 16 != 0 {
             self.timestamp = self.timestamp.wrapping_add(3_000);
@@ -323,6 +326,11 @@ impl Sender {
             let leap = script.byte().unwrap_or_default() as i8;
             self.timestamp = self.timestamp.wrapping_add_signed(i32::from(leap) << 12);
         }
+        let rid = match step & 7 {
+            2 => Some("h"),
+            3 => Some("l"),
+            _ => None,
+        };
         RtpPacket {
             source: self.source,
             payload_type: script.byte().unwrap_or_default(),
@@ -331,8 +339,8 @@ impl Sender {
             marker: step & 8 != 0,
             payload: Bytes::copy_from_slice(script.counted()),
             arrived,
-            mid: None,
-            rid: None,
+            mid: rid.map(|_| Bytes::from_static(b"2")),
+            rid: rid.map(|rid| Bytes::from_static(rid.as_bytes())),
         }
     }
 }
@@ -386,10 +394,12 @@ impl ReceiverBench {
                 mid: Some(1),
                 rid: Some(2),
                 transport_cc: Some(3),
-                ..Extensions::default()
+                repaired_rid: Some(4),
+                audio_level: Some(5),
             },
             feedback: FeedbackConfig {
                 retransmitted: vec![96, 97, 98, 99, 105, 111],
+                sent_apart: vec![98],
                 transport_cc: true,
                 ..FeedbackConfig::default()
             },
@@ -400,6 +410,10 @@ impl ReceiverBench {
                 parameters: String::new(),
                 transport_wide: true,
             }],
+            retransmission: RetransmissionConfig {
+                formats: vec![(50, 98)],
+                streams: vec![(23, 22)],
+            },
             publisher: publisher_config(),
         };
         Self {
@@ -521,11 +535,12 @@ pub fn connection(input: &[u8]) {
             extensions: Extensions::default(),
             feedback: FeedbackConfig::default(),
             repairs: Vec::new(),
+            retransmission: RetransmissionConfig::default(),
             publisher: publisher_config(),
         },
     };
     let mut connection = Connection::new(config, now);
-    connection.handle_path(now);
+    connection.handle_check(true, now);
     while let (Some(high), Some(low)) = (script.byte(), script.byte()) {
         match usize::from(high) << 8 | usize::from(low) {
             0 => {
@@ -590,6 +605,7 @@ impl Judge {
                 PublisherOutput::Media(media) => self.handle_media(media),
                 PublisherOutput::Timeout(due) => return Some(due),
                 PublisherOutput::RequestKeyFrame { .. }
+                | PublisherOutput::NothingMissing { .. }
                 | PublisherOutput::Paused(_)
                 | PublisherOutput::Resumed(_) => {}
             }

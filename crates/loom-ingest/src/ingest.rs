@@ -16,6 +16,7 @@ use crate::track::TrackInfo;
 use crate::transport::{Connection, ConnectionConfig, Identity, ReceiverConfig};
 
 /// What answers an offer.
+#[must_use = "the publisher waits for it"]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The SDP.
@@ -27,7 +28,35 @@ pub struct Answer {
 /// Takes publishers in, all on one port. Dropping it closes every session.
 ///
 /// A session costs memory only for what waits: at most [`limits::REORDER_PACKETS`](crate::limits::REORDER_PACKETS) packets
-/// a track of at most [`limits::DATAGRAM_BYTES`](crate::limits::DATAGRAM_BYTES), and what its host has not taken yet.
+/// a track of at most [`limits::DATAGRAM_BYTES`](crate::limits::DATAGRAM_BYTES), one picture a track that is being put together, of at most
+/// [`limits::FRAME_BYTES`](crate::limits::FRAME_BYTES), and what its host has not taken yet, at most
+/// [`limits::SESSION_EVENT_BYTES`](crate::limits::SESSION_EVENT_BYTES) and what was under way when that was full.
+///
+/// ```
+/// use loom_ingest::{Ingest, IngestConfig, SessionEvent};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), loom_ingest::IngestError> {
+/// # let offer = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/offers/chromium.sdp"));
+/// let ingest = Ingest::bind(IngestConfig {
+///     udp: ([127, 0, 0, 1], 0).into(), // any free port
+///     ..IngestConfig::default()
+/// })
+/// .await?;
+/// let (answer, mut session) = ingest.accept(offer).await?; // answer.sdp goes back to the publisher
+/// assert!(answer.sdp.starts_with("v=0") && session.tracks().len() == 2);
+/// # session.handle().close();
+/// while let Some(event) = session.recv().await {
+///     match event {
+///         SessionEvent::Media(media) => println!("{media:?}"),
+///         SessionEvent::Closed(why) => println!("it is over: {why}"),
+///         _ => {}
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "dropping it closes every session"]
 pub struct Ingest {
     config: Arc<IngestConfig>,
     identity: Identity,
@@ -45,6 +74,8 @@ impl std::fmt::Debug for Ingest {
 
 impl Ingest {
     /// Binds the port. Must be called within a Tokio runtime with timers and IO.
+    ///
+    /// Cancellation: the port is free again.
     ///
     /// # Errors
     /// [`IngestError::Config`] for a configuration that cannot work, [`IngestError::Socket`] where the port cannot be had.
@@ -76,6 +107,8 @@ impl Ingest {
 
     /// Takes an offer and answers at once; the publisher connects, and its media comes, through the session.
     ///
+    /// Cancellation: there is no session then.
+    ///
     /// # Errors
     /// For an offer that cannot be used, one for which [`IngestError::is_bad_offer`] is true and whose text says what
     /// is wrong; [`IngestError::Full`] where too many are connected; [`IngestError::Webrtc`] where this machine fails.
@@ -85,6 +118,8 @@ impl Ingest {
 
     /// As [`Ingest::accept`], for an offer that came from an address, whose sessions are counted.
     ///
+    /// Cancellation: there is no session then.
+    ///
     /// # Errors
     /// As [`Ingest::accept`], and [`IngestError::FullForAddress`].
     pub async fn accept_from(
@@ -93,7 +128,7 @@ impl Ingest {
         from: Option<IpAddr>,
     ) -> Result<(Answer, Session), IngestError> {
         let text = offer;
-        let offer = Offer::parse(text)?;
+        let offer = Offer::parse_for(text, &self.config.video)?;
         let id = SessionId::from(self.identity.random_word(16)?.as_str());
         let credentials = new_credentials(&self.identity)?;
         let etag = self.identity.random_word(8)?;
@@ -111,6 +146,7 @@ impl Ingest {
         let tracks = tracks(&offer.sections);
         let feedback = feedback(&offer, self.config.reorder_wait);
         let repairs = offer.repairs().cloned().collect();
+        let retransmission = offer.retransmission();
         let restarts = Restarts::new(self.identity.clone(), candidates, etag.clone(), text);
         let now = Instant::now();
         let connection = Connection::new(
@@ -123,6 +159,7 @@ impl Ingest {
                     extensions: offer.extensions,
                     feedback,
                     repairs,
+                    retransmission,
                     publisher: PublisherConfig {
                         sections: offer.sections,
                         reorder: ReordererConfig {
@@ -173,6 +210,7 @@ fn feedback(offer: &Offer, reorder_wait: Duration) -> FeedbackConfig {
     let mut terms = offer.outline.iter().filter_map(|it| it.accepted.as_ref());
     FeedbackConfig {
         retransmitted: agreed(Agreed::Nack).collect(),
+        sent_apart: offer.retransmission().formats.iter().map(|(_, of)| *of).collect(),
         transport_cc: agreed(Agreed::TransportWide).next().is_some(),
         reduced_size: terms.all(|terms| terms.reduced_size),
         reorder_wait,

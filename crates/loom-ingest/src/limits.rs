@@ -38,9 +38,12 @@ pub const REQUEST_BURST: f64 = 1_000.0;
 /// WHIP requests a second that one address may make for longer.
 pub const REQUESTS_A_SECOND: f64 = 200.0;
 
+/// The longest timeout of [`IngestConfig`](crate::IngestConfig).
+pub const TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 /// Bytes of one datagram; longer ones are cut by the receiver. Larger than any path's MTU that WebRTC uses.
 pub const DATAGRAM_BYTES: usize = 2_000;
-/// Remote addresses that one session may be reached from at once; the oldest is forgotten.
+/// Remote addresses that one session may be reached from at once; of more, the one is forgotten that was proved longest ago and that media
+/// does not take.
 pub const SESSION_ADDRESSES: usize = 16;
 /// Attributes read in a STUN message before it is given up.
 pub const STUN_ATTRIBUTES: usize = 32;
@@ -52,12 +55,15 @@ pub const SOCKET_SEND_BYTES: usize = 1024 * 1024;
 /// Events that wait for a host that does not call [`Session::recv`](crate::Session::recv). When so many wait, what then
 /// arrives is dropped and ends as a gap.
 pub const SESSION_EVENTS: usize = 1_024;
+/// Bytes of media in those; when so many wait, the same holds.
+pub const SESSION_EVENT_BYTES: usize = 64 * 1024 * 1024;
 /// Synchronization sources of one session that are decrypted.
 pub const SESSION_SOURCES: usize = 64;
 /// Bytes of DTLS that one session takes in all its life; media does not travel by it.
 pub const DTLS_BYTES: usize = 256 * 1024;
-/// A publisher whose sources all said goodbye by RTCP has left once nothing came of them for this long.
-pub const GOODBYE: Duration = Duration::from_secs(2);
+/// A publisher whose sources all said goodbye by RTCP has left once neither media nor a check came of it for this long: Chromium checks
+/// every 2.5 s.
+pub const GOODBYE: Duration = Duration::from_secs(3);
 /// Header extensions looked at in one packet (RFC 8285), padding included.
 pub const HEADER_EXTENSIONS: usize = 64;
 /// How many RTCP packets back one may lie and still be taken by SRTCP.
@@ -103,6 +109,8 @@ pub const TRANSPORT_PACKETS: usize = 2_048;
 pub const RTCP_BYTES: usize = 1_200;
 /// RTCP datagrams that wait to be taken; of more, the oldest is dropped.
 pub const RTCP_MESSAGES: usize = 64;
+/// NAL units of one H.264 picture.
+pub const PICTURE_NAL_UNITS: usize = 16 * 1024;
 /// Bytes of one coded picture.
 pub const FRAME_BYTES: usize = 8 * 1024 * 1024;
 /// Packets of one coded picture.

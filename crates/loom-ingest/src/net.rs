@@ -7,7 +7,7 @@ mod udp;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -123,6 +123,7 @@ impl Port {
             });
         }
         let limit = config.max_sessions_per_address;
+        let from = from.map(client);
         if let Some(address) = from
             && state.sessions.values().filter(|it| it.from == from).count() >= limit
         {
@@ -217,8 +218,8 @@ impl Shared {
         if let Some(response) = check.success(from.remote, &credentials.password, crypto) {
             self.send_on(from, &response);
         }
-        if let Some(session) = session.filter(|_| check.nominates()) {
-            session.handle_path(now);
+        if let Some(session) = session {
+            session.handle_check(check.nominates(), now);
         }
     }
 
@@ -265,6 +266,14 @@ impl Shared {
                 }
             }
         }
+    }
+}
+
+/// Whom an address counts as: an IPv6 network of 64 bits is one client's (RFC 4291 §2.5.1), which may take any address of it.
+pub(crate) fn client(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        address => address,
     }
 }
 

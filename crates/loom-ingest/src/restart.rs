@@ -8,6 +8,7 @@ use crate::transport::Identity;
 use crate::whip::{Patch, PatchKind, Refusal};
 
 /// What a publisher that restarts ICE is told (RFC 9725 §4.3.3).
+#[must_use = "the publisher waits for it"]
 #[derive(Clone, PartialEq, Eq)]
 pub struct IceRestart {
     /// Our new `a=ice-ufrag`.

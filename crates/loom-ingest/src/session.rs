@@ -10,11 +10,14 @@ use loom_core::{Media, TrackId};
 use tokio::sync::Notify;
 use tracing::{error, info};
 
+use crate::clock::SessionClock;
 use crate::demux::Key;
 use crate::error::IngestError;
+use crate::event::{CloseReason, SessionEvent};
 use crate::limits;
 use crate::net::Shared;
 use crate::restart::{IceRestart, Restarts};
+use crate::stats::ReceptionStats;
 use crate::track::TrackInfo;
 use crate::transport::{Connection, ConnectionOutput};
 use crate::whip::{Patch, Refusal};
@@ -42,57 +45,29 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// What happens in a session.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum SessionEvent {
-    /// The publisher is connected; media may follow.
-    Connected,
-    /// Media, in the order a consumer must take it.
-    Media(Media),
-    /// A track that ran has sent nothing for a second: its source was muted, taken away or stands still.
-    Paused(TrackId),
-    /// A paused track runs again.
-    Resumed(TrackId),
-    /// The publisher restarted ICE: it comes from elsewhere from here on. Media goes on.
-    Restarted,
-    /// The session is over. The last event.
-    Closed(CloseReason),
-}
-
-/// Why a session is over.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CloseReason {
-    /// The host closed it: [`SessionHandle::close`], or the [`Session`] was dropped.
-    ByHost,
-    /// The publisher said goodbye, by RTCP or by closing its DTLS session.
-    ByPublisher,
-    /// The publisher did not connect within [`IngestConfig::connect_timeout`](crate::IngestConfig::connect_timeout).
-    ConnectTimeout,
-    /// The publisher connected, but sent no media within
-    /// [`IngestConfig::idle_timeout`](crate::IngestConfig::idle_timeout).
-    NoMedia,
-    /// The publisher sent no more media for [`IngestConfig::idle_timeout`](crate::IngestConfig::idle_timeout): it vanished.
-    MediaTimeout,
-    /// The connection broke.
-    Failed(String),
-}
-
-impl fmt::Display for CloseReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ByHost => f.write_str("closed here"),
-            Self::ByPublisher => f.write_str("the publisher stopped"),
-            Self::ConnectTimeout => f.write_str("the publisher never connected"),
-            Self::NoMedia => f.write_str("the publisher connected but sent no media"),
-            Self::MediaTimeout => f.write_str("the publisher vanished: no media came any more"),
-            Self::Failed(why) => write!(f, "the connection failed: {why}"),
-        }
-    }
-}
-
 /// One publisher, from its offer to its end. Dropping it closes the session.
+///
+/// ```no_run
+/// use loom_core::Media;
+/// use loom_ingest::{Session, SessionEvent};
+///
+/// /// Writes down the first packet of each track.
+/// async fn first_packets(mut session: Session) {
+///     let (steering, mut seen) = (session.handle(), Vec::new());
+///     while let Some(event) = session.recv().await {
+///         if let SessionEvent::Media(Media::Packet(packet)) = event
+///             && !seen.contains(&packet.track)
+///         {
+///             println!("{}: {} bytes at {}", packet.track, packet.data.len(), packet.pts);
+///             seen.push(packet.track);
+///             if seen.len() == session.tracks().len() {
+///                 steering.close();
+///             }
+///         }
+///     }
+/// }
+/// ```
+#[must_use = "dropping it closes the session"]
 #[derive(Debug)]
 pub struct Session {
     handle: SessionHandle,
@@ -123,7 +98,7 @@ impl Session {
         self.handle.clone()
     }
 
-    /// The next event; `None` after [`SessionEvent::Closed`]. May be cancelled without losing an event.
+    /// The next event; `None` after [`SessionEvent::Closed`]. Cancellation safe: no event is lost.
     pub async fn recv(&mut self) -> Option<SessionEvent> {
         let core = &self.handle.core;
         loop {
@@ -158,6 +133,22 @@ impl SessionHandle {
     /// The session's name.
     pub fn id(&self) -> &SessionId {
         &self.core.id
+    }
+
+    /// What has become of the publisher's packets so far, also once the session is over.
+    pub fn stats(&self) -> ReceptionStats {
+        self.core.lock().connection.stats()
+    }
+
+    /// How its media time lies on both ends' clocks; `None` before any media.
+    pub fn clock(&self) -> Option<SessionClock> {
+        self.core.lock().connection.clock()
+    }
+
+    /// How loud a track of sound is, where its publisher tells (RFC 6464): the loudest of the last quarter to half second, -127 (silence) to 0
+    /// dBov. `None` of pictures, and where no packet has told it.
+    pub fn level(&self, track: TrackId) -> Option<i8> {
+        self.core.lock().connection.level(track, Instant::now())
     }
 
     /// Asks the publisher for a key frame of a video track. Throttled to one in
@@ -232,7 +223,7 @@ pub(crate) struct Core {
 
 struct Live {
     connection: Connection,
-    events: VecDeque<SessionEvent>,
+    events: Events,
     /// The [`Session`] is there and takes events.
     is_heard: bool,
     is_congested: bool,
@@ -240,10 +231,43 @@ struct Live {
     scheduled: Option<Instant>,
 }
 
+/// What the host has not taken yet.
+#[derive(Default)]
+struct Events {
+    queue: VecDeque<SessionEvent>,
+    /// Of media in them.
+    bytes: usize,
+}
+
+impl Events {
+    fn push(&mut self, event: SessionEvent) {
+        self.bytes += bytes_in(&event);
+        self.queue.push_back(event);
+    }
+
+    fn pop(&mut self) -> Option<SessionEvent> {
+        let event = self.queue.pop_front()?;
+        self.bytes -= bytes_in(&event);
+        Some(event)
+    }
+
+    /// Whether they take the `part`th part of the room that there is.
+    fn fill(&self, part: usize) -> bool {
+        self.queue.len() * part >= limits::SESSION_EVENTS || self.bytes * part >= limits::SESSION_EVENT_BYTES
+    }
+}
+
+fn bytes_in(event: &SessionEvent) -> usize {
+    match event {
+        SessionEvent::Media(Media::Packet(packet)) => packet.data.len(),
+        _ => 0,
+    }
+}
+
 impl Live {
     fn take_event(&mut self) -> Option<SessionEvent> {
-        let event = self.events.pop_front()?;
-        if self.is_congested && self.events.len() < limits::SESSION_EVENTS / 2 {
+        let event = self.events.pop()?;
+        if self.is_congested && !self.events.fill(2) {
             self.is_congested = false;
             self.connection.set_congested(false);
         }
@@ -266,7 +290,7 @@ impl Core {
             restarts,
             live: Mutex::new(Live {
                 connection,
-                events: VecDeque::new(),
+                events: Events::default(),
                 is_heard: true,
                 is_congested: false,
                 scheduled: None,
@@ -280,8 +304,8 @@ impl Core {
         self.run(|_| {});
     }
 
-    pub(crate) fn handle_path(&self, now: Instant) {
-        self.run(|connection| connection.handle_path(now));
+    pub(crate) fn handle_check(&self, nominates: bool, now: Instant) {
+        self.run(|connection| connection.handle_check(nominates, now));
     }
 
     /// Datagrams that came together: what follows of them is seen to once.
@@ -321,7 +345,7 @@ impl Core {
                 error!(session = %self.id, "a session panicked");
                 let why = CloseReason::Failed("an internal error".to_owned());
                 live.connection.abandon();
-                live.events.push_back(SessionEvent::Closed(why));
+                live.events.push(SessionEvent::Closed(why));
                 self.changed.notify_one();
                 None
             }
@@ -346,18 +370,21 @@ impl Core {
                 Some(ConnectionOutput::Transmit(datagram)) => self.port.send(self.key, &datagram),
                 Some(ConnectionOutput::Event(event)) => {
                     if let SessionEvent::Closed(reason) = &event {
-                        info!(session = %self.id, %reason, "a publisher's session is over");
+                        let stats = live.connection.stats();
+                        let (packets, asked, requests) =
+                            (stats.packets_received, stats.packets_asked, stats.requests);
+                        info!(session = %self.id, %reason, packets, asked, requests, "a publisher's session is over");
                     }
                     if live.is_heard {
                         is_news = true;
-                        live.events.push_back(event);
+                        live.events.push(event);
                     }
                 }
                 Some(ConnectionOutput::Timeout(at)) => break Some(at),
                 None => break None,
             }
         };
-        if live.events.len() >= limits::SESSION_EVENTS && !live.is_congested {
+        if live.events.fill(1) && !live.is_congested {
             tracing::warn!(session = %self.id, "the host does not keep up; what comes now is dropped");
             live.is_congested = true;
             live.connection.set_congested(true);
@@ -379,11 +406,40 @@ impl fmt::Debug for Core {
 
 #[cfg(test)]
 mod tests {
+    use loom_core::{MediaTime, Packet};
     use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 
     use super::*;
     use crate::transport::client::Client;
     use crate::{Ingest, IngestConfig};
+
+    #[test]
+    fn what_waits_for_a_slow_host_is_bounded_in_number_and_in_bytes() {
+        let packet = |bytes: usize| {
+            SessionEvent::Media(Media::Packet(Packet {
+                track: TrackId(0),
+                pts: MediaTime::ZERO,
+                dts: MediaTime::ZERO,
+                duration: None,
+                key: true,
+                data: vec![0; bytes].into(),
+            }))
+        };
+        for (bytes, room) in [(10, limits::SESSION_EVENTS), (limits::FRAME_BYTES, 8)] {
+            let mut events = Events::default();
+            let pushed = (1..).find(|_| {
+                events.push(packet(bytes));
+                events.fill(1)
+            });
+            assert_eq!(pushed, Some(room), "pictures of {bytes} bytes");
+            while events.fill(2) {
+                events.pop();
+            }
+            assert_eq!(events.queue.len(), room / 2 - 1);
+            while events.pop().is_some() {}
+            assert_eq!(events.bytes, 0);
+        }
+    }
 
     #[tokio::test]
     async fn a_panic_ends_its_own_session_and_no_other() {
@@ -392,7 +448,7 @@ mod tests {
             ..IngestConfig::default()
         };
         let ingest = Ingest::bind(config).await.unwrap();
-        let offer = Client::new(SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm).offer();
+        let offer = Client::new(&[SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm]).offer();
         let (_, mut one) = ingest.accept(&offer).await.unwrap();
         let (_, two) = ingest.accept(&offer).await.unwrap();
         one.handle.core.run(|_| panic!("as a bug would"));

@@ -316,7 +316,10 @@ async fn a_publisher_that_closes_ends_its_session() {
 
 #[tokio::test]
 async fn a_publisher_that_vanishes_is_noticed() {
-    let ingest = ingest(|config| config.idle_timeout = Duration::from_millis(250)).await;
+    let ingest = ingest(|config| {
+        (config.idle_timeout, config.mute_timeout) = (Duration::from_millis(250), Duration::ZERO)
+    })
+    .await;
     let (mut publisher, offer) = Publisher::new(1_000).await;
     let (answer, mut session) = ingest.accept(&offer).await.unwrap();
     publisher.connect(&answer.sdp).await;

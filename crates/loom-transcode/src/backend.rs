@@ -1,5 +1,6 @@
 //! What every backend offers: a feed to push live media into, and the outputs of a running plan.
 
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::limits;
 use crate::plan::Plan;
 
 /// Runs plans: `GstBackend` and [`DummyBackend`](crate::DummyBackend).
-pub trait Backend: Send + Sync {
+pub trait Backend: fmt::Debug + Send + Sync {
     /// Runs `plan` on live tracks of these formats, as [`SourceShape::from_formats`](crate::SourceShape::from_formats)
     /// read them for the plan. Formats pushed later replace these.
     ///
@@ -46,6 +47,14 @@ pub enum Output {
         /// The packet. Its track is the source's.
         packet: Packet,
     },
+    /// Live: a picture of a rendition was left out, and what it shows stands on past `at`. Comes behind the packets of all
+    /// pictures before, so that whoever cuts parts need not wait for the next one.
+    Still {
+        /// The rendition.
+        rendition: RenditionId,
+        /// The time of the picture that was left out.
+        at: MediaTime,
+    },
     /// Sound for captions: 16 kHz mono, without holes.
     Pcm(PcmFrame),
     /// The poster, once.
@@ -68,11 +77,32 @@ pub enum Output {
         /// Why, in words.
         reason: String,
     },
+    /// What became of the pictures of an encoded rendition, at its end.
+    Counted(PictureCount),
     /// Everything is out. Nothing follows.
     End,
 }
 
+/// What became of every decoded picture for one rendition: those that were encoded, and those that were left out and
+/// why. Where a run came to its end, `decoded` is the sum of the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PictureCount {
+    /// The rendition.
+    pub rendition: RenditionId,
+    /// Pictures that came out of the decoder.
+    pub decoded: u64,
+    /// Pictures that were encoded.
+    pub encoded: u64,
+    /// Pictures that show what the one before them shows.
+    pub still: u64,
+    /// Pictures that the encoder was too late for.
+    pub late: u64,
+    /// Pictures between the failure of an element and the next segment.
+    pub missed: u64,
+}
+
 /// Takes live media. Dropping it is finishing it.
+#[must_use = "dropping it is finishing it"]
 pub struct Feed {
     port: Box<dyn FeedPort>,
     finished: bool,
@@ -111,6 +141,7 @@ impl Drop for Feed {
 }
 
 /// What a running plan makes. Dropping it stops the run and ends its threads.
+#[must_use = "dropping it stops the run"]
 pub struct Outputs {
     // Receivers go first when dropped, so that senders which wait wake up before the run is stopped.
     kept: mpsc::Receiver<Output>,
@@ -139,7 +170,7 @@ impl Outputs {
         }
     }
 
-    /// The next output; `None` after [`Output::End`]. May be cancelled without loss.
+    /// The next output; `None` after [`Output::End`]. Cancellation safe: no output is lost.
     pub async fn recv(&mut self) -> Option<Output> {
         while self.kept_open || self.running > 0 {
             // Kept packets go first: they wait for nothing.

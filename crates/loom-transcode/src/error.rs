@@ -37,6 +37,14 @@ pub enum PlanError {
         /// The GStreamer factories that would have done.
         looked_for: String,
     },
+    /// A list of capabilities cannot be read.
+    #[error("line {line} of the list of capabilities cannot be read: {why}")]
+    CapabilityList {
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 /// Why a transcode cannot start, or a file cannot be read.

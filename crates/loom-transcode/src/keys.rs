@@ -1,6 +1,7 @@
 //! At which pictures every encoder starts anew.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::plan::KeyRule;
 
@@ -26,6 +27,17 @@ impl KeyPictures {
         }
     }
 
+    /// Decoding begins anew. Where pictures up to `after` have come out, the next one is no first one.
+    #[cfg(any(test, feature = "gst"))]
+    pub(crate) fn resume(&mut self, after: Option<u64>) {
+        self.expected.clear();
+        self.chosen.clear();
+        self.next = match self.rule {
+            KeyRule::WithSource => after,
+            KeyRule::Every(span) => after.map(|at| after_on_grid(at, span)),
+        };
+    }
+
     /// A key frame of the source goes into the decoder.
     pub(crate) fn handle_source_key(&mut self, at: u64) {
         if self.rule == KeyRule::WithSource {
@@ -44,13 +56,12 @@ impl KeyPictures {
                 self.expected.len() < before
             }
             KeyRule::Every(span) => {
-                let span = (span.as_nanos() as u64).max(1);
-                let next = *self.next.get_or_insert(at);
-                if at >= next {
-                    // Instants stay on one grid, however pictures fall.
-                    self.next = Some(next + ((at - next) / span + 1) * span);
+                let due = self.next.is_none_or(|next| at >= next);
+                if due {
+                    // One grid for all graphs of a recording, whenever each begins and however pictures fall.
+                    self.next = Some(after_on_grid(at, span));
                 }
-                at >= next
+                due
             }
         };
         if chosen || first {
@@ -66,6 +77,11 @@ impl KeyPictures {
     }
 }
 
+fn after_on_grid(at: u64, span: Duration) -> u64 {
+    let span = (span.as_nanos() as u64).max(1);
+    (at / span + 1) * span
+}
+
 fn remember(queue: &mut VecDeque<u64>, at: u64) {
     if queue.len() == MOST_REMEMBERED {
         queue.pop_front();
@@ -79,17 +95,22 @@ const MOST_REMEMBERED: usize = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
-    fn a_grid_of_instants_does_not_drift_with_the_pictures() {
+    fn a_grid_of_instants_does_not_drift_with_the_pictures_nor_with_the_first_of_them() {
         let mut keys = KeyPictures::new(KeyRule::Every(Duration::from_nanos(1000)));
         let chosen: Vec<u64> = (0..60)
             .map(|n| 7 + n * 83)
             .filter(|at| keys.handle_picture(*at))
             .collect();
-        assert_eq!(chosen, [7, 1086, 2082, 3078, 4074]);
+        assert_eq!(chosen, [7, 1003, 2082, 3078, 4074]);
         assert!(keys.is_chosen(2082) && !keys.is_chosen(2165));
+        let mut late = KeyPictures::new(KeyRule::Every(Duration::from_nanos(1000)));
+        let chosen: Vec<u64> = (20..60)
+            .map(|n| 7 + n * 83)
+            .filter(|at| late.handle_picture(*at))
+            .collect();
+        assert_eq!(chosen, [1667, 2082, 3078, 4074]);
     }
 
     #[test]
@@ -102,5 +123,22 @@ mod tests {
             .filter(|at| keys.handle_picture(*at))
             .collect();
         assert_eq!(chosen, [0, 130]);
+    }
+
+    #[test]
+    fn decoding_that_begins_anew_keeps_to_the_same_instants() {
+        let mut keys = KeyPictures::new(KeyRule::Every(Duration::from_nanos(1000)));
+        let all = |keys: &mut KeyPictures, from: u64| -> Vec<u64> {
+            let pictures = (from..40).map(|n| 7 + n * 83);
+            pictures.filter(|at| keys.handle_picture(*at)).collect()
+        };
+        assert_eq!(all(&mut keys, 0), [7, 1003, 2082, 3078]);
+        keys.resume(Some(1500));
+        assert_eq!(all(&mut keys, 0), [2082, 3078]);
+        let mut keys = KeyPictures::new(KeyRule::WithSource);
+        keys.handle_source_key(7);
+        keys.resume(Some(1500));
+        keys.handle_source_key(7 + 83 * 30);
+        assert_eq!(all(&mut keys, 20), [7 + 83 * 30]);
     }
 }

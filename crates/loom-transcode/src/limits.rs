@@ -5,6 +5,9 @@ use std::time::Duration;
 /// The largest width or height accepted, pixels.
 pub const MAX_DIMENSION: u32 = 8192;
 
+/// The most elements a list of capabilities may name.
+pub const MAX_ELEMENTS: usize = 1024;
+
 /// The most streams a file may hold; the first video and the first audio stream of them are used.
 pub const MAX_STREAMS: usize = 32;
 
@@ -30,6 +33,13 @@ pub const FILE_QUEUE_PACKETS: u64 = 48;
 /// Bytes of a file's packets that wait for a decoder; the reader waits when full.
 pub const FILE_QUEUE_BYTES: u64 = 4 << 20;
 
+/// Packets that are remembered, so that decoding can begin anew where a graph fails. Beyond it all are forgotten up to
+/// the next key frame.
+pub const REPLAY_PACKETS: usize = 1800;
+
+/// Bytes of packets that are remembered, as above.
+pub const REPLAY_BYTES: usize = 32 << 20;
+
 /// Stretches of decoded live sound that wait for the AAC encoder. Beyond it the `aac` rendition fails.
 pub const SOUND_QUEUE: u64 = 6_000;
 
@@ -48,3 +58,15 @@ pub const MAX_POSTER_WIDTH: u32 = 1280;
 
 /// How long reading a file's structure may stand still before it is given up.
 pub const PROBE_STALL: Duration = Duration::from_secs(20);
+
+/// The lowest and the highest rate of raw sound, samples a second.
+pub const SOUND_RATES: std::ops::RangeInclusive<u32> = 8_000..=192_000;
+
+/// The most channels of raw sound: what Opus carries without a channel map (RFC 7845 §5.1.1.1).
+pub const SOUND_CHANNELS: u16 = 2;
+
+/// Bytes of raw sound that wait for the Opus encoder: some ten seconds of what there is most of. Beyond it sound is dropped.
+pub const RAW_SOUND_BYTES: u64 = 16 << 20;
+
+/// How long an encoder of a raw source may take to give its last.
+pub const RAW_FLUSH: Duration = Duration::from_secs(2);

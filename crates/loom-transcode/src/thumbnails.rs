@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+#[cfg(any(test, feature = "gst"))]
 use loom_core::MediaTime;
 
 /// Small pictures that are wanted of a track.
@@ -41,6 +42,7 @@ impl Thumbnails {
 
     /// Where the stretch begins that `at` lies in; the first picture of a stretch is its thumbnail. It depends on the instant only, so
     /// that a run that begins in the middle goes on where another left off.
+    #[cfg(any(test, feature = "gst"))]
     pub(crate) fn stretch(&self, at: MediaTime) -> MediaTime {
         let every = (self.every.as_nanos() as i64).max(1_000_000);
         let at = at.nanos().max(0);

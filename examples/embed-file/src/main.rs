@@ -18,11 +18,12 @@ async fn main() -> anyhow::Result<()> {
     };
     fs::create_dir_all(&out)?;
     let work = tempfile::tempdir_in(&out)?;
-    let engine = Engine::start(EngineConfig {
+    let mut config = EngineConfig {
         data_dir: work.path().to_owned(),
         ..EngineConfig::default()
-    })
-    .await?;
+    };
+    config.ingest.udp.set_port(0); // nobody publishes by WebRTC: any port will do
+    let engine = Engine::start(config).await?;
     let recording = engine.create(RecordingId::random())?;
     let mut events = recording.events();
     let copy = work.path().join("input"); // the engine takes the file over, so it gets one of its own
@@ -38,7 +39,7 @@ async fn main() -> anyhow::Result<()> {
                 bar.set_position((fraction * 1_000.0) as u64);
             }
             Event::State {
-                state: RecordingState::Failed,
+                state: RecordingState::Failed | RecordingState::Deleted,
                 reason,
                 ..
             } => bail!(reason.unwrap_or_default()),

@@ -7,21 +7,40 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use http::Request;
+use loom_engine::HlsService;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::{DefaultOnFailure, DefaultOnRequest, DefaultOnResponse, TraceLayer};
 use tracing::{Level, Span};
 
 use crate::app::App;
+use crate::front::Front;
 use crate::problem::Problem;
-use crate::{artifacts, events, guard, hls, metrics, page, pathways, recordings, text, upload, whip};
+use crate::{
+    artifacts, control, edits, events, guard, hls, jobs, metrics, page, pathways, publishers, recordings,
+    text, upload, whip,
+};
 
 /// The whole server as one service.
-pub(crate) fn router(app: App) -> Router {
+pub(crate) fn service(app: App) -> Front {
+    let (streams, config) = (hls::service(&app), app.config.clone());
+    Front::new(router(app, streams.clone()), streams, config)
+}
+
+fn router(app: App, streams: HlsService) -> Router {
     let one = Router::new()
         .route("/", get(recordings::show).delete(recordings::delete))
         .route("/stop", post(recordings::stop))
+        .route("/pause", post(recordings::pause))
+        .route("/resume", post(recordings::resume))
+        .route("/publishers", get(publishers::list).post(publishers::invite))
+        .route("/publishers/{name}", delete(publishers::dismiss))
+        .route("/class", put(recordings::set_class))
+        .route("/edits", post(edits::create))
+        .route("/versions", get(edits::versions))
+        .route("/jobs", get(jobs::list))
+        .route("/jobs/{job}/restart", post(jobs::restart))
         .route("/media", post(upload::receive).layer(DefaultBodyLimit::disable()))
         .route("/transcript.json", get(artifacts::transcript_json))
         .route("/transcript.vtt", get(artifacts::transcript_vtt))
@@ -34,10 +53,12 @@ pub(crate) fn router(app: App) -> Router {
                 .layer(DefaultBodyLimit::max(text::LARGEST_TEXT)),
         )
         .route("/chapters", get(text::chapters).post(text::mark))
+        .route("/metadata", post(text::tell))
         .route("/chapters.vtt", get(text::chapters_vtt))
         .route("/poster.jpg", get(artifacts::poster))
         .route("/download.mp4", get(artifacts::download))
-        .route("/events", get(events::stream));
+        .route("/events", get(events::stream))
+        .route("/control", get(control::open));
     Router::new()
         .route("/", get(page::index))
         .route("/w/{id}", get(page::watch))
@@ -48,7 +69,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/recordings", get(recordings::list).post(recordings::create))
         .route("/v1/pathways", get(pathways::show).put(pathways::rank))
         .nest("/v1/recordings/{id}", one)
-        .route_service("/v1/recordings/{id}/hls/{*path}", hls::service(&app))
+        .route_service(hls::ROUTE, streams)
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
@@ -105,7 +126,7 @@ async fn wrong_method(method: Method, uri: Uri) -> Problem {
 }
 
 /// A handler that panics ends its own request only.
-fn panicked(panic: Box<dyn Any + Send>) -> Response {
+pub(crate) fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let why = panic
         .downcast_ref::<String>()
         .map(String::as_str)
@@ -115,7 +136,11 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
 
 fn span<B>(request: &Request<B>) -> Span {
     // The query may hold what is nobody's business; headers hold tokens.
-    tracing::info_span!("http", method = %request.method(), path = request.uri().path())
+    let path = request.uri().path();
+    let recording = path
+        .strip_prefix("/v1/recordings/")
+        .and_then(|rest| rest.split('/').next());
+    tracing::info_span!("http", method = %request.method(), path, recording)
 }
 
 /// Bytes of a body that is neither an upload nor an offer.

@@ -51,7 +51,7 @@ impl App {
         }
     }
 
-    /// The engine's recording of that name. It may have to be read from disk, so it is done where waiting is allowed.
+    /// The engine's recording of that name.
     pub(crate) async fn recording(&self, id: &str) -> Answer<Recording> {
         let id = RecordingId::new(id).ok_or_else(|| Problem::unknown(id))?;
         Ok(self.open(id).await?)
@@ -76,13 +76,26 @@ impl App {
     }
 
     /// Brings the database and the disk together at start: what is on disk only is listed, what is in the database only
-    /// has failed, what was not over is followed.
-    pub(crate) async fn reconcile(&self, on_disk: HashSet<RecordingId>) -> Result<(), StoreError> {
+    /// has failed, what was not over is followed. What only the store has is listed by and by; `None`: it does not say what it has.
+    pub(crate) async fn reconcile(
+        &self,
+        on_disk: HashSet<RecordingId>,
+        in_store: Option<Vec<RecordingId>>,
+    ) -> Result<(), StoreError> {
+        let unsure = in_store.is_none();
+        let in_store: HashSet<RecordingId> = in_store.into_iter().flatten().collect();
         let mut in_database = HashSet::new();
         for (id, state) in self.store.states().await? {
             in_database.insert(id.clone());
             let over = state.is_final();
-            if !on_disk.contains(&id) && state != RecordingState::Failed {
+            if state == RecordingState::Deleted {
+                // the process ended between its files' end and its row's
+                self.store.remove(id).await?;
+                continue;
+            }
+            if !on_disk.contains(&id) && (unsure || in_store.contains(&id)) {
+                continue; // it is opened when somebody asks for it
+            } else if !on_disk.contains(&id) && state != RecordingState::Failed {
                 if let Some(mut row) = self.store.row(id).await? {
                     lose(&mut row);
                     self.store.mirror(row.info).await?;
@@ -102,7 +115,28 @@ impl App {
                 Err(why) => tracing::warn!(%id, %why, "a folder is no recording that can be opened"),
             }
         }
+        let unknown = in_store
+            .difference(&in_database)
+            .filter(|id| !on_disk.contains(id));
+        tokio::spawn(self.clone().adopt_stored(unknown.cloned().collect()));
         Ok(())
+    }
+
+    /// Lists recordings that only the store has: each is fetched for that, but not its media.
+    async fn adopt_stored(self, ids: Vec<RecordingId>) {
+        for id in ids {
+            let adopted = match self.open(id.clone()).await {
+                Ok(recording) => self
+                    .adopt(&recording)
+                    .await
+                    .map(drop)
+                    .map_err(|why| why.to_string()),
+                Err(why) => Err(why.to_string()),
+            };
+            if let Err(why) = adopted {
+                tracing::warn!(%id, why, "a recording in the store is not listed");
+            }
+        }
     }
 
     /// Keeps the database's copy of a recording's state true until the recording is over.
@@ -154,10 +188,7 @@ impl App {
     }
 
     async fn open(&self, id: RecordingId) -> Result<Recording, EngineError> {
-        let engine = self.engine.clone();
-        tokio::task::spawn_blocking(move || engine.recording(&id))
-            .await
-            .map_err(|_| EngineError::ShuttingDown)?
+        self.engine.open(&id).await
     }
 
     /// Lists a recording that is on disk and not in the database.

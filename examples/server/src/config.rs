@@ -8,7 +8,9 @@ use std::str::FromStr;
 use clap::{Parser, ValueEnum};
 use http::Uri;
 use http::uri::{Authority, Scheme};
-use loom_engine::{EngineConfig, IceServer, Pathway, PlaylistConfig, StartPoint, Window};
+use loom_engine::{
+    EngineConfig, IceServer, PartForm, Pathway, PlaylistConfig, StartPoint, StorageClass, Window,
+};
 use serde::Deserialize;
 
 /// Loom's reference server: record in a browser, watch it live with captions, keep it.
@@ -21,6 +23,13 @@ pub(crate) struct Config {
     /// Where recordings and the database are kept.
     #[arg(long, env = "LOOM_DATA_DIR", default_value = "./.loom")]
     pub(crate) data_dir: PathBuf,
+    /// Where recordings are kept beside the data folder, and served from where that has lost them: s3://BUCKET/PREFIX, reached by the usual
+    /// AWS_ variables (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), or file:///PATH.
+    #[arg(long, env = "LOOM_STORE")]
+    pub(crate) store: Option<String>,
+    /// How often recordings will be asked for, a tag (loom-class) of what is kept there: hot, warm, cold or archive.
+    #[arg(long, env = "LOOM_STORE_CLASS", default_value = "hot")]
+    pub(crate) store_class: StorageClass,
     /// The speech model: a folder of safetensors, a ggml file or a .pt file. Otherwise it is looked for and downloaded.
     #[arg(long, env = "LOOM_MODEL")]
     pub(crate) model: Option<PathBuf>,
@@ -37,10 +46,17 @@ pub(crate) struct Config {
     /// came, which costs neither a decoder nor an encoder. With `source` and captions off many more can record at once.
     #[arg(long, env = "LOOM_LADDER", default_value = "full")]
     pub(crate) ladder: Ladder,
+
+    /// Whether pictures that show what is shown are encoded again in the smaller renditions: `off` leaves them out.
+    #[arg(long, env = "LOOM_STILLS", default_value = "off")]
+    pub(crate) stills: Switch,
     /// Whether recordings get small pictures along their time line. Otherwise with `full`; with `source` they cost the decoding of
     /// one key frame every two seconds.
     #[arg(long, env = "LOOM_THUMBNAILS")]
     pub(crate) thumbnails: Option<Switch>,
+    /// How live playlists name parts: `named`, by URIs of their own, or `ranges`, as byte ranges of their segment, which suits caches.
+    #[arg(long, env = "LOOM_PARTS", default_value = "named")]
+    pub(crate) parts: Parts,
     /// How much of a live recording its playlists list, where a request does not say: `event`, all of it; `live`, the newest
     /// few seconds; `dvr-SECONDS`, the newest so many.
     #[arg(long, env = "LOOM_WINDOW", default_value = "event", value_parser = Window::parse)]
@@ -55,6 +71,9 @@ pub(crate) struct Config {
     /// How many recordings may be live at once.
     #[arg(long, env = "LOOM_MAX_LIVE", default_value_t = EngineConfig::default().max_live)]
     pub(crate) max_live: usize,
+    /// How many seconds a publisher who vanished is waited for before the recording is finished; 0: not at all. Otherwise 20.
+    #[arg(long, env = "LOOM_RECONNECT")]
+    pub(crate) reconnect: Option<u64>,
     /// The UDP port, or address and port, for WebRTC media. Otherwise 8189, or any free one where that is taken.
     #[arg(long, env = "LOOM_UDP")]
     pub(crate) udp: Option<UdpListen>,
@@ -78,9 +97,13 @@ pub(crate) struct Config {
     /// Origins of other web pages that may list, create, stop and delete recordings. Comma separated; * is any.
     #[arg(long, env = "LOOM_ALLOW_ORIGIN", value_delimiter = ',')]
     pub(crate) allow_origin: Vec<String>,
-    /// The length of a live part in milliseconds, 50 to 2000: shorter is sooner seen, and costs more requests. Otherwise 334.
-    #[arg(long, env = "LOOM_PART", value_parser = clap::value_parser!(u64).range(50..=2000))]
+    /// The length of a live part in milliseconds, 50 to 1600: shorter is sooner seen, and costs more requests. Otherwise 334.
+    #[arg(long, env = "LOOM_PART", value_parser = clap::value_parser!(u64).range(50..=1600))]
     pub(crate) part: Option<u64>,
+    /// How much of a recording a power cut can lose, in milliseconds, beside what had not come, and at least a part: all is written to the disk
+    /// this often, and parts wait for a disk that is slower. 0 leaves it to the system.
+    #[arg(long, env = "LOOM_SYNC", default_value_t = 0)]
+    pub(crate) sync: u64,
     /// How recordings are encrypted. segments: AES-128; cbcs: SAMPLE-AES; cenc: SAMPLE-AES-CTR, for DASH. Whoever may watch may fetch the
     /// key. Such a recording has no download.
     #[arg(long, env = "LOOM_ENCRYPTION", default_value = "off")]
@@ -91,6 +114,9 @@ pub(crate) struct Config {
     /// The largest upload, in bytes or with K, M, G (binary).
     #[arg(long, env = "LOOM_MAX_UPLOAD", default_value = "4G")]
     pub(crate) max_upload: ByteCount,
+    /// No recording is begun while the disk has less free than this, in bytes or with K, M, G (binary).
+    #[arg(long, env = "LOOM_MIN_FREE", default_value = "256M")]
+    pub(crate) min_free: ByteCount,
     /// What is logged, e.g. info, or loom_engine=debug,info.
     #[arg(long, env = "LOOM_LOG", default_value = "info,webrtc=warn,rtc=warn")]
     pub(crate) log: String,
@@ -117,6 +143,13 @@ pub(crate) enum Sealing {
 pub(crate) enum Text {
     Webvtt,
     Imsc1,
+}
+
+/// How live playlists name parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Parts {
+    Named,
+    Ranges,
 }
 
 /// What is made of a recording.
@@ -159,6 +192,10 @@ impl Config {
         PlaylistConfig {
             window: self.window,
             start: self.start,
+            parts: match self.parts {
+                Parts::Named => PartForm::Named,
+                Parts::Ranges => PartForm::Ranges,
+            },
             pathways: self.pathways.iter().map(|it| it.0.clone()).collect(),
             ..PlaylistConfig::default()
         }

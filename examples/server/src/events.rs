@@ -14,8 +14,8 @@ use crate::app::App;
 use crate::problem::Answer;
 
 /// `GET /v1/recordings/{id}/events`: `state`, `caption`, `progress` and `renditions`, first as things stand, then as they
-/// happen; then one `end`, after which the answer ends. A browser that comes back after `end` is told 204, which is how
-/// an EventSource learns to stop (HTML Living Standard §9.2.3).
+/// happen; then one `end`, after which the answer ends. A browser that was cut off is told what it missed (`Last-Event-ID`); one that
+/// comes back after `end` is told 204, which is how an EventSource learns to stop (HTML Living Standard §9.2.3).
 pub(crate) async fn stream(
     State(app): State<App>,
     Path(id): Path<String>,
@@ -25,10 +25,21 @@ pub(crate) async fn stream(
     if headers.get(LAST_EVENT_ID).is_some_and(|last| last == END) && recording.info().state.is_final() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let told = stream::unfold(Some(recording.events()), |events| async move {
+    let last = headers
+        .get(LAST_EVENT_ID)
+        .and_then(|last| last.to_str().ok()?.parse().ok());
+    let events = last.map_or_else(|| recording.events(), |last| recording.events_after(last));
+    let told = stream::unfold(Some(events), |events| async move {
         let mut events = events?;
         Some(match events.next().await {
-            Some(event) => (write(&event), Some(events)),
+            Some(event) => {
+                let event = write(&event);
+                let event = match events.number() {
+                    Some(number) => event.id(number.to_string()),
+                    None => event,
+                };
+                (event, Some(events))
+            }
             None => (SseEvent::default().event(END).id(END).data("{}"), None),
         })
     });

@@ -102,7 +102,7 @@ pub(crate) fn cors(config: &Config) -> CorsLayer {
 
 /// A server that only this machine reaches answers to this machine's names only; otherwise a foreign page could give its
 /// own name our address and be taken for ours (DNS rebinding).
-fn check_host(config: &Config, headers: &HeaderMap) -> Result<(), Problem> {
+pub(crate) fn check_host(config: &Config, headers: &HeaderMap) -> Result<(), Problem> {
     if !headers.contains_key(header::HOST) {
         return Ok(());
     }
@@ -137,7 +137,7 @@ fn check_origin(config: &Config, method: &Method, path: &str, headers: &HeaderMa
     let Some(origin) = headers.get(header::ORIGIN) else {
         return Ok(());
     };
-    if method.is_safe()
+    if method.is_safe() && !takes_commands(path)
         || is_open(method, path)
         || is_own(config, origin, headers)
         || is_allowed(config, origin)
@@ -157,7 +157,12 @@ fn is_open(method: &Method, path: &str) -> bool {
         return false;
     };
     let whip = rest == "whip" || rest.starts_with("whip/");
-    whip || *method == Method::GET || *method == Method::HEAD
+    whip || (*method == Method::GET || *method == Method::HEAD) && !takes_commands(path)
+}
+
+/// Whether what is asked with `GET` there goes on to change something: a WebSocket, which no browser keeps from foreign pages.
+fn takes_commands(path: &str) -> bool {
+    path.starts_with("/v1/recordings/") && path.ends_with("/control")
 }
 
 fn is_own(config: &Config, origin: &HeaderValue, headers: &HeaderMap) -> bool {
@@ -222,6 +227,7 @@ mod tests {
             (Method::POST, "/v1/recordings"),
             (Method::DELETE, "/v1/recordings/a"),
             (Method::POST, "/v1/recordings/a/stop"),
+            (Method::GET, "/v1/recordings/a/control"),
             (Method::POST, "/v1/recordings/a/media"),
             (Method::POST, "/v1/recordings/a/whipped"),
             (Method::GET, "/metrics"),

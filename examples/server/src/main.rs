@@ -6,13 +6,20 @@ mod api;
 mod app;
 mod artifacts;
 mod config;
+mod control;
+mod edits;
 mod events;
+mod front;
 mod guard;
 mod hls;
+mod jobs;
 mod metrics;
+#[cfg(feature = "otel")]
+mod otel;
 mod page;
 mod pathways;
 mod problem;
+mod publishers;
 mod range;
 mod recordings;
 mod store;
@@ -30,29 +37,42 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use axum::ServiceExt;
 use axum::serve::ListenerExt;
 use clap::Parser;
 use loom_engine::{
     CaptionsConfig, CaptionsStatus, EncryptionConfig, EncryptionScheme, Engine, EngineConfig, EngineError,
-    IngestConfig, IngestError, ModelConfig, TextForm, Thumbnails, Wanted,
+    IngestConfig, IngestError, ModelConfig, StoreConfig, StoreError, TextForm, Thumbnails, Wanted,
+    open_store,
 };
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::app::App;
 use crate::config::{Config, Ladder, Sealing, Switch, Text};
 use crate::store::Store;
 
+/// Thousands of viewers' requests are many small pieces of memory for a moment, on all threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let config = Arc::new(Config::parse());
     let filter = EnvFilter::try_new(&config.log).with_context(|| format!("LOOM_LOG is {:?}", config.log))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
-        .init();
+        .with_filter(filter);
+    #[cfg(feature = "otel")]
+    let spans = otel::Spans::start()?;
+    let registry = tracing_subscriber::registry();
+    #[cfg(feature = "otel")]
+    let registry = registry.with(spans.as_ref().map(otel::Spans::layer));
+    registry.with(lines).init();
     let metrics = metrics::install().context("the metrics cannot be set up")?;
 
     let data = &config.data_dir;
@@ -68,7 +88,8 @@ async fn main() -> Result<()> {
     })?;
     let store = Store::open(&data.join("loom.sqlite"))
         .with_context(|| format!("the database in {} cannot be opened", data.display()))?;
-    let engine = start(&config).await.context("the engine cannot start")?;
+    let kept = store_config(&config).context("LOOM_STORE cannot be used")?;
+    let engine = start(&config, kept).await.context("the engine cannot start")?;
 
     let (end, ending) = watch::channel(false);
     let app = App::new(engine.clone(), store, config.clone(), metrics.clone(), ending);
@@ -76,7 +97,11 @@ async fn main() -> Result<()> {
     let on_disk = engine
         .recordings()
         .context("the recordings on disk cannot be listed")?;
-    app.reconcile(on_disk.into_iter().collect())
+    // a store that is not reached has what it had
+    let in_store = engine.stored_recordings().await.inspect_err(|why| {
+        tracing::error!(%why, "the store does not list its recordings; those that only it has are not listed");
+    });
+    app.reconcile(on_disk.into_iter().collect(), in_store.ok())
         .await
         .context("the database cannot be brought up to date")?;
 
@@ -93,7 +118,7 @@ async fn main() -> Result<()> {
         stopping.shutdown().await;
         let _ = over.send(());
     };
-    let routes = api::router(app).into_make_service_with_connect_info::<SocketAddr>();
+    let routes = api::service(app).into_make_service_with_connect_info::<SocketAddr>();
     // an answer goes out at once: parts are small, and players wait for them
     let listener = listener.tap_io(|connection| {
         if let Err(why) = connection.set_nodelay(true) {
@@ -105,6 +130,10 @@ async fn main() -> Result<()> {
         served = async { serve.await } => served.context("the HTTP server failed")?,
         // An open download does not hold the process for ever.
         () = async { let _ = all_over.await; tokio::time::sleep(LAST_ANSWERS).await } => {}
+    }
+    #[cfg(feature = "otel")]
+    if let Some(spans) = spans {
+        tokio::task::spawn_blocking(|| spans.finish()).await?;
     }
     Ok(())
 }
@@ -124,10 +153,10 @@ fn listen(at: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Where the port for media was left to us and the usual one is taken, any free one will do.
-async fn start(config: &Config) -> Result<Engine, EngineError> {
-    match Engine::start(engine_config(config)).await {
+async fn start(config: &Config, kept: Option<StoreConfig>) -> Result<Engine, EngineError> {
+    match Engine::start(engine_config(config, kept.clone())).await {
         Err(EngineError::Ingest(why @ IngestError::Socket { .. })) if config.udp.is_none() => {
-            let mut settings = engine_config(config);
+            let mut settings = engine_config(config, kept);
             settings.ingest.udp.set_port(0);
             tracing::warn!(%why, "the usual port for media cannot be had; taking any free one");
             Engine::start(settings).await
@@ -149,7 +178,18 @@ fn encryption(config: &Config) -> Option<EncryptionConfig> {
     })
 }
 
-fn engine_config(config: &Config) -> EngineConfig {
+/// Where recordings are kept beside the data folder.
+fn store_config(config: &Config) -> Result<Option<StoreConfig>, StoreError> {
+    let Some(address) = &config.store else {
+        return Ok(None);
+    };
+    Ok(Some(StoreConfig {
+        class: config.store_class,
+        ..StoreConfig::new(open_store(address)?)
+    }))
+}
+
+fn engine_config(config: &Config, store: Option<StoreConfig>) -> EngineConfig {
     let mut ingest = IngestConfig::default();
     if let Some(udp) = config.udp {
         ingest.udp = udp.0;
@@ -175,6 +215,7 @@ fn engine_config(config: &Config) -> EngineConfig {
         Some(Switch::Off) => ladder.thumbnails = None,
         None => {}
     }
+    ladder.skip_still = config.stills == Switch::Off;
     ingest.max_sessions = ingest.max_sessions.max(config.max_live);
     ingest.max_sessions_per_address = config
         .max_per_address
@@ -184,9 +225,15 @@ fn engine_config(config: &Config) -> EngineConfig {
         data_dir: config.data_dir.clone(),
         ladder,
         max_live: config.max_live,
+        min_free_space: config.min_free.0,
         part: config.part.map_or(default.part, Duration::from_millis),
+        reconnect_window: config
+            .reconnect
+            .map_or(default.reconnect_window, Duration::from_secs),
+        sync_every: Duration::from_millis(config.sync),
         playlists: config.playlists(),
         encryption: encryption(config),
+        store,
         ingest,
         captions: CaptionsConfig {
             enabled: config.captions == Switch::On,
@@ -196,6 +243,7 @@ fn engine_config(config: &Config) -> EngineConfig {
                 Text::Imsc1 => TextForm::Imsc1,
             },
             languages: config.languages.clone(),
+            ..CaptionsConfig::default()
         },
         ..default
     }

@@ -6,11 +6,11 @@ use std::sync::LazyLock;
 use axum::extract::{Path, State};
 use axum::response::IntoResponse;
 use http::{HeaderMap, StatusCode, header};
+use loom_engine::range::is_fresh;
 use sha2::{Digest, Sha256};
 
 use crate::app::App;
 use crate::problem::{Answer, Problem};
-use crate::range;
 
 /// One embedded file.
 struct Asset {
@@ -53,7 +53,7 @@ fn serve(path: &str, status: StatusCode, request: &HeaderMap) -> Answer {
         (header::ETAG, asset.tag.as_str()),
         (header::CACHE_CONTROL, "no-cache"),
     ];
-    if status == StatusCode::OK && range::is_fresh(request, &asset.tag) {
+    if status == StatusCode::OK && is_fresh(request, &asset.tag) {
         return Ok((StatusCode::NOT_MODIFIED, fields).into_response());
     }
     Ok((status, fields, [(header::CONTENT_TYPE, asset.kind)], asset.bytes).into_response())

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use loom_engine::EngineError;
+use loom_engine::{EngineError, HlsError};
 use serde::Serialize;
 
 use crate::store::StoreError;
@@ -19,6 +19,16 @@ pub(crate) struct Problem {
     code: &'static str,
     #[serde(skip)]
     retry_after: Option<u32>,
+}
+
+/// As it is sent.
+#[derive(Debug, Serialize)]
+pub(crate) struct Document<'a> {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    #[serde(flatten)]
+    problem: &'a Problem,
 }
 
 /// A handler's answer.
@@ -93,25 +103,21 @@ impl Problem {
     pub(crate) fn detail(&self) -> &str {
         &self.detail
     }
+
+    /// The document (RFC 9457 §3.1).
+    pub(crate) fn document(&self) -> Document<'_> {
+        Document {
+            r#type: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            problem: self,
+        }
+    }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        #[derive(Serialize)]
-        struct Document<'a> {
-            r#type: &'static str,
-            title: &'static str,
-            status: u16,
-            #[serde(flatten)]
-            problem: &'a Problem,
-        }
-        let document = Document {
-            r#type: "about:blank",
-            title: self.status.canonical_reason().unwrap_or("Error"),
-            status: self.status.as_u16(),
-            problem: &self,
-        };
-        let mut response = (self.status, Json(document)).into_response();
+        let mut response = (self.status, Json(self.document())).into_response();
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
@@ -120,6 +126,10 @@ impl IntoResponse for Problem {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.status == StatusCode::PAYLOAD_TOO_LARGE {
+            // the rest of the body is not read, so nothing else comes through (RFC 9110 §15.5.14)
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
@@ -135,12 +145,27 @@ impl From<EngineError> for Problem {
             EngineError::AlreadyPublished(_) => Self::conflict("already-published", told),
             EngineError::NoSuchSession { .. } => Self::not_found("unknown-session", told),
             EngineError::NoSuchRendition { .. } => Self::not_found("unknown-rendition", told),
+            EngineError::NoSuchJob { .. } => Self::not_found("unknown-job", told),
             EngineError::Download(_) => Self::conflict("no-download", told),
             EngineError::WrongState { .. } => Self::conflict("wrong-state", told),
+            EngineError::Crowded { .. } => Self::conflict("crowded", told),
             EngineError::Full { .. } => Self::unavailable("full", told, 30),
+            EngineError::DiskFull { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", told),
             EngineError::BadMedia(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-media", told),
+            EngineError::BadEdit(_) => Self::bad_request("bad-edit", told),
             EngineError::BadText(_) => Self::bad_request("bad-text", told),
+            EngineError::Package(HlsError::Metadata { .. }) => Self::bad_request("bad-metadata", told),
             EngineError::NotReady(_) => Self::conflict("not-ready", told),
+            EngineError::Store(loom_engine::StoreError::Unsupported(_)) => Self::conflict("no-classes", told),
+            EngineError::Store(why) => {
+                // what it says names hosts and buckets
+                tracing::error!(%why, "the store failed");
+                Self::unavailable(
+                    "store",
+                    "the store of recordings does not answer as it should; try again",
+                    10,
+                )
+            }
             EngineError::ShuttingDown => Self::unavailable("shutting-down", told, 5),
             other => Self::internal("do that", &other),
         }

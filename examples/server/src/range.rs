@@ -9,19 +9,12 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::Stream;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use loom_engine::range::{Wanted, is_fresh, wanted};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
 use crate::problem::{Answer, Problem};
-
-/// What of a body a request asks for.
-#[derive(Debug, PartialEq, Eq)]
-enum Wanted {
-    Whole,
-    Part { start: u64, len: u64 },
-    Nothing,
-}
 
 /// Answers with the file at `path`, or the part of it that the request's Range names, or 304 where the client has it.
 /// `None` where there is no such file.
@@ -124,65 +117,6 @@ where
     })
 }
 
-/// Whether the client's copy is the one tagged `tag` (RFC 9110 §13.1.2; a weak comparison).
-pub(crate) fn is_fresh(request: &HeaderMap, tag: &str) -> bool {
-    let listed = request
-        .get_all(header::IF_NONE_MATCH)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    listed.flat_map(|list| list.split(',')).any(|one| {
-        let one = one.trim();
-        one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag
-    })
-}
-
-fn wanted(request: &HeaderMap, tag: Option<&str>, total: u64) -> Wanted {
-    let Some(range) = request.get(header::RANGE).and_then(|value| value.to_str().ok()) else {
-        return Wanted::Whole;
-    };
-    // A changed body is sent whole (§13.1.5); without a tag of ours nothing can match.
-    let stale = request
-        .get(header::IF_RANGE)
-        .is_some_and(|has| tag.is_none_or(|tag| has.as_bytes() != tag.as_bytes()));
-    if stale { Wanted::Whole } else { parse(range, total) }
-}
-
-/// A Range that is malformed, of another unit, or of several parts is ignored, as §14.2 allows.
-fn parse(range: &str, total: u64) -> Wanted {
-    let Some((first, last)) = range
-        .trim()
-        .strip_prefix("bytes=")
-        .and_then(|spec| spec.split_once('-'))
-    else {
-        return Wanted::Whole;
-    };
-    match (first.trim().parse::<u64>(), last.trim().parse::<u64>()) {
-        (Ok(first), Ok(last)) if last < first => Wanted::Whole,
-        (Ok(first), last) if last.is_ok() || last_is_open(range) => {
-            if first >= total {
-                return Wanted::Nothing;
-            }
-            let last = last.unwrap_or(u64::MAX).min(total - 1);
-            Wanted::Part {
-                start: first,
-                len: last - first + 1,
-            }
-        }
-        (Err(_), Ok(suffix)) if first.trim().is_empty() => match suffix.min(total) {
-            0 => Wanted::Nothing,
-            len => Wanted::Part {
-                start: total - len,
-                len,
-            },
-        },
-        _ => Wanted::Whole,
-    }
-}
-
-fn last_is_open(range: &str) -> bool {
-    range.trim_end().ends_with('-')
-}
-
 fn head(status: StatusCode, len: u64, part: Option<(u64, u64)>, body: Body) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -212,50 +146,3 @@ fn unsatisfiable(total: u64) -> Response {
 const READ: usize = 64 * 1024;
 /// How much of a body in pieces is read at a time.
 const PIECE: u64 = 256 * 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_form_of_a_range_selects_its_bytes() {
-        let part = |start, len| Wanted::Part { start, len };
-        for (range, expected) in [
-            ("bytes=0-0", part(0, 1)),
-            ("bytes=2-5", part(2, 4)),
-            ("bytes=2-", part(2, 8)),
-            ("bytes=2-99", part(2, 8)),
-            ("bytes=-3", part(7, 3)),
-            ("bytes=-99", part(0, 10)),
-            ("bytes=10-", Wanted::Nothing),
-            ("bytes=-0", Wanted::Nothing),
-            ("bytes=5-2", Wanted::Whole),
-            ("bytes=0-1,3-4", Wanted::Whole),
-            ("bytes=-", Wanted::Whole),
-            ("bytes=a-b", Wanted::Whole),
-            ("seconds=0-1", Wanted::Whole),
-            ("bytes=99999999999999999999-", Wanted::Whole),
-        ] {
-            assert_eq!(parse(range, 10), expected, "{range}");
-        }
-        assert_eq!(parse("bytes=0-", 0), Wanted::Nothing);
-        assert_eq!(parse("bytes=-1", 0), Wanted::Nothing);
-    }
-
-    #[test]
-    fn a_stale_if_range_gets_the_whole_body() {
-        let mut request = HeaderMap::new();
-        request.insert(header::RANGE, HeaderValue::from_static("bytes=1-2"));
-        assert_eq!(
-            wanted(&request, Some("\"a\""), 10),
-            Wanted::Part { start: 1, len: 2 }
-        );
-        request.insert(header::IF_RANGE, HeaderValue::from_static("\"b\""));
-        assert_eq!(wanted(&request, Some("\"a\""), 10), Wanted::Whole);
-        request.insert(header::IF_RANGE, HeaderValue::from_static("\"a\""));
-        assert_eq!(
-            wanted(&request, Some("\"a\""), 10),
-            Wanted::Part { start: 1, len: 2 }
-        );
-    }
-}

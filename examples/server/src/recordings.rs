@@ -1,20 +1,21 @@
 //! `/v1/recordings`: make one, list them, look at one, stop it, delete it.
 
 use axum::Json;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use loom_engine::{
-    CaptionsStatus, EngineError, GapDescription, RecordingId, RecordingState, RenditionDescription,
-    TrackDescription,
+    CaptionsStatus, EngineError, GapDescription, JoinedDescription, PieceDescription, RecordingId,
+    RecordingState, RenditionDescription, StorageClass, TrackDescription,
 };
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::app::{App, UNTITLED};
+use crate::edits;
 use crate::guard::Base;
 use crate::problem::{Answer, Problem};
 use crate::store::{Cursor, Row, UnixMillis};
@@ -35,6 +36,12 @@ pub(crate) struct Description {
     /// Where nobody published.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     gaps: Vec<GapDescription>,
+    /// The stretches of other recordings that it is made of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    made_from: Vec<PieceDescription>,
+    /// The publishers that have joined.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    joined: Vec<JoinedDescription>,
     whip_url: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     whip_token: Option<String>,
@@ -60,6 +67,8 @@ pub(crate) struct Captions {
 #[derive(Debug, Default, Deserialize)]
 struct Wish {
     title: Option<String>,
+    /// The recordings that it is made of, one behind the other.
+    join: Option<Vec<String>>,
 }
 
 /// The query of a list request.
@@ -76,8 +85,11 @@ pub(crate) async fn create(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer {
-    let title = read_wish(&headers, &body?)?.title;
+    let Wish { title, join } = read_wish(&headers, &body?)?;
     let title = title.map(|title| clean_title(&title)).transpose()?.flatten();
+    if let Some(ids) = join {
+        return Ok(created(edits::join(&app, &base, &ids, title).await?));
+    }
     let recording = app.engine.create(RecordingId::random())?;
     let token = Token::random();
     let row = Row {
@@ -93,14 +105,18 @@ pub(crate) async fn create(
     app.follow(recording);
     let mut it = describe(&app, &base, row);
     it.whip_token = Some(token.reveal().to_owned());
+    Ok(created(it))
+}
+
+fn created(it: Description) -> Response {
     let location = format!("/v1/recordings/{}", it.id);
-    Ok((
+    (
         StatusCode::CREATED,
         [(header::LOCATION, location)],
         NO_STORE,
         Json(it),
     )
-        .into_response())
+        .into_response()
 }
 
 /// `GET /v1/recordings`
@@ -170,6 +186,29 @@ pub(crate) async fn stop(State(app): State<App>, base: Base, Path(id): Path<Stri
     show(State(app), base, Path(id)).await
 }
 
+/// `POST /v1/recordings/{id}/pause`: what comes from here on is not recorded. To pause what is paused is no error.
+pub(crate) async fn pause(State(app): State<App>, base: Base, Path(id): Path<String>) -> Answer {
+    app.recording(&id).await?.pause().await?;
+    show(State(app), base, Path(id)).await
+}
+
+/// `POST /v1/recordings/{id}/resume`: the recording goes on. To resume what is not paused is no error.
+pub(crate) async fn resume(State(app): State<App>, base: Base, Path(id): Path<String>) -> Answer {
+    app.recording(&id).await?.resume().await?;
+    show(State(app), base, Path(id)).await
+}
+
+/// `PUT /v1/recordings/{id}/class` `"cold"`: how often it will be asked for. What the store has of it is tagged anew.
+pub(crate) async fn set_class(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    class: Result<Json<StorageClass>, JsonRejection>,
+) -> Answer<StatusCode> {
+    let Json(class) = class.map_err(|why| Problem::bad_request("bad-class", why.body_text()))?;
+    app.recording(&id).await?.set_class(class).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// `DELETE /v1/recordings/{id}`
 pub(crate) async fn delete(State(app): State<App>, Path(id): Path<String>) -> Answer<StatusCode> {
     let known = RecordingId::new(&id).ok_or_else(|| Problem::unknown(&id))?;
@@ -221,6 +260,8 @@ pub(crate) fn describe(app: &App, base: &Base, row: Row) -> Description {
         tracks: info.tracks,
         renditions: info.renditions,
         gaps: info.gaps,
+        made_from: info.made_from,
+        joined: info.joined,
         whip_url: format!("{at}/whip"),
         whip_token: None,
         watch_url: format!("{base}/w/{}", info.id),
@@ -292,7 +333,7 @@ fn read_wish(headers: &HeaderMap, body: &[u8]) -> Answer<Wish> {
 }
 
 /// One line without control characters; `None` where nothing is left.
-fn clean_title(title: &str) -> Answer<Option<String>> {
+pub(crate) fn clean_title(title: &str) -> Answer<Option<String>> {
     let line = title
         .split(|c: char| c.is_whitespace() || c.is_control())
         .filter(|word| !word.is_empty());
@@ -305,7 +346,7 @@ fn clean_title(title: &str) -> Answer<Option<String>> {
     Ok((!title.is_empty()).then_some(title))
 }
 
-const NO_STORE: [(header::HeaderName, &str); 1] = [(header::CACHE_CONTROL, "no-store")];
+pub(crate) const NO_STORE: [(header::HeaderName, &str); 1] = [(header::CACHE_CONTROL, "no-store")];
 const DEFAULT_PAGE: u32 = 50;
 const LARGEST_PAGE: u32 = 200;
 /// Characters.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use loom_engine::{RecordingId, RecordingInfo, RecordingState};
+use loom_engine::{PublisherName, RecordingId, RecordingInfo, RecordingState};
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 use thiserror::Error;
 
@@ -117,6 +117,71 @@ impl Store {
         .await
     }
 
+    /// Keeps the hash of a token by which a publisher may join a recording under a name, in place of one before. `false` where as many names
+    /// as `most` have one.
+    pub(crate) async fn invite(
+        &self,
+        id: RecordingId,
+        name: PublisherName,
+        token: TokenHash,
+        most: usize,
+    ) -> Result<bool, StoreError> {
+        self.call(move |db| {
+            let done = db
+                .prepare_cached(
+                    "INSERT INTO publisher (recording, name, token_hash)
+                     SELECT ?1, ?2, ?3 WHERE (SELECT count(*) FROM publisher WHERE recording = ?1 AND name <> ?2) < ?4
+                     ON CONFLICT DO UPDATE SET token_hash = excluded.token_hash",
+                )?
+                .execute(params![id.as_str(), name.as_str(), token.to_vec(), most as i64])?;
+            Ok(done > 0)
+        })
+        .await
+    }
+
+    /// The names under which publishers may join a recording.
+    pub(crate) async fn invited(&self, id: RecordingId) -> Result<Vec<PublisherName>, StoreError> {
+        self.call(move |db| {
+            let names = db
+                .prepare_cached("SELECT name FROM publisher WHERE recording = ?1 ORDER BY name")?
+                .query_map([id.as_str()], |row| row.get::<_, String>(0))?
+                .collect::<rusqlite::Result<Vec<_>>>()?;
+            Ok(names.iter().filter_map(|name| PublisherName::new(name)).collect())
+        })
+        .await
+    }
+
+    /// The hashes of the tokens of who may join a recording, each with its name.
+    pub(crate) async fn invitations(
+        &self,
+        id: RecordingId,
+    ) -> Result<Vec<(PublisherName, TokenHash)>, StoreError> {
+        self.call(move |db| {
+            let rows = db
+                .prepare_cached("SELECT name, token_hash FROM publisher WHERE recording = ?1")?
+                .query_map([id.as_str()], |row| {
+                    Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?))
+                })?
+                .collect::<rusqlite::Result<Vec<_>>>()?;
+            let read =
+                |(name, hash): (String, Vec<u8>)| Some((PublisherName::new(&name)?, hash.try_into().ok()?));
+            Ok(rows.into_iter().filter_map(read).collect())
+        })
+        .await
+    }
+
+    /// Nobody may join under that name any more. `false` where nobody could.
+    pub(crate) async fn dismiss(&self, id: RecordingId, name: PublisherName) -> Result<bool, StoreError> {
+        self.call(move |db| {
+            let gone = db.execute(
+                "DELETE FROM publisher WHERE recording = ?1 AND name = ?2",
+                [id.as_str(), name.as_str()],
+            )?;
+            Ok(gone > 0)
+        })
+        .await
+    }
+
     /// At most `limit` recordings after `cursor`, newest first.
     pub(crate) async fn page(&self, cursor: Option<Cursor>, limit: u32) -> Result<Vec<Row>, StoreError> {
         self.call(move |db| {
@@ -129,6 +194,21 @@ impl Store {
                  ORDER BY created_at DESC, id DESC LIMIT ?3",
             )?
             .query_map(params![at, id, limit], columns)?
+            .map(|row| read(row?))
+            .collect()
+        })
+        .await
+    }
+
+    /// The recordings that were made of that one, the newest first.
+    pub(crate) async fn made_of(&self, id: RecordingId) -> Result<Vec<Row>, StoreError> {
+        self.call(move |db| {
+            db.prepare_cached(
+                "SELECT title, created_at, info FROM recording WHERE EXISTS (
+                     SELECT 1 FROM json_each(info, '$.made_from') WHERE json_extract(value, '$.recording') = ?1
+                 ) ORDER BY created_at DESC, id DESC",
+            )?
+            .query_map([id.as_str()], columns)?
             .map(|row| read(row?))
             .collect()
         })
@@ -162,8 +242,11 @@ impl Store {
 
     /// Forgets a recording. `false` where it was unknown.
     pub(crate) async fn remove(&self, id: RecordingId) -> Result<bool, StoreError> {
-        self.call(move |db| Ok(db.execute("DELETE FROM recording WHERE id = ?1", [id.as_str()])? > 0))
-            .await
+        self.call(move |db| {
+            db.execute("DELETE FROM publisher WHERE recording = ?1", [id.as_str()])?;
+            Ok(db.execute("DELETE FROM recording WHERE id = ?1", [id.as_str()])? > 0)
+        })
+        .await
     }
 
     /// Whether the database answers.
@@ -240,7 +323,8 @@ fn upgrade(connection: &mut Connection) -> Result<(), StoreError> {
 }
 
 /// Each step is written once and never changed after a release.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE recording (
         id          TEXT    NOT NULL PRIMARY KEY,
         title       TEXT    NOT NULL,
@@ -250,7 +334,16 @@ const STEPS: &[&str] = &["
         info        TEXT    NOT NULL  -- JSON: the engine's RecordingInfo as it last stood
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX recording_by_age ON recording (created_at DESC, id DESC);
-"];
+",
+    "
+    CREATE TABLE publisher (
+        recording   TEXT NOT NULL,
+        name        TEXT NOT NULL, -- under which it joins
+        token_hash  BLOB NOT NULL, -- SHA-256 of its token
+        PRIMARY KEY (recording, name)
+    ) STRICT, WITHOUT ROWID;
+",
+];
 
 #[cfg(test)]
 mod tests {
@@ -266,6 +359,8 @@ mod tests {
             renditions: Vec::new(),
             captions: false,
             gaps: Vec::new(),
+            made_from: Vec::new(),
+            joined: Vec::new(),
         };
         Row {
             title: id.to_uppercase(),

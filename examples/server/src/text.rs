@@ -1,4 +1,4 @@
-//! Text that is handed over: subtitles of further languages as files, and chapters.
+//! Text that is handed over: subtitles of further languages as files, chapters, and what players are told.
 
 use axum::Json;
 use axum::extract::rejection::BytesRejection;
@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{StatusCode, header};
-use loom_engine::{ChapterDescription, MediaTime, read_cues};
+use loom_engine::{ChapterDescription, MediaTime, TimedMetadata, read_cues};
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
@@ -18,6 +18,15 @@ struct Mark {
     /// Seconds; where the recording is now, where it is left out.
     at: Option<f64>,
     title: String,
+}
+
+/// The body of a request that has players told something.
+#[derive(Debug, Deserialize)]
+struct Told {
+    /// Seconds; where the recording is now, where it is left out.
+    at: Option<f64>,
+    name: String,
+    text: String,
 }
 
 /// A recording's chapters.
@@ -68,6 +77,25 @@ pub(crate) async fn chapters_vtt(State(app): State<App>, Path(id): Path<String>)
     let track = app.recording(&id).await?.chapters_track().ok_or_else(missing)?;
     let kind = [(header::CONTENT_TYPE, "text/vtt; charset=utf-8")];
     Ok((kind, [(header::CACHE_CONTROL, "no-cache")], track).into_response())
+}
+
+/// `POST /v1/recordings/{id}/metadata` with `{"at": 12.5, "name": "…", "text": "…"}`: players are told so at that instant, in an ID3 tag.
+pub(crate) async fn tell(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer<StatusCode> {
+    let recording = app.recording(&id).await?;
+    let told: Told = serde_json::from_slice(&body?).map_err(|why| {
+        let detail =
+            format!("the body is not {{\"at\": 12.5, \"name\": \"…\", \"text\": \"…\"}} in JSON: {why}");
+        Problem::bad_request("bad-json", detail)
+    })?;
+    let at = told.at.map(MediaTime::from_secs_f64);
+    recording
+        .add_metadata(TimedMetadata::text(at, &told.name, &told.text))
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// The largest text file, bytes.

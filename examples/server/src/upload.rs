@@ -175,9 +175,10 @@ async fn write<E>(
     let name: u128 = rand::random();
     let path = folder.join(format!("{name:032x}.{PARTIAL}"));
     fs::create_dir_all(folder).await.map_err(disk)?;
-    let file = File::create_new(&path).await.map_err(disk)?;
+    // nothing may come between the two: a client that leaves then would leave its file behind
+    let file = std::fs::File::create_new(&path).map_err(disk)?;
     let partial = Partial { path: Some(path) };
-    let mut file = BufWriter::with_capacity(BUFFER, file);
+    let mut file = BufWriter::with_capacity(BUFFER, File::from_std(file));
     let mut body = pin!(body);
     let mut written = 0_u64;
     while let Some(chunk) = timeout(PATIENCE, body.next())

@@ -1,14 +1,11 @@
 //! Who may publish: the engine's recordings behind the WHIP adapter, each guarded by its token.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use axum::Router;
 use loom_engine::whip::{self, Client, Patch, Published, Redirect, RedirectKind, Refusal, WhipHost};
-use loom_engine::{
-    Answer, EngineError, IceRestart, IceServer, Recording, RecordingId, RecordingState, SessionHandle,
-};
+use loom_engine::{Answer, EngineError, IceRestart, IceServer, PublisherName, Recording, RecordingState};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -47,107 +44,96 @@ fn hash(token: &str) -> TokenHash {
 }
 
 /// The engine as the WHIP adapter sees it.
-struct Publishers {
-    app: App,
-    /// The sessions of each recording that somebody publishes to: one, and those that would take its place.
-    sessions: Arc<Mutex<HashMap<RecordingId, Vec<SessionHandle>>>>,
-}
+struct Publishers(App);
 
 /// `/v1/recordings/{id}/whip` and `/v1/recordings/{id}/whip/{session}` (RFC 9725). The adapter answers for itself to
 /// pages of other origins.
 pub(crate) fn routes(app: &App) -> Router<App> {
-    let publishers = Publishers {
-        app: app.clone(),
-        sessions: Arc::default(),
-    };
     Router::new().nest(
         "/v1/recordings",
-        whip::router(Arc::new(publishers)).with_state(()),
+        whip::router(Arc::new(Publishers(app.clone()))).with_state(()),
     )
 }
 
 impl Publishers {
-    /// A session is known until its recording is over.
-    fn forget_when_over(&self, recording: Recording) {
-        let sessions = Arc::clone(&self.sessions);
-        tokio::spawn(async move {
-            let mut events = recording.events();
-            while events.next().await.is_some() {}
-            sessions
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(recording.id());
-        });
-    }
-
-    fn sessions(&self) -> MutexGuard<'_, HashMap<RecordingId, Vec<SessionHandle>>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn session(&self, recording: &Recording, session: &str) -> Result<SessionHandle, Refusal> {
-        let known = self
-            .sessions()
-            .get(recording.id())
-            .and_then(|open| open.iter().find(|it| it.id().as_str() == session))
-            .cloned();
-        let gone = || Problem::not_found("unknown-session", "this recording has no such WHIP session");
-        known.ok_or_else(|| gone().into())
+    /// Whose token it is: that of one who joins under this name, or `None` for the recording's own: whoever shows that may do anything
+    /// with it.
+    async fn whose(
+        &self,
+        recording: &Recording,
+        token: Option<&str>,
+    ) -> Result<Option<PublisherName>, Refusal> {
+        let store = &self.0.store;
+        let token = token.ok_or_else(|| {
+            Refusal::unauthorized(
+                "to publish, send the recording's whip_token as Authorization: Bearer TOKEN",
+            )
+        })?;
+        let shown = hash(token);
+        let is_shown = |kept: &TokenHash| bool::from(kept.ct_eq(&shown));
+        let kept = store.token_hash(recording.id().clone()).await;
+        if kept.map_err(Problem::from)?.is_some_and(|kept| is_shown(&kept)) {
+            return Ok(None);
+        }
+        let invited = store.invitations(recording.id().clone()).await;
+        let mut invited = invited.map_err(Problem::from)?.into_iter();
+        let found = invited.find(|(_, kept)| is_shown(kept));
+        found.map(|(name, _)| Some(name)).ok_or_else(|| {
+            Refusal::unauthorized(
+                "the token is not this recording's; it was told once, when the recording was made, or the publisher was asked to join",
+            )
+        })
     }
 }
 
 impl WhipHost for Publishers {
-    /// Whoever shows a recording's token may do anything with it.
+    /// Whoever shows a recording's token may do anything with it; who joins, with its own sessions.
     async fn authorize(
         &self,
         endpoint: &str,
         session: Option<&str>,
         client: Client<'_>,
     ) -> Result<(), Refusal> {
-        let recording = self.app.recording(endpoint).await?;
-        let kept = self.app.store.token_hash(recording.id().clone()).await;
-        let kept = kept.map_err(Problem::from)?;
-        let token = client.token.ok_or_else(|| {
-            Refusal::unauthorized(
-                "to publish, send the recording's whip_token as Authorization: Bearer TOKEN",
-            )
-        })?;
-        let shown = hash(token);
-        if !kept.is_some_and(|kept| bool::from(kept.ct_eq(&shown))) {
-            return Err(Refusal::unauthorized(
-                "the token is not this recording's; it was told once, when the recording was made",
-            ));
+        let recording = self.0.recording(endpoint).await?;
+        let whose = self.whose(&recording, client.token).await?;
+        let Some(session) = session else {
+            return Ok(());
+        };
+        let publisher = recording.publisher(session).map_err(Problem::from)?;
+        match whose.is_none() || whose == publisher {
+            true => Ok(()),
+            false => Err(Refusal::forbidden("the session is another publisher's")),
         }
-        session.map_or(Ok(()), |session| self.session(&recording, session).map(drop))
     }
 
     async fn redirect(&self, endpoint: &str, _client: Client<'_>) -> Option<Redirect> {
-        let to = self.app.config.redirect_to.as_ref()?;
+        let to = self.0.config.redirect_to.as_ref()?;
         // a publisher that comes back to its recording finds it nowhere else
-        let recording = self.app.recording(endpoint).await.ok()?;
+        let recording = self.0.recording(endpoint).await.ok()?;
         let is_new = recording.info().state == RecordingState::Created;
-        (is_new && self.app.engine.is_full()).then(|| Redirect {
+        (is_new && self.0.engine.is_full()).then(|| Redirect {
             to: to.url(endpoint),
             kind: RedirectKind::Temporary,
         })
     }
 
     async fn ice_servers(&self, _endpoint: &str, _client: Client<'_>) -> Vec<IceServer> {
-        self.app.engine.config().ingest.ice_servers.clone()
+        self.0.engine.config().ingest.ice_servers.clone()
     }
 
     async fn publish(&self, endpoint: &str, client: Client<'_>, offer: String) -> Result<Published, Refusal> {
-        let recording = self.app.recording(endpoint).await?;
-        let answer = match recording.publish_from(&offer, client.address).await {
+        let recording = self.0.recording(endpoint).await?;
+        let whose = self.whose(&recording, client.token).await?;
+        let answered = match whose {
+            None => recording.publish_from(&offer, client.address).await,
+            Some(name) => recording.join_from(name, &offer, client.address).await,
+        };
+        let answer = match answered {
             Ok(answer) => answer,
             // The adapter knows which of an offer's faults has which status.
             Err(EngineError::BadOffer(why)) => return Err(why.into()),
             Err(why) => return Err(Problem::from(why).into()),
         };
-        self.sessions()
-            .entry(recording.id().clone())
-            .or_default()
-            .push(answer.handle.clone());
-        self.forget_when_over(recording);
         Ok(Published {
             session: answer.session.as_str().into(),
             answer: Answer {
@@ -165,17 +151,13 @@ impl WhipHost for Publishers {
         session: &str,
         patch: &Patch,
     ) -> Result<Option<IceRestart>, Refusal> {
-        let recording = self.app.recording(endpoint).await?;
-        self.session(&recording, session)?.patch(patch)
+        let recording = self.0.recording(endpoint).await?;
+        recording.session(session).map_err(Problem::from)?.patch(patch)
     }
 
     async fn end(&self, endpoint: &str, session: &str) -> Result<(), Refusal> {
-        let recording = self.app.recording(endpoint).await?;
-        self.session(&recording, session)?;
+        let recording = self.0.recording(endpoint).await?;
         recording.hang_up(session).map_err(Problem::from)?;
-        if let Some(open) = self.sessions().get_mut(recording.id()) {
-            open.retain(|it| it.id().as_str() != session);
-        }
         Ok(())
     }
 }

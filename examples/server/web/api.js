@@ -40,6 +40,8 @@ const json = async (url, options) => (await request(url, options)).json();
 export const listRecordings = async () => (await json(base, { cache: 'no-store' })).recordings ?? [];
 export const readRecording = (id) => json(one(id), { cache: 'no-store' });
 export const stopRecording = (id, options) => request(`${one(id)}/stop`, { method: 'POST', ...options });
+export const pauseRecording = (id) => request(`${one(id)}/pause`, { method: 'POST' });
+export const resumeRecording = (id) => request(`${one(id)}/resume`, { method: 'POST' });
 export const deleteRecording = (id) => request(one(id), { method: 'DELETE' });
 export const readTranscript = (recording) =>
   json(recording.transcript_url || `${one(recording.id)}/transcript.json`, { cache: 'no-store' });

@@ -4,7 +4,7 @@ import { deleteRecording, listRecordings } from './api.js';
 import { explain } from './explain.js';
 import { icon } from './icons.js';
 import { wireCopy } from './share.js';
-import { clock, stateWord, titleOf, when } from './words.js';
+import { clock, GOING, stateWord, titleOf, when } from './words.js';
 
 const RESTING_MS = 15_000;
 const BUSY_MS = 2500;
@@ -29,7 +29,7 @@ export class Library {
       failure.hidden = true;
       empty.hidden = recordings.length > 0;
       count.textContent = recordings.length ? `${recordings.length} recording${recordings.length === 1 ? '' : 's'}` : '';
-      if (recordings.some(({ state }) => state === 'live' || state === 'reconnecting' || state === 'processing')) wait = BUSY_MS;
+      if (recordings.some(({ state }) => GOING.has(state) || state === 'processing')) wait = BUSY_MS;
       this.#show(list, recordings);
     } catch (error) {
       const told = explain(error, 'list the recordings');
@@ -79,7 +79,7 @@ export class Library {
     chip.textContent = stateWord(recording.state);
     chip.dataset.state = recording.state;
     chip.hidden = recording.state === 'ready';
-    if (recording.poster_url && (recording.state === 'ready' || recording.state === 'live' || recording.state === 'reconnecting')) {
+    if (recording.poster_url && (recording.state === 'ready' || GOING.has(recording.state))) {
       const poster = new Image();
       poster.alt = '';
       poster.onload = () => card.querySelector('.poster-empty').replaceWith(poster);

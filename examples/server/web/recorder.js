@@ -1,9 +1,9 @@
 // The page at `/`: sets up, records, shows the link at once, and sees a recording through to its end.
 
-import { createRecording, deleteRecording, followEvents, stopRecording, uploadFile } from './api.js';
+import { createRecording, deleteRecording, followEvents, pauseRecording, resumeRecording, stopRecording, uploadFile } from './api.js';
 import { canShareScreen, Capture, listDevices, openCamera, openMicrophone } from './capture.js';
 import { connectionFailed, connectionLost, explain, Told, whyUnable } from './explain.js';
-import { paintIcons } from './icons.js';
+import { paintIcons, swapIcon } from './icons.js';
 import { Library } from './library.js';
 import { LevelMeter } from './meter.js';
 import { wireCopy } from './share.js';
@@ -44,6 +44,9 @@ class Recorder {
   #events = null;
   #begunAt = 0;
   #lostAt = 0;
+  /** How long it has been paused so far, and since when it is, where it is. */
+  #pausedMs = 0;
+  #pausedAt = 0;
   #clock = 0;
   #watchdog = 0;
 
@@ -51,6 +54,7 @@ class Recorder {
     this.library = library;
     $('record').addEventListener('click', () => this.record());
     $('stop').addEventListener('click', () => this.stop());
+    $('pause').addEventListener('click', () => this.pause());
     $('again').addEventListener('click', () => { this.reset(); $('title').value = ''; });
     $('try').addEventListener('click', () => this.rehearse());
     $('upload').addEventListener('click', () => $('upload-file').click());
@@ -196,6 +200,8 @@ class Recorder {
       this.#enter('recording');
       this.#busy(null);
       this.#begunAt = performance.now();
+      this.#pausedMs = 0;
+      this.#showPaused(0);
       this.#clock = setInterval(() => this.#showElapsed(), 250);
       this.#showElapsed();
       this.library.refresh();
@@ -243,6 +249,25 @@ class Recorder {
       this.#tell(new Told('The microphone has gone.', 'The recording goes on without sound. Stop it and record again when the microphone is back.'));
     } else if (this.#phase === 'connecting') {
       this.#fail(new Told('Sharing ended before the recording began.', 'Press Record to start again.'));
+    }
+  }
+
+  /** Pauses, or goes on. What is captured meanwhile is sent and left out by the server. */
+  async pause() {
+    if (this.#phase !== 'recording' || $('pause').disabled) return;
+    const recording = this.#recording;
+    const pausing = !this.#pausedAt;
+    $('pause').disabled = true;
+    try {
+      await (pausing ? pauseRecording : resumeRecording)(recording.id);
+      if (this.#phase !== 'recording') return;
+      if (!pausing) this.#pausedMs += performance.now() - this.#pausedAt;
+      this.#showPaused(pausing ? performance.now() : 0);
+      announce(pausing ? 'Paused. Nothing is recorded until you resume.' : 'Recording again.');
+    } catch (error) {
+      this.#tell(explain(error, pausing ? 'pause the recording' : 'resume the recording'));
+    } finally {
+      $('pause').disabled = false;
     }
   }
 
@@ -318,6 +343,7 @@ class Recorder {
     this.#hideLevel();
     this.#hidePicture();
     $('rec-pill').hidden = true;
+    $('stage').classList.remove('resting');
     $('connection').hidden = true;
     document.title = 'Loom · Record';
   }
@@ -366,6 +392,7 @@ class Recorder {
     $('record').hidden = phase !== 'idle' && phase !== 'asking' && phase !== 'connecting';
     $('record').disabled = phase !== 'idle';
     $('stop').hidden = phase !== 'recording';
+    $('pause').hidden = phase !== 'recording';
     $('again').hidden = phase !== 'done';
     $('watch').hidden = phase !== 'done';
     $('foot').hidden = phase !== 'idle';
@@ -424,10 +451,21 @@ class Recorder {
     else bar.removeAttribute('aria-valuenow');
   }
 
+  #showPaused(since) {
+    this.#pausedAt = since;
+    $('pause').setAttribute('aria-pressed', String(Boolean(since)));
+    $('pause-text').textContent = since ? 'Resume' : 'Pause';
+    swapIcon($('pause-icon'), since ? 'play' : 'pause');
+    $('rec-pill').classList.toggle('resting', Boolean(since));
+    $('stage').classList.toggle('resting', Boolean(since));
+    this.#showElapsed();
+  }
+
   async #showElapsed() {
-    const seconds = (performance.now() - this.#begunAt) / 1000;
-    $('elapsed').textContent = clock(seconds);
-    document.title = `● ${clock(seconds)} · Loom`;
+    const now = this.#pausedAt || performance.now();
+    const seconds = (now - this.#begunAt - this.#pausedMs) / 1000;
+    $('elapsed').textContent = this.#pausedAt ? `Paused · ${clock(seconds)}` : clock(seconds);
+    document.title = `${this.#pausedAt ? '❚❚' : '●'} ${clock(seconds)} · Loom`;
     if (Math.floor(seconds * 4) % 8 !== 0) return;
     const rate = await this.#publisher?.bitrate().catch(() => null);
     if (rate && $('connection').dataset.state === 'connected') $('connection').textContent = `Connected · ${bitrate(rate)}`;
@@ -465,6 +503,7 @@ class Recorder {
     if (event.target.closest?.('input:not([type=radio]), select, textarea')) return;
     const key = event.key.toLowerCase();
     if (key === 'r' && this.#phase === 'idle') this.record();
+    if (key === 'p' && this.#phase === 'recording') this.pause();
     if (key === 's' && this.#phase === 'recording') this.stop();
   }
 }

@@ -2,6 +2,8 @@
 
 const Hls = window.Hls;
 const MOST_RECOVERIES = 3;
+/** The player is given this long to fetch what was listed before a pause. */
+const REST_AFTER_MS = 5_000;
 
 /** What a cue says, without markup and character references. */
 const plain = (text) => new VTTCue(0, 1, text).getCueAsHTML().textContent;
@@ -16,6 +18,8 @@ export class Stream extends EventTarget {
   #recoveries = 0;
   #retry = 0;
   #retryMs = 500;
+  #resting = false;
+  #settle = 0;
 
   constructor(video) {
     super();
@@ -38,7 +42,19 @@ export class Stream extends EventTarget {
     else this.#loadNatively(from);
   }
 
+  /** While the recording is paused nothing new is listed, and nothing is asked for. */
+  rest(resting) {
+    if (this.#resting === resting) return;
+    this.#resting = resting;
+    if (!this.#hls) return;
+    // what is listed is still fetched and played to its end
+    clearTimeout(this.#settle);
+    if (resting) this.#settle = setTimeout(() => this.#hls?.stopLoad(), REST_AFTER_MS);
+    else this.#hls.startLoad(this.video.currentTime || -1);
+  }
+
   close() {
+    clearTimeout(this.#settle);
     clearTimeout(this.#retry);
     this.#hls?.destroy();
     this.#hls = null;

@@ -9,7 +9,7 @@ import { wireCopy } from './share.js';
 import { Stream } from './stream.js';
 import { Thumbnails } from './thumbnails.js';
 import { TranscriptView } from './transcript.js';
-import { clock, stageSentence, stateWord, titleOf, when } from './words.js';
+import { clock, GOING, OVER, stageSentence, stateWord, titleOf, when } from './words.js';
 
 const $ = (id) => document.getElementById(id);
 const announce = (words) => { $('announcer').textContent = words; };
@@ -83,12 +83,12 @@ class Visit {
 
   /** Whether it is being made now, or its publisher is waited for. */
   get #going() {
-    return this.#state === 'live' || this.#state === 'reconnecting';
+    return GOING.has(this.#state);
   }
 
   /** Whether the recording will change no more. */
   get #over() {
-    return this.#state === 'ready' || this.#state === 'failed';
+    return OVER.has(this.#state);
   }
 
   // ---- what the server tells --------------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ class Visit {
 
   #onState({ state, reason, duration }) {
     if (this.#recording) this.#take({ ...this.#recording, state, reason, duration: duration ?? this.#recording.duration });
-    if (state === 'ready' || state === 'failed') this.#again();
+    if (state === 'ready' || state === 'failed') this.#again(); // of what was deleted there is nothing to be read
   }
 
   #take(recording) {
@@ -118,8 +118,10 @@ class Visit {
         break;
       case 'live':
       case 'reconnecting':
+      case 'paused':
         this.#load();
-        if (before !== 'live' && before !== 'reconnecting') this.#readTranscript();
+        this.stream.rest(this.#state === 'paused');
+        if (!GOING.has(before)) this.#readTranscript();
         break;
       case 'processing':
         // What was recorded live plays on while it is finished; an upload may have nothing to show yet.
@@ -134,6 +136,9 @@ class Visit {
         if (!this.#loaded || !this.video.buffered.length) {
           this.#veil('This recording failed.', recording.reason ? sentence(recording.reason) : 'Nothing of it could be kept.', { idle: true });
         }
+        break;
+      case 'deleted':
+        this.#veil('This recording was deleted.', 'It is not there any more.', { idle: true });
         break;
       default:
     }
@@ -175,6 +180,7 @@ class Visit {
     $('state').hidden = recording.state === 'ready';
     const length = recording.duration && !this.#going ? clock(recording.duration) : '';
     const how = recording.state === 'reconnecting' ? 'The recording was interrupted; it goes on when the connection is back.'
+      : recording.state === 'paused' ? 'The recording is paused; it goes on here by itself.'
       : recording.state === 'ready' && recording.reason ? recording.reason : '';
     $('meta').textContent = [when(recording.created_at), length, how]
       .filter(Boolean).join(' · ');
@@ -201,6 +207,7 @@ class Visit {
       created: 'What is said will appear here.',
       live: 'Listening… what is said appears here.',
       reconnecting: 'Listening… what is said appears here.',
+      paused: 'What is said appears here when the recording goes on.',
       processing: 'The transcript is being written.',
       ready: 'Nothing was said in this recording.',
     }[this.#state] ?? '';

@@ -35,7 +35,13 @@ export function bitrate(bits) {
   return bits >= 1e6 ? `${(bits / 1e6).toFixed(1)} Mbit/s` : `${Math.round(bits / 1e3)} kbit/s`;
 }
 
-const STATES = { created: 'Waiting', live: 'Live', reconnecting: 'Reconnecting', processing: 'Finishing', ready: 'Ready', failed: 'Failed' };
+const STATES = { created: 'Waiting', live: 'Live', reconnecting: 'Reconnecting', paused: 'Paused', processing: 'Finishing', ready: 'Ready', failed: 'Failed', deleted: 'Deleted' };
+
+/** States of a recording that will change no more. */
+export const OVER = new Set(['ready', 'failed', 'deleted']);
+
+/** States of a recording of which there is more to come. */
+export const GOING = new Set(['live', 'reconnecting', 'paused']);
 
 /** A recording's state, as its chip says it. */
 export function stateWord(state) {

@@ -27,24 +27,27 @@ pub(super) fn read(path: &Path) -> Result<Checkpoint, AiError> {
         .into_iter()
         .filter_map(|(name, tensor)| Some((rename(&name)?, tensor)))
         .collect();
-    let tokenizer = folder.join("tokenizer.json");
-    let vocabulary = |size: usize| {
-        if tokenizer.is_file() {
-            Vocabulary::from_tokenizer_json(&tokenizer, &read_small(&tokenizer)?, size)
-        } else if size == 51_864 {
-            Vocabulary::english(&weights)
-        } else {
-            Err(AiError::malformed(
-                path,
-                "tokenizer.json",
-                "a multilingual model needs it beside its weights",
-            ))
-        }
-    };
+    let vocabulary = |rows| vocabulary(&weights, rows);
     Checkpoint::new(&weights, tensors, vocabulary, alignment_heads(folder)?)
 }
 
-fn alignment_heads(folder: &Path) -> Result<Option<Vec<(usize, usize)>>, AiError> {
+/// The vocabulary beside a weights file; the English-only one is built in.
+pub(super) fn vocabulary(weights: &Path, rows: usize) -> Result<Vocabulary, AiError> {
+    let tokenizer = weights.with_file_name("tokenizer.json");
+    if tokenizer.is_file() {
+        Vocabulary::from_tokenizer_json(&tokenizer, &read_small(&tokenizer)?, rows)
+    } else if rows == 51_864 {
+        Vocabulary::english(weights)
+    } else {
+        Err(AiError::malformed(
+            weights,
+            "tokenizer.json",
+            "a multilingual model needs it beside its weights",
+        ))
+    }
+}
+
+pub(super) fn alignment_heads(folder: &Path) -> Result<Option<Vec<(usize, usize)>>, AiError> {
     #[derive(serde::Deserialize)]
     struct Generation {
         alignment_heads: Option<Vec<(usize, usize)>>,
@@ -59,7 +62,7 @@ fn alignment_heads(folder: &Path) -> Result<Option<Vec<(usize, usize)>>, AiError
 }
 
 /// Hugging Face's name of a tensor to OpenAI's; `None` for one that is not needed (the output projection is tied).
-fn rename(name: &str) -> Option<String> {
+pub(super) fn rename(name: &str) -> Option<String> {
     let name = name.strip_prefix("model.").unwrap_or(name);
     let (side, rest) = name.split_once('.')?;
     if side != "encoder" && side != "decoder" {

@@ -1,8 +1,10 @@
-//! Model files of three kinds become one [`Checkpoint`].
+//! Model files of four kinds become one [`Checkpoint`].
 
 mod ggml;
+mod gguf;
 mod hugging_face;
 mod pytorch;
+mod reader;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -38,13 +40,15 @@ pub(crate) struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Reads `path`: a folder or a `.safetensors` in Hugging Face's layout, a whisper.cpp `ggml` file, or an OpenAI `.pt`.
+    /// Reads `path`: a folder or a `.safetensors` in Hugging Face's layout, a GGUF file,
+    /// a whisper.cpp `ggml` file, or an OpenAI `.pt`.
     pub(crate) fn read(path: &Path) -> Result<Self, AiError> {
         if path.is_dir() {
             return hugging_face::read(path);
         }
         match path.extension().and_then(|it| it.to_str()) {
             Some("safetensors") => hugging_face::read(path),
+            Some("gguf") => gguf::read(path),
             Some("pt" | "pth") => pytorch::read(path),
             _ => ggml::read(path),
         }

@@ -4,9 +4,8 @@ use std::path::Path;
 use candle_core::Tensor;
 use candle_core::pickle::PthTensors;
 
-use super::{Checkpoint, read_small};
+use super::{Checkpoint, hugging_face};
 use crate::AiError;
-use crate::vocabulary::Vocabulary;
 
 /// Reads an OpenAI checkpoint. It carries no vocabulary: the English-only one is built in, any other must lie beside it
 /// as `tokenizer.json`.
@@ -21,19 +20,5 @@ pub(super) fn read(path: &Path) -> Result<Checkpoint, AiError> {
             tensors.insert(name, tensor);
         }
     }
-    let tokenizer = path.with_file_name("tokenizer.json");
-    let vocabulary = |size: usize| {
-        if tokenizer.is_file() {
-            Vocabulary::from_tokenizer_json(&tokenizer, &read_small(&tokenizer)?, size)
-        } else if size == 51_864 {
-            Vocabulary::english(path)
-        } else {
-            Err(AiError::malformed(
-                path,
-                "tokenizer.json",
-                "a multilingual model needs it beside its weights",
-            ))
-        }
-    };
-    Checkpoint::new(path, tensors, vocabulary, None)
+    Checkpoint::new(path, tensors, |rows| hugging_face::vocabulary(path, rows), None)
 }

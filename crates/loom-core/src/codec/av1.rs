@@ -1,11 +1,19 @@
 //! AV1 OBUs and sequence headers (AV1 Bitstream & Decoding Process Specification §5.3, §5.5) and `av1C`
 //! (AV1 Codec ISO Media File Format Binding §2.3).
 
+mod headers;
+mod params;
+mod sequence;
+mod tiles;
+
 use bytes::{BufMut, BytesMut};
 
-use crate::bits::BitReader;
+use crate::codec::av1::sequence::SequenceHeader;
 use crate::codec::{Colour, VideoCodec, VideoParameters};
 use crate::error::CodecError;
+
+pub use headers::{FrameHeader, FrameHeaders};
+pub use tiles::Tiles;
 
 /// `obu_type` values that Loom looks at (§6.2.2).
 pub mod obu_type {
@@ -15,6 +23,8 @@ pub mod obu_type {
     pub const TEMPORAL_DELIMITER: u8 = 2;
     /// Frame header alone.
     pub const FRAME_HEADER: u8 = 3;
+    /// Tiles of the frame whose header came before.
+    pub const TILE_GROUP: u8 = 4;
     /// Frame header with tile data.
     pub const FRAME: u8 = 6;
     /// Padding.
@@ -141,158 +151,6 @@ pub(crate) fn colour(config: &[u8]) -> Option<Colour> {
     SequenceHeader::read(header.payload)?.colour
 }
 
-#[derive(Debug, Clone, Copy)]
-struct SequenceHeader {
-    profile: u8,
-    level: u8,
-    tier: u8,
-    bit_depth: u8,
-    monochrome: bool,
-    subsampling_x: bool,
-    subsampling_y: bool,
-    chroma_sample_position: u8,
-    colour: Option<Colour>,
-    width: u32,
-    height: u32,
-}
-
-impl SequenceHeader {
-    /// `sequence_header_obu()`, §5.5.1.
-    fn read(payload: &[u8]) -> Option<Self> {
-        let mut b = BitReader::new(payload);
-        let profile = b.bits(3)? as u8;
-        b.bit()?; // still_picture
-        let reduced = b.bit()?;
-        let (mut level, mut tier) = (0, 0);
-        if reduced {
-            level = b.bits(5)? as u8;
-        } else {
-            let mut decoder_model = None;
-            if b.bit()? {
-                b.bits(32)?; // num_units_in_display_tick
-                b.bits(32)?; // time_scale
-                if b.bit()? {
-                    b.uvlc()?;
-                }
-                if b.bit()? {
-                    let delay_length = b.bits(5)? + 1;
-                    b.bits(32)?; // num_units_in_decoding_tick
-                    b.bits(10)?; // removal and presentation time lengths
-                    decoder_model = Some(delay_length);
-                }
-            }
-            let initial_display_delay = b.bit()?;
-            for i in 0..=b.bits(5)? {
-                b.bits(12)?; // operating_point_idc
-                let this_level = b.bits(5)? as u8;
-                let this_tier = if this_level > 7 { b.bits(1)? as u8 } else { 0 };
-                if i == 0 {
-                    (level, tier) = (this_level, this_tier);
-                }
-                if let Some(length) = decoder_model
-                    && b.bit()?
-                {
-                    b.bits(length)?;
-                    b.bits(length)?;
-                    b.bit()?;
-                }
-                if initial_display_delay && b.bit()? {
-                    b.bits(4)?;
-                }
-            }
-        }
-        let width_bits = b.bits(4)? + 1;
-        let height_bits = b.bits(4)? + 1;
-        let width = b.bits(width_bits)? + 1;
-        let height = b.bits(height_bits)? + 1;
-        if !reduced && b.bit()? {
-            b.bits(4)?; // delta_frame_id_length_minus_2
-            b.bits(3)?; // additional_frame_id_length_minus_1
-        }
-        b.bits(3)?; // use_128x128_superblock, enable_filter_intra, enable_intra_edge_filter
-        if !reduced {
-            b.bits(4)?; // interintra, masked, warped, dual filter
-            let order_hint = b.bit()?;
-            if order_hint {
-                b.bits(2)?; // jnt_comp, ref_frame_mvs
-            }
-            let screen_content = if b.bit()? { 2 } else { b.bits(1)? };
-            if screen_content > 0 && !b.bit()? {
-                b.bit()?; // seq_force_integer_mv
-            }
-            if order_hint {
-                b.bits(3)?;
-            }
-        }
-        b.bits(3)?; // superres, cdef, restoration
-        Self::read_color(
-            b,
-            Self {
-                profile,
-                level,
-                tier,
-                bit_depth: 8,
-                monochrome: false,
-                subsampling_x: true,
-                subsampling_y: true,
-                chroma_sample_position: 0,
-                colour: None,
-                width,
-                height,
-            },
-        )
-    }
-
-    /// `color_config()`, §5.5.2.
-    fn read_color(mut b: BitReader<'_>, mut seq: Self) -> Option<Self> {
-        let high = b.bit()?;
-        seq.bit_depth = match (seq.profile, high) {
-            (2, true) if b.bit()? => 12,
-            (_, true) => 10,
-            _ => 8,
-        };
-        seq.monochrome = seq.profile != 1 && b.bit()?;
-        let colour = if b.bit()? {
-            (b.bits(8)?, b.bits(8)?, b.bits(8)?)
-        } else {
-            (2, 2, 2)
-        };
-        let said = |full_range| {
-            let (primaries, transfer, matrix) = (colour.0 as u8, colour.1 as u8, colour.2 as u8);
-            let said = Colour {
-                primaries,
-                transfer,
-                matrix,
-                full_range,
-            };
-            (said != Colour::UNSPECIFIED).then_some(said)
-        };
-        if seq.monochrome {
-            seq.colour = said(b.bit()?);
-            return Some(seq);
-        }
-        if colour == (1, 13, 0) {
-            seq.colour = said(true);
-            (seq.subsampling_x, seq.subsampling_y) = (false, false);
-            return Some(seq);
-        }
-        seq.colour = said(b.bit()?);
-        (seq.subsampling_x, seq.subsampling_y) = match seq.profile {
-            0 => (true, true),
-            1 => (false, false),
-            _ if seq.bit_depth == 12 => {
-                let x = b.bit()?;
-                (x, x && b.bit()?)
-            }
-            _ => (true, false),
-        };
-        if seq.subsampling_x && seq.subsampling_y {
-            seq.chroma_sample_position = b.bits(2)? as u8;
-        }
-        Some(seq)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -316,5 +174,54 @@ mod tests {
         for len in 0..obu.len() {
             let _ = parameters(&obu[..len]);
         }
+    }
+
+    /// Never twice the same in a row, and the same every time.
+    fn noise(state: &mut u64) -> u8 {
+        *state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (*state >> 56) as u8
+    }
+
+    #[test]
+    fn frame_headers_of_noise_are_refused_or_read_and_tiles_lie_in_their_group() {
+        let sequence = [
+            0x0a, 0x0b, 0x00, 0x00, 0x00, 0x2d, 0x4c, 0xff, 0xb3, 0xdf, 0xff, 0x98, 0x04,
+        ];
+        let made = parameters(&sequence).unwrap();
+        let (mut state, mut read) = (7, 0);
+        for round in 0..3_000 {
+            let mut config = made.config.to_vec();
+            if round % 3 > 0 {
+                // another sequence, which may have times, numbers and tools of its own
+                for byte in &mut config[6..] {
+                    *byte ^= noise(&mut state) & noise(&mut state);
+                }
+            }
+            let Some(mut headers) = FrameHeaders::new(&config) else {
+                continue;
+            };
+            for _ in 0..40 {
+                let whole: Vec<u8> = (0..48).map(|_| noise(&mut state)).collect();
+                let obu = Obu {
+                    obu_type: obu_type::FRAME,
+                    whole: &whole,
+                    payload: &whole[2..],
+                };
+                let Some(FrameHeader::Frame {
+                    tiles: Some(tiles), ..
+                }) = headers.read(&obu)
+                else {
+                    continue;
+                };
+                read += 1;
+                let group = &obu.payload[tiles.header..];
+                for tile in tiles.of_group(group).unwrap_or_default() {
+                    assert!(!tile.is_empty() && tile.end <= group.len());
+                }
+            }
+        }
+        assert!(read > 1_000, "{read}");
     }
 }

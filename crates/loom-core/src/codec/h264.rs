@@ -242,17 +242,7 @@ impl SliceHeaders {
         if !matches!(nal_unit_type(nal)?, 1 | nal_type::IDR) {
             return None;
         }
-        // without emulation prevention (ISO/IEC 14496-10 §7.3.1): where each byte of it lies in the NAL unit
-        let (mut rbsp, mut places, mut zeros) = (Vec::new(), Vec::new(), 0);
-        for (place, byte) in nal.iter().enumerate().skip(1).take(LONGEST) {
-            if zeros >= 2 && *byte == 3 {
-                zeros = 0;
-                continue;
-            }
-            zeros = if *byte == 0 { zeros + 1 } else { 0 };
-            rbsp.push(*byte);
-            places.push(place);
-        }
+        let (rbsp, places) = unescaped(nal, 1, LONGEST);
         let mut bits = BitReader::new(&rbsp[..]);
         let header = NalHeader::new(nal[0]).ok()?;
         SliceHeader::from_bits(&self.sets, &mut bits, header, None).ok()?;
@@ -299,6 +289,22 @@ fn invalid_sps(why: String) -> CodecError {
         why,
         clause: "ISO/IEC 14496-10 §7.3.2.1.1",
     }
+}
+
+/// The payload of a NAL unit behind its header of `header` bytes, up to `most` bytes of it, without emulation prevention (ISO/IEC 14496-10
+/// §7.3.1, 23008-2 §7.3.1.1), and where in the unit each byte of it lies.
+pub fn unescaped(nal: &[u8], header: usize, most: usize) -> (Vec<u8>, Vec<usize>) {
+    let (mut rbsp, mut places, mut zeros) = (Vec::new(), Vec::new(), 0);
+    for (place, byte) in nal.iter().enumerate().skip(header).take(most) {
+        if zeros >= 2 && *byte == 3 {
+            zeros = 0;
+            continue;
+        }
+        zeros = if *byte == 0 { zeros + 1 } else { 0 };
+        rbsp.push(*byte);
+        places.push(place);
+    }
+    (rbsp, places)
 }
 
 #[cfg(test)]

@@ -73,6 +73,16 @@ pub struct AudioParameters {
 }
 
 /// How to decode a track.
+///
+/// ```
+/// use loom_core::codec::opus;
+/// use loom_core::{CodecParameters, MediaKind, Timescale};
+///
+/// let sound = CodecParameters::Audio(opus::rtp_parameters());
+/// assert_eq!(sound.kind(), MediaKind::Audio);
+/// assert_eq!(sound.timescale(), Timescale::OPUS);
+/// assert_eq!(sound.rfc6381(), "opus");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CodecParameters {
     /// A video track.

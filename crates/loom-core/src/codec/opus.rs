@@ -34,6 +34,12 @@ pub fn pre_skip(config: &Bytes) -> u16 {
     config.get(2..4).map_or(0, |b| u16::from_le_bytes([b[0], b[1]]))
 }
 
+/// Parameters of what comes by RTP: two channels whatever the packets hold, for a stream may change between mono and stereo at any
+/// packet (RFC 7587 §3.4), and a decoder for two plays both.
+pub fn rtp_parameters() -> AudioParameters {
+    parameters(2, DEFAULT_PRE_SKIP)
+}
+
 /// How long a packet plays.
 ///
 /// # Errors

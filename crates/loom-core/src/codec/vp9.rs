@@ -1,13 +1,18 @@
 //! VP9 uncompressed headers (VP9 Bitstream & Decoding Process Specification §6.2) and `vpcC`
 //! (VP Codec ISO Media File Format Binding §2).
 
+mod headers;
+
 use bytes::Bytes;
 
 use crate::bits::BitReader;
 use crate::codec::Colour;
+use crate::codec::vp9::headers::{Format, Start};
 use crate::error::CodecError;
 
-/// What a VP9 frame's uncompressed header says.
+pub use headers::{Content, FrameHeaders, Header, frames};
+
+/// What a VP9 frame's uncompressed header says of the stream's shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameHeader {
     /// A key frame.
@@ -45,58 +50,27 @@ pub fn frame_header(frame: &[u8]) -> Result<FrameHeader, CodecError> {
         clause: CLAUSE,
     };
     let mut bits = BitReader::new(frame);
+    if frame
+        .first()
+        .is_some_and(|byte| u32::from(byte >> 6) != headers::MARKER)
+    {
+        return Err(invalid("frame marker is not 2"));
+    }
     let mut read = || -> Option<Result<FrameHeader, CodecError>> {
-        if bits.bits(2)? != 2 {
-            return Some(Err(invalid("frame marker is not 2")));
-        }
-        let profile = bits.bits(1)? | bits.bits(1)? << 1;
-        if profile == 3 {
-            bits.bit()?;
-        }
-        if bits.bit()? {
-            return Some(Ok(FrameHeader::Inter)); // show_existing_frame
-        }
-        let inter = bits.bit()?;
-        bits.bits(2)?; // show_frame, error_resilient_mode
-        if inter {
+        let start = Start::read(&mut bits)?;
+        if start.own.is_none_or(|kind| kind.inter) {
             return Some(Ok(FrameHeader::Inter));
         }
         if bits.bits(24)? != 0x49_83_42 {
             return Some(Err(invalid("sync code is not 49 83 42")));
         }
-        let bit_depth = match profile >= 2 {
-            true if bits.bit()? => 12,
-            true => 10,
-            false => 8,
-        };
-        let (mut chroma_subsampling, full_range);
-        if bits.bits(3)? == 7 {
-            full_range = true;
-            chroma_subsampling = 3; // RGB is 4:4:4
-            if profile & 1 == 1 {
-                bits.bit()?;
-            }
-        } else {
-            full_range = bits.bit()?;
-            chroma_subsampling = 1;
-            if profile & 1 == 1 {
-                let (x, y) = (bits.bit()?, bits.bit()?);
-                chroma_subsampling = match (x, y) {
-                    (true, true) => 1,
-                    (true, false) => 2,
-                    _ => 3,
-                };
-                bits.bit()?;
-            }
-        }
-        let width = bits.bits(16)? + 1;
-        let height = bits.bits(16)? + 1;
-        let profile = profile as u8;
+        let format = Format::read(&mut bits, start.profile)?;
+        let (width, height) = headers::size(&mut bits)?;
         Some(Ok(FrameHeader::Key(KeyFrame {
-            profile,
-            bit_depth,
-            chroma_subsampling,
-            full_range,
+            profile: start.profile,
+            bit_depth: format.bit_depth,
+            chroma_subsampling: format.chroma_subsampling,
+            full_range: format.full_range,
             width,
             height,
         })))
@@ -174,6 +148,20 @@ mod tests {
         for len in 0..frame.len() - 1 {
             assert!(frame_header(&frame[..len]).is_err(), "{len}");
         }
+    }
+
+    #[test]
+    fn a_header_that_is_cut_short_still_tells_what_is_kept() {
+        let frame = [0x82, 0x49, 0x83, 0x42, 0x20, 0x4f, 0xf0, 0x2c, 0xf0];
+        let content = Content::Frame {
+            shown: true,
+            refreshed: 0xff,
+            length: None,
+        };
+        let header = FrameHeaders::default().read(&frame);
+        assert_eq!(header, Some(Header { profile: 0, content }));
+        let existing = FrameHeaders::default().read(&[0b1000_1101]);
+        assert_eq!(existing.map(|header| header.content), Some(Content::Existing(5)));
     }
 
     #[test]

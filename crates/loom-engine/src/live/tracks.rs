@@ -1,13 +1,16 @@
-//! What the tracks of a publisher do in mid-recording: pause, change their size, come in another codec.
+//! What the tracks of a publisher do in mid-recording: begin, pause, change their size, come in another codec.
 
 use std::sync::Arc;
 
-use loom_core::{CodecParameters, Media, RenditionId, TrackFormat, TrackId};
+use loom_core::{CodecParameters, Media, MediaKind, RenditionId, TrackFormat, TrackId};
 use tokio::time::timeout;
 
 use super::{Running, SETTLE};
-use crate::event::{TrackDescription, TrackState, codec_name};
-use crate::further::{Further, Role};
+use crate::error::EngineError;
+use crate::event::{RenditionDescription, TrackDescription, TrackState, codec_name};
+use crate::further::{self, Further, Role};
+use crate::gather::SOUNDS;
+use crate::packaging::Work;
 use crate::recording::Inner;
 
 impl Running {
@@ -26,7 +29,12 @@ impl Running {
                 }
             }
             Media::Packet(packet) if !self.is_recorded(packet.track) => {
-                self.tell_late(recording, packet.track);
+                self.begin_late(recording, packet.track).await;
+            }
+            Media::Packet(packet) if self.silent.contains(&packet.track) => {
+                tracing::info!(recording = %recording.id, track = %packet.track, "sound begins that was silent so far");
+                self.silent.retain(|it| *it != packet.track);
+                self.describe(recording, packet.track, |it| it.state = TrackState::Running);
             }
             _ => {}
         }
@@ -37,26 +45,90 @@ impl Running {
         self.formats.iter().any(|it| it.track == track) || self.further.iter().any(|it| it.track == track)
     }
 
-    /// Tells, once, of a track that began when the recording's renditions were settled, so that nothing is made of it.
-    fn tell_late(&mut self, recording: &Inner, track: TrackId) {
+    /// Begins to record what was offered and begins only now, beside what there is, and tells of it. Another layer of a picture that is
+    /// recorded is kept where it can be as it came, and is only told where not.
+    async fn begin_late(&mut self, recording: &Arc<Inner>, track: TrackId) {
         let Some(at) = self.unrecorded.iter().position(|it| it.track == track) else {
             return;
         };
         let format = self.unrecorded.remove(at);
-        let Some(known) = self.known.iter().find(|it| it.id == track) else {
+        let Some(known) = self.known.iter().find(|it| it.id == track).cloned() else {
             return;
         };
-        recording.update(|info| {
-            if !info.tracks.iter().any(|it| it.is(known)) {
-                tracing::warn!(recording = %recording.id, %track, "a track that began late is not recorded");
-                info.tracks.push(TrackDescription {
-                    mid: Some(known.mid.clone()),
-                    rid: known.rid.clone(),
-                    stream: known.stream.clone(),
-                    ..TrackDescription::of(&format.codec)
-                });
+        let is_layer = (self.known.iter()).any(|it| it.mid == known.mid && self.is_recorded(it.id));
+        let mut told = Vec::new();
+        let is_worth_it = match format.codec.kind() {
+            MediaKind::Video => !is_layer || further::is_kept(&format),
+            MediaKind::Audio => self.sounds() < SOUNDS,
+        };
+        if is_worth_it {
+            match self.record_late(recording, &format).await {
+                Ok(renditions) => told = renditions,
+                Err(why) => {
+                    tracing::error!(recording = %recording.id, %track, %why, "a track that begins late cannot be recorded");
+                }
             }
+        }
+        let renditions: Vec<_> = told.iter().map(|it| it.id.clone()).collect();
+        tracing::info!(recording = %recording.id, %track, ?renditions, "a track begins late");
+        recording.update(|info| {
+            info.tracks.retain(|it| !it.is(&known));
+            info.tracks.push(TrackDescription {
+                mid: Some(known.mid.clone()),
+                rid: known.rid.clone(),
+                stream: known.stream.clone(),
+                publisher: self.publisher_of(track).cloned(),
+                renditions,
+                ..TrackDescription::of(&format.codec)
+            });
+            info.renditions.extend(told);
         });
+    }
+
+    /// How many sounds there are.
+    fn sounds(&self) -> usize {
+        let main = self
+            .formats
+            .iter()
+            .filter(|it| it.codec.kind() == MediaKind::Audio);
+        let further = self.further.iter().filter(|it| it.role == Role::Sound);
+        main.count() + further.count()
+    }
+
+    /// Plans for what begins late, has the packager expect it, and starts its graph. Gives its renditions; none where nothing can
+    /// be made of it.
+    async fn record_late(
+        &mut self,
+        recording: &Arc<Inner>,
+        format: &TrackFormat,
+    ) -> Result<Vec<RenditionDescription>, EngineError> {
+        let role = match format.codec.kind() {
+            MediaKind::Video => Role::Aside,
+            MediaKind::Audio => Role::Sound,
+        };
+        let late = vec![(format.clone(), role)];
+        let mut told = Vec::new();
+        for planned in Further::plan(recording, late, &mut self.names) {
+            for info in planned.renditions() {
+                self.packaging.declare_late(info).await?;
+            }
+            let (ids, renditions): (_, Vec<_>) = (planned.ids(), planned.told().collect());
+            match planned.start(recording, &self.packaging).await {
+                Ok(branch) => self.further.push(branch),
+                Err(why) => {
+                    for id in ids {
+                        self.packaging.send(Work::Drop(id)).await;
+                    }
+                    return Err(why);
+                }
+            }
+            if role == Role::Aside {
+                self.keys.add(format.track);
+            }
+            self.feed(Media::Format(format.clone()));
+            told.extend(renditions);
+        }
+        Ok(told)
     }
 
     /// Goes on with a picture that comes in another codec than before: by another graph, under the same names.

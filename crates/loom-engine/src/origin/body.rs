@@ -17,8 +17,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Asked;
 use crate::recording::Inner;
+use crate::store::Blob;
 
-/// The body of an answer. It holds at most one part or 128 KiB, however slowly it is read.
+/// The body of an answer. It holds at most one part, 128 KiB of a file or 1 MiB of what comes from a store, however slowly it is read.
 pub struct HlsBody(Kind);
 
 enum Kind {
@@ -34,8 +35,15 @@ enum Kind {
 /// A file, or a stretch of it.
 #[derive(Debug)]
 pub(super) struct Stretch {
-    file: File,
+    source: Source,
     left: u64,
+}
+
+#[derive(Debug)]
+enum Source {
+    File(File),
+    /// A file in the store, from there on.
+    Blob(Blob, u64),
 }
 
 impl HlsBody {
@@ -120,30 +128,51 @@ impl Stretch {
         if offset > 0 {
             file.seek(SeekFrom::Start(offset))?;
         }
-        let mut stretch = Self { file, left: len };
-        let first = stretch.read()?;
-        Ok((first, stretch))
+        let (first, left) = read(&mut file, len)?;
+        let source = Source::File(file);
+        Ok((first, Self { source, left }))
     }
 
-    fn read(&mut self) -> io::Result<Bytes> {
-        let want = self.left.min(READ as u64);
-        let mut data = Vec::with_capacity(want as usize);
-        (&mut self.file).take(want).read_to_end(&mut data)?;
-        if (data.len() as u64) < want {
-            return Err(io::Error::new(
-                ErrorKind::UnexpectedEof,
-                "the file became shorter",
-            ));
-        }
-        self.left -= want;
-        Ok(data.into())
+    /// As [`Self::open`], of a file in the store.
+    pub(super) async fn fetch(blob: Blob, offset: u64, len: u64) -> io::Result<(Bytes, Self)> {
+        let source = Source::Blob(blob, offset);
+        Self { source, left: len }.next().await
     }
 
-    async fn next(mut self) -> io::Result<(Bytes, Self)> {
-        tokio::task::spawn_blocking(move || self.read().map(|data| (data, self)))
+    async fn next(self) -> io::Result<(Bytes, Self)> {
+        let left = self.left;
+        match self.source {
+            Source::File(mut file) => tokio::task::spawn_blocking(move || {
+                let (data, left) = read(&mut file, left)?;
+                let source = Source::File(file);
+                Ok((data, Self { source, left }))
+            })
             .await
-            .unwrap_or_else(|why| Err(io::Error::other(why)))
+            .unwrap_or_else(|why| Err(io::Error::other(why))),
+            Source::Blob(blob, at) => {
+                let data = blob.read(at, left).await?;
+                let len = data.len() as u64;
+                let source = Source::Blob(blob, at + len);
+                let left = left.checked_sub(len).filter(|_| len > 0 || left == 0);
+                let left = left.ok_or_else(|| io::Error::from(ErrorKind::UnexpectedEof))?;
+                Ok((data, Self { source, left }))
+            }
+        }
     }
+}
+
+/// Reads the next of `left` bytes; with them how many are left then.
+fn read(file: &mut File, left: u64) -> io::Result<(Bytes, u64)> {
+    let want = left.min(READ as u64);
+    let mut data = Vec::with_capacity(want as usize);
+    file.take(want).read_to_end(&mut data)?;
+    if (data.len() as u64) < want {
+        return Err(io::Error::new(
+            ErrorKind::UnexpectedEof,
+            "the file became shorter",
+        ));
+    }
+    Ok((data.into(), left - want))
 }
 
 struct Growing {

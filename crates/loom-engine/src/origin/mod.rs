@@ -4,7 +4,7 @@
 //! the origin and one wake-up; slow readers hold bytes, which are shared, and nothing else.
 
 mod body;
-mod range;
+pub mod range;
 mod rendering;
 mod response;
 mod service;
@@ -87,8 +87,9 @@ impl Live {
         }
     }
 
-    fn request(&self, path: &str, query: Option<&str>) -> Asked<Answer> {
-        self.ask(|origin| match origin.handle_request(path, query) {
+    /// `first`: the first byte that is asked for.
+    fn request(&self, path: &str, query: Option<&str>, first: u64) -> Asked<Answer> {
+        self.ask(|origin| match origin.handle_range_request(path, query, first) {
             Answer::WaitFor(wait) => Err(wait),
             answer => Ok(answer),
         })

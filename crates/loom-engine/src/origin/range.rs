@@ -1,10 +1,10 @@
-//! Byte ranges (RFC 9110 §14) and conditional requests (§13).
+//! Byte ranges (RFC 9110 §14) and conditional requests (§13), for the streams and for hosts that serve downloads.
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, header};
 
 /// What of a body a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub enum Wanted {
     /// All of it.
     Whole,
     /// These bytes.
@@ -18,6 +18,17 @@ pub(crate) enum Wanted {
     Nothing,
 }
 
+impl Wanted {
+    /// Where of so many bytes it begins, and how many it has.
+    pub(crate) fn place(self, total: u64) -> (u64, u64) {
+        match self {
+            Self::Whole => (0, total),
+            Self::Part { start, len } => (start, len),
+            Self::Nothing => (0, 0),
+        }
+    }
+}
+
 /// A range as it was asked for: the first byte, and the last one where that is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Asked {
@@ -26,25 +37,25 @@ pub(crate) struct Asked {
 }
 
 /// Whether the client's copy is the one tagged `tag` (RFC 9110 §13.1.2; a weak comparison).
-pub(crate) fn is_fresh(request: &HeaderMap, tag: &HeaderValue) -> bool {
+pub fn is_fresh(request: &HeaderMap, tag: impl AsRef<[u8]>) -> bool {
     let listed = request
         .get_all(header::IF_NONE_MATCH)
         .iter()
         .filter_map(|value| value.to_str().ok());
     listed.flat_map(|list| list.split(',')).any(|one| {
         let one = one.trim();
-        one == "*" || one.strip_prefix("W/").unwrap_or(one).as_bytes() == tag.as_bytes()
+        one == "*" || one.strip_prefix("W/").unwrap_or(one).as_bytes() == tag.as_ref()
     })
 }
 
 /// What of `total` bytes the request asks for. A changed body is sent whole (§13.1.5); without a tag nothing can match.
-pub(crate) fn wanted(request: &HeaderMap, tag: Option<&HeaderValue>, total: u64) -> Wanted {
+pub fn wanted(request: &HeaderMap, tag: Option<impl AsRef<[u8]>>, total: u64) -> Wanted {
     let Some(range) = request.get(header::RANGE).and_then(|value| value.to_str().ok()) else {
         return Wanted::Whole;
     };
     let stale = request
         .get(header::IF_RANGE)
-        .is_some_and(|has| tag.is_none_or(|tag| has != tag));
+        .is_some_and(|has| tag.is_none_or(|tag| has.as_bytes() != tag.as_ref()));
     if stale { Wanted::Whole } else { parse(range, total) }
 }
 
@@ -100,6 +111,8 @@ fn parse(range: &str, total: u64) -> Wanted {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]
@@ -138,6 +151,6 @@ mod tests {
         assert_eq!(wanted(&request, Some(&tag), 10), Wanted::Whole);
         request.insert(header::IF_RANGE, tag.clone());
         assert_eq!(wanted(&request, Some(&tag), 10), part);
-        assert_eq!(wanted(&request, None, 10), Wanted::Whole);
+        assert_eq!(wanted(&request, None::<&str>, 10), Wanted::Whole);
     }
 }

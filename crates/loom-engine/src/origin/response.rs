@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
@@ -18,6 +18,7 @@ use super::{Asked, range::is_fresh};
 use crate::event::RecordingState;
 use crate::keys;
 use crate::recording::Inner;
+use crate::store::Blob;
 
 /// An answer that says no: an RFC 9457 problem document.
 #[derive(Debug)]
@@ -26,7 +27,16 @@ pub(crate) struct Refusal {
     pub(crate) code: &'static str,
     pub(crate) detail: String,
     /// For 416: how many bytes there are.
-    total: Option<u64>,
+    pub(crate) total: Option<u64>,
+}
+
+/// An answer with all of its body.
+#[derive(Debug)]
+pub(crate) struct Collected {
+    pub(crate) about: About,
+    /// For 206: where the body begins, and how many bytes there are where that is known.
+    pub(crate) part: Option<(u64, Option<u64>)>,
+    pub(crate) body: Bytes,
 }
 
 /// What an answer's body is and how long it may be kept, as the pure origin tells it.
@@ -36,21 +46,29 @@ pub(crate) struct About {
     pub(crate) cache_control: &'static str,
 }
 
-/// What the origin says, once it says something.
+/// What the origin says of the bytes from `first` on, once it says something.
 async fn answer(
     recording: &Arc<Inner>,
     path: &str,
     query: Option<&str>,
+    first: u64,
 ) -> Result<loom_hls::Response, Refusal> {
     if keys::is_file(path) {
         return match recording.folder.read(&format!("keys/{path}"), 0, None) {
             Ok(Some(key)) => Ok(loom_hls::Response {
                 content_type: "application/octet-stream",
-                cache_control: "no-store",
+                cache_control: NO_STORE,
                 body: Body::Bytes(key),
             }),
             _ => Err(unknown_media()),
         };
+    }
+    if path == loom_hls::CLOCK {
+        return Ok(loom_hls::Response {
+            content_type: "text/plain",
+            cache_control: NO_STORE,
+            body: Body::Bytes(loom_hls::date_time(SystemTime::now()).into()),
+        });
     }
     // the ranking of pathways is the host's, for every recording, live or not
     let steered = (path.rsplit('/').next() == Some("steering.json"))
@@ -60,7 +78,7 @@ async fn answer(
     loop {
         let asked = match &steered {
             Some(answer) => Asked::Answer(answer.clone()),
-            None => recording.live.request(path, query),
+            None => recording.live.request(path, query, first),
         };
         let answer = match asked {
             Asked::Answer(answer) => answer,
@@ -90,15 +108,37 @@ async fn answer(
     }
 }
 
-/// Asks, waits, and reads the whole body, with its media type and how long it may be kept.
+/// Asks, waits, and reads the whole body, or what of it a `Range` names.
 pub(crate) async fn collect(
     recording: &Arc<Inner>,
     path: &str,
     query: Option<&str>,
-) -> Result<(About, Bytes), Refusal> {
-    let (about, response) = prepare(recording, path, query, &HeaderMap::new()).await?;
+    range: Option<&str>,
+) -> Result<Collected, Refusal> {
+    let mut request = HeaderMap::new();
+    if let Some(range) = range.and_then(|it| HeaderValue::from_str(it).ok()) {
+        request.insert(header::RANGE, range);
+    }
+    let (about, response) = prepare(recording, path, query, &request).await?;
+    let part = response.headers().get(header::CONTENT_RANGE).and_then(placed);
     let body = response.into_body().collect().await;
-    Ok((about, body.map_err(|why| internal(recording, &why))?))
+    let body = body.map_err(|why| internal(recording, &why))?;
+    if part.is_some() && body.is_empty() {
+        let detail = "the segment ended before the range begins";
+        return Err(Refusal::new(
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            "bad-range",
+            detail,
+        ));
+    }
+    Ok(Collected { about, part, body })
+}
+
+/// Where a part begins and how many bytes there are, by its `Content-Range` (RFC 9110 §14.4).
+fn placed(range: &HeaderValue) -> Option<(u64, Option<u64>)> {
+    let (place, total) = range.to_str().ok()?.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, _) = place.split_once('-')?;
+    Some((first.parse().ok()?, total.parse().ok()))
 }
 
 /// Answers a request for `path`, which is relative to the recording's base.
@@ -124,14 +164,18 @@ async fn prepare(
     query: Option<&str>,
     request: &HeaderMap,
 ) -> Result<(About, Response<HlsBody>), Refusal> {
-    let answer = answer(recording, path, query).await?;
+    let asked = range::asked(request).filter(|_| !request.contains_key(header::IF_RANGE));
+    let answer = answer(recording, path, query, asked.map_or(0, |asked| asked.first)).await?;
     let about = About {
         content_type: answer.content_type,
         cache_control: answer.cache_control,
     };
     let kind = about.content_type;
     let response = match answer.body {
-        Body::Bytes(data) if rendering::is_text(kind) => text(request, &recording.live.renderings.of(data))?,
+        // what is never the same again is not kept in other forms
+        Body::Bytes(data) if rendering::is_text(kind) && about.cache_control != NO_STORE => {
+            text(request, &recording.live.renderings.of(data))?
+        }
         Body::Bytes(data) => bytes(request, None, data)?,
         Body::Stored { key, offset, len } => {
             stored(recording, request, key, offset, len, rendering::is_text(kind)).await?
@@ -140,8 +184,8 @@ async fn prepare(
         Body::Growing { rendition, segment } => {
             let grow =
                 |start, end| HlsBody::growing(recording.clone(), rendition.clone(), segment, start, end);
-            match range::asked(request) {
-                Some(asked) if request.get(header::IF_RANGE).is_none() => {
+            match asked {
+                Some(asked) => {
                     // RFC 8673 §2.2: nobody knows yet where the segment ends, so the last byte may lie behind that
                     let last = asked.last.unwrap_or(FARTHEST);
                     let mut response = Response::new(grow(asked.first, last.saturating_add(1)));
@@ -150,7 +194,7 @@ async fn prepare(
                     field(&mut response, header::CONTENT_RANGE, &range);
                     response
                 }
-                _ => Response::new(grow(0, u64::MAX)),
+                None => Response::new(grow(0, u64::MAX)),
             }
         }
     };
@@ -207,45 +251,90 @@ async fn stored(
         return text(request, &*stored_text(recording, key).await?);
     }
     // with a range the whole is not looked at: the first bytes are read where it begins
-    let folder = recording.folder.clone();
+    let path = recording.folder.path(&format!("hls/{key}"));
+    let (asked, whole) = (request, len);
     let request = request.clone();
     let open = move || -> io::Result<Option<Result<Response<HlsBody>, Refusal>>> {
-        let Some((file, size, tag)) = tagged_file(&folder.path(&format!("hls/{key}")))? else {
+        let Some((file, size, tag)) = tagged_file(&path)? else {
             return Ok(None);
         };
         let total = len.unwrap_or(u64::MAX).min(size.saturating_sub(offset));
-        if is_fresh(&request, &tag) {
-            return Ok(Some(Ok(tagged(not_modified(), tag))));
-        }
-        let (start, len) = match range::wanted(&request, Some(&tag), total) {
-            Wanted::Whole => (0, total),
-            Wanted::Part { start, len } => (start, len),
-            Wanted::Nothing => return Ok(Some(Err(Refusal::unsatisfiable(total)))),
+        let wanted = match chosen(&request, &tag, total) {
+            Ok(Some(wanted)) => wanted,
+            Ok(None) => return Ok(Some(Ok(tagged(not_modified(), tag)))),
+            Err(no) => return Ok(Some(Err(no))),
         };
+        let (start, len) = wanted.place(total);
         let (first, rest) = Stretch::open(file, offset + start, len)?;
         let body = HlsBody::stretch(first, rest);
-        let mut response = if (start, len) == (0, total) && !request.contains_key(header::RANGE) {
-            Response::new(body)
-        } else {
-            partial(body, start, len, total)
-        };
-        let headers = response.headers_mut();
-        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-        Ok(Some(Ok(tagged(response, tag))))
+        Ok(Some(Ok(stretched(wanted, body, total, tag))))
     };
     let opened = tokio::task::spawn_blocking(open)
         .await
         .unwrap_or_else(|why| Err(io::Error::other(why)));
     match opened {
         Ok(Some(response)) => response,
-        Ok(None) => Err(unknown_media()),
+        Ok(None) => fetched(recording, asked, key, offset, whole).await,
         Err(why) => Err(internal(recording, &why)),
     }
 }
 
+/// What the store has of a file. What it has is read from the folder when it is first asked.
+async fn blob(recording: &Arc<Inner>, key: &str) -> Result<Blob, Refusal> {
+    let (working, name) = (recording.clone(), format!("hls/{key}"));
+    let found = tokio::task::spawn_blocking(move || working.blob(&name)).await;
+    found.ok().flatten().ok_or_else(unknown_media)
+}
+
+/// As [`stored`], of what lies in the store and not, or no longer, in the recording's folder.
+async fn fetched(
+    recording: &Arc<Inner>,
+    request: &HeaderMap,
+    key: String,
+    offset: u64,
+    len: Option<u64>,
+) -> Result<Response<HlsBody>, Refusal> {
+    let blob = blob(recording, &key).await?;
+    let total = len.unwrap_or(u64::MAX).min(blob.size().saturating_sub(offset));
+    let tag = HeaderValue::from_str(blob.tag()).map_err(|why| internal(recording, &why))?;
+    let Some(wanted) = chosen(request, &tag, total)? else {
+        return Ok(tagged(not_modified(), tag));
+    };
+    let (start, len) = wanted.place(total);
+    match Stretch::fetch(blob, offset + start, len).await {
+        Ok((first, rest)) => {
+            let body = HlsBody::stretch(first, rest);
+            Ok(stretched(wanted, body, total, tag))
+        }
+        Err(why) => Err(internal(recording, &why)),
+    }
+}
+
+/// Which of so many bytes are asked for; `None` where the client has them.
+fn chosen(request: &HeaderMap, tag: &HeaderValue, total: u64) -> Result<Option<Wanted>, Refusal> {
+    if is_fresh(request, tag) {
+        return Ok(None);
+    }
+    match range::wanted(request, Some(tag), total) {
+        Wanted::Nothing => Err(Refusal::unsatisfiable(total)),
+        wanted => Ok(Some(wanted)),
+    }
+}
+
+fn stretched(wanted: Wanted, body: HlsBody, total: u64, tag: HeaderValue) -> Response<HlsBody> {
+    let mut response = match wanted {
+        Wanted::Part { start, len } => partial(body, start, len, total),
+        // also where a range is ignored (RFC 9110 §14.2)
+        Wanted::Whole | Wanted::Nothing => Response::new(body),
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    tagged(response, tag)
+}
+
 /// A text in the recording's folder, read and compressed once while it stays the same.
 async fn stored_text(recording: &Arc<Inner>, key: String) -> Result<Arc<Rendering>, Refusal> {
-    let working = recording.clone();
+    let (working, name) = (recording.clone(), key.clone());
     let read = move || -> io::Result<Option<Arc<Rendering>>> {
         let Some((file, size, tag)) = tagged_file(&working.folder.path(&format!("hls/{key}")))? else {
             return Ok(None);
@@ -264,7 +353,21 @@ async fn stored_text(recording: &Arc<Inner>, key: String) -> Result<Arc<Renderin
         .unwrap_or_else(|why| Err(io::Error::other(why)))
     {
         Ok(Some(text)) => Ok(text),
-        Ok(None) => Err(unknown_media()),
+        Ok(None) => fetched_text(recording, name).await,
+        Err(why) => Err(internal(recording, &why)),
+    }
+}
+
+/// As [`stored_text`], of what lies in the store.
+async fn fetched_text(recording: &Arc<Inner>, key: String) -> Result<Arc<Rendering>, Refusal> {
+    let blob = blob(recording, &key).await?;
+    let tag = HeaderValue::from_str(blob.tag()).map_err(|why| internal(recording, &why))?;
+    let renderings = &recording.live.renderings;
+    if let Some(known) = renderings.of_file(&key, &tag) {
+        return Ok(known);
+    }
+    match blob.read_all().await {
+        Ok(text) => Ok(renderings.keep_file(key, tag, text)),
         Err(why) => Err(internal(recording, &why)),
     }
 }
@@ -404,6 +507,8 @@ fn internal(recording: &Inner, why: &dyn std::fmt::Display) -> Refusal {
     let detail = "the server could not read a file of this recording; its log says why";
     Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
 }
+
+const NO_STORE: &str = "no-store";
 
 /// The last byte of a body without a known end (RFC 8673 §2.2): the largest number that every client can count to.
 const FARTHEST: u64 = (1 << 53) - 1;

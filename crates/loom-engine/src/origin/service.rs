@@ -102,10 +102,7 @@ impl HlsService {
         if let Some(recording) = self.engine.in_memory(&id) {
             return Ok(recording);
         }
-        // it is read from disk
-        let engine = self.engine.clone();
-        let opened = tokio::task::spawn_blocking(move || engine.recording(&id)).await;
-        match opened.unwrap_or(Err(EngineError::ShuttingDown)) {
+        match self.engine.open(&id).await {
             Ok(recording) => {
                 let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
                 if recent.len() >= RECENT {
@@ -115,6 +112,11 @@ impl HlsService {
                 Ok(recording)
             }
             Err(EngineError::NotFound(_)) => Err(unknown()),
+            Err(why @ EngineError::Store(_)) => {
+                tracing::error!(error = %why, "a recording cannot be fetched");
+                let detail = "the store of recordings does not answer as it should; try again";
+                Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "store", detail))
+            }
             Err(why) => {
                 tracing::error!(error = %why, "a recording cannot be opened");
                 let detail = "the server could not open this recording; its log says why";

@@ -1,5 +1,10 @@
+use std::time::SystemTime;
+
 use bytes::Bytes;
-use mp4_atom::{Encode, FourCC, Mfhd, Moof, Saio, Saiz, Senc, Styp, Tfdt, Tfhd, Traf, Trun, TrunEntry};
+use mp4_atom::{
+    Encode, FourCC, Mfhd, Moof, Prft, ReferenceTime, Saio, Saiz, Senc, Styp, Tfdt, Tfhd, Traf, Trun,
+    TrunEntry,
+};
 
 use crate::cmaf::{NOT_SYNC, SYNC, TRACK_ID};
 use crate::crypt::{self, SampleSeal, Sealed};
@@ -26,6 +31,23 @@ pub(crate) fn styp(out: &mut Vec<u8>) -> Result<(), mp4_atom::Error> {
     }
     .encode(out)
 }
+
+/// `prft` (ISO/IEC 14496-12 §8.16.5), before the chunk it is about: what is shown at `media_time`, ticks, happened at `at`.
+pub(crate) fn prft(out: &mut Vec<u8>, media_time: u64, at: SystemTime) -> Result<(), mp4_atom::Error> {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let fraction = (u64::from(since.subsec_nanos()) << 32) / 1_000_000_000;
+    Prft {
+        reference_track_id: TRACK_ID,
+        // seconds since 1900 in the upper half (RFC 5905 §6); the era wraps in 2036, as it must
+        ntp_timestamp: since.as_secs().wrapping_add(NTP_TO_UNIX) << 32 | fraction,
+        media_time,
+        utc_time_semantics: ReferenceTime::RealTime,
+    }
+    .encode(out)
+}
+
+/// Seconds from 1900 to 1970.
+const NTP_TO_UNIX: u64 = 2_208_988_800;
 
 /// Writes one CMAF chunk, `moof` and `mdat` (ISO/IEC 23000-19 §7.3.2.3), behind what `out` holds. `video` tells which sample
 /// flags the track's other samples have. With `seal` the samples are encrypted (ISO/IEC 23001-7).

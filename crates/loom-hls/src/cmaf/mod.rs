@@ -5,7 +5,7 @@ mod chunk;
 mod init;
 mod reader;
 
-pub(crate) use chunk::{Sample, styp, write_chunk};
+pub(crate) use chunk::{Sample, prft, styp, write_chunk};
 pub(crate) use init::write_init;
 pub(crate) use reader::{Chunk, read_chunk_header, read_moov};
 

@@ -4,9 +4,12 @@
 //! Key material is handed in by value and never leaves but as ciphertext: not into playlists, nor into what `Debug` prints. It is
 //! overwritten when it is let go.
 
+mod av1;
 mod boxes;
+mod hevc;
 mod sample;
 mod track;
+mod vp9;
 mod whole;
 
 use std::fmt;
@@ -36,6 +39,29 @@ pub enum EncryptionScheme {
 }
 
 /// How a recording is encrypted: everything but text.
+///
+/// ```
+/// use loom_hls::{ContentKey, Encryption, EncryptionScheme, HlsOutput, KeyBytes, Packager, PackagerConfig};
+///
+/// let mut packager = Packager::new(PackagerConfig {
+///     encryption: Some(Encryption { scheme: EncryptionScheme::Cbcs, rotation: None }),
+///     ..PackagerConfig::default()
+/// })?;
+/// let Some(HlsOutput::NeedKey { period }) = packager.poll_output() else {
+///     panic!("the first key is asked for before all else");
+/// };
+/// # let secret = [7; 16];
+/// packager.handle_key(ContentKey {
+///     period,
+///     id: [1; 16],
+///     key: KeyBytes::new(secret),
+///     iv: [2; 16],
+///     uri: "key-0.bin".into(),
+///     formats: Vec::new(),
+///     pssh: Vec::new(),
+/// })?;
+/// # Ok::<(), loom_hls::HlsError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Encryption {
     /// The scheme.

@@ -1,12 +1,15 @@
+use std::ops::Range;
 use std::sync::Arc;
 
 use aes::Aes128;
 use aes::cipher::{Block, BlockModeEncrypt, KeyIvInit, StreamCipher};
 use bytes::Bytes;
-use loom_core::codec::h264;
+use loom_core::codec::{av1 as av1_codec, h264, vp9 as vp9_codec};
+use loom_core::{VideoCodec, VideoParameters};
 
 use crate::crypt::whole::BLOCK;
 use crate::crypt::{ContentKey, EncryptionScheme};
+use crate::crypt::{av1, hevc, vp9};
 use crate::limits;
 
 /// A sample's ciphertext, and what its `senc` entry says.
@@ -19,13 +22,82 @@ pub(crate) struct Sealed {
     pub(crate) subsamples: Vec<(u16, u32)>,
 }
 
+/// Tells what of a picture may be encrypted: its headers stay in the clear.
+#[derive(Debug, Clone)]
+pub(crate) enum Pictures {
+    H264(Arc<h264::SliceHeaders>),
+    Hevc(Arc<hevc::SliceHeaders>),
+    Vp9(vp9_codec::FrameHeaders),
+    Av1(Box<av1_codec::FrameHeaders>),
+}
+
+impl Pictures {
+    /// `Err` says why pictures of these parameters cannot be encrypted.
+    pub(crate) fn new(video: &VideoParameters) -> Result<Self, (String, &'static str)> {
+        let headers = match video.codec {
+            VideoCodec::H264 => {
+                h264::SliceHeaders::new(&video.config).map(|headers| Self::H264(Arc::new(headers)))
+            }
+            VideoCodec::Hevc => {
+                hevc::SliceHeaders::new(&video.config).map(|headers| Self::Hevc(Arc::new(headers)))
+            }
+            VideoCodec::Vp9 => Ok(Self::Vp9(vp9_codec::FrameHeaders::default())),
+            VideoCodec::Av1 => {
+                let headers = av1_codec::FrameHeaders::new(&video.config).map(Box::new);
+                return headers.map(Self::Av1).ok_or_else(|| {
+                    let why = "there is no sequence header in its configuration".to_owned();
+                    (why, "AV1 specification §5.5")
+                });
+            }
+            other => {
+                return Err((
+                    format!(
+                        "samples of {other:?} cannot be encrypted, only those of H.264, HEVC, VP9 and AV1; whole segments can"
+                    ),
+                    "ISO/IEC 23001-7 §9.5.2",
+                ));
+            }
+        };
+        headers.map_err(|why| (why.to_string(), "ISO/IEC 23001-7 §10.4.2"))
+    }
+
+    /// What may be encrypted of a sample: coded slices and frames without their headers, in order. What does not parse is left out.
+    fn protected(&mut self, sample: &[u8]) -> Vec<Range<usize>> {
+        match self {
+            Self::H264(slices) => behind_headers(sample, |nal| slices.reach(nal)),
+            Self::Hevc(slices) => behind_headers(sample, |nal| slices.reach(nal)),
+            Self::Vp9(headers) => vp9::protected(headers, sample),
+            Self::Av1(headers) => av1::protected(headers, sample),
+        }
+    }
+
+    /// The least bytes that have a subsample of their own where partial blocks may be in one, as with `cbcs`. Each tile of AV1 has one.
+    fn least(&self) -> usize {
+        match self {
+            Self::Av1(_) => 1,
+            _ => BLOCK,
+        }
+    }
+}
+
+/// What of coded slices lies behind their headers, of which `reach` tells where they end (ISO/IEC 23001-7 §10.4.2).
+fn behind_headers(sample: &[u8], reach: impl Fn(&[u8]) -> Option<usize>) -> Vec<Range<usize>> {
+    let (mut at, mut made) = (0, Vec::new());
+    // of both codecs samples have a length before each NAL unit (ISO/IEC 14496-15 §4.3.3)
+    for nal in h264::sample_nals(sample).unwrap_or_default() {
+        at += LENGTH + nal.len();
+        made.extend(reach(nal).map(|header| at - nal.len() + header..at));
+    }
+    made
+}
+
 /// Encrypts one track's samples with one key.
 #[derive(Debug)]
 pub(crate) struct SampleSeal {
     pub(crate) key: Arc<ContentKey>,
     pub(crate) scheme: EncryptionScheme,
-    /// Where slice headers end; `None` for sound, of which everything is protected.
-    slices: Option<Arc<h264::SliceHeaders>>,
+    /// `None` for sound, of which everything is protected.
+    pictures: Option<Pictures>,
     /// The next sample's initialization vector of `cenc`: no two samples under one key have the same.
     counter: u64,
 }
@@ -35,13 +107,13 @@ impl SampleSeal {
     pub(crate) fn new(
         scheme: EncryptionScheme,
         key: Arc<ContentKey>,
-        slices: Option<Arc<h264::SliceHeaders>>,
+        pictures: Option<Pictures>,
         counter: u64,
     ) -> Self {
         Self {
             key,
             scheme,
-            slices,
+            pictures,
             counter,
         }
     }
@@ -53,11 +125,12 @@ impl SampleSeal {
 
     /// Whether samples are protected in part (`senc` with subsamples).
     pub(crate) fn has_subsamples(&self) -> bool {
-        self.slices.is_some()
+        self.pictures.is_some()
     }
 
     pub(crate) fn seal(&mut self, sample: &Bytes) -> Sealed {
-        let subsamples = self.slices.as_ref().map(|slices| self.divide(slices, sample));
+        let protected = self.pictures.as_mut().map(|pictures| pictures.protected(sample));
+        let subsamples = protected.map(|protected| self.divide(sample.len(), protected));
         let mut data = sample.to_vec();
         let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
         match &subsamples {
@@ -102,30 +175,24 @@ impl SampleSeal {
         }
     }
 
-    /// Length fields, NAL unit headers and slice headers in the clear, and all that is no slice (ISO/IEC 23001-7 §10.4.2). What
-    /// does not parse stays in the clear as a whole.
-    fn divide(&self, slices: &h264::SliceHeaders, sample: &Bytes) -> Vec<(u16, u32)> {
+    /// The subsamples of a sample of which `protected` may be encrypted. What is shorter than a block is never encrypted.
+    fn divide(&self, len: usize, protected: Vec<Range<usize>>) -> Vec<(u16, u32)> {
         let mut made = Vec::new();
         let mut clear = 0;
-        for nal in h264::sample_nals(sample).unwrap_or_else(|_| vec![]) {
-            clear += LENGTH;
-            let room = made.len() < limits::SUBSAMPLES;
-            let Some(header) = slices.reach(nal).filter(|h| room && nal.len() >= h + BLOCK) else {
-                clear += nal.len();
-                continue;
-            };
-            let mut protected = nal.len() - header;
+        for run in protected {
+            let mut size = run.len();
+            let mut least = self.pictures.as_ref().map_or(BLOCK, Pictures::least);
             if self.scheme == EncryptionScheme::Cenc {
-                protected -= protected % BLOCK; // whole blocks (§9.5.2.3)
+                size -= size % BLOCK; // whole blocks (ISO/IEC 23001-7 §9.5.2.3)
+                least = BLOCK;
             }
-            clear += nal.len() - protected;
-            push(&mut made, std::mem::take(&mut clear), protected);
+            if size >= least && made.len() < limits::SUBSAMPLES {
+                push(&mut made, run.end - size - clear, size);
+                clear = run.end;
+            }
         }
-        if clear > 0 {
-            push(&mut made, clear, 0);
-        }
-        if made.is_empty() {
-            push(&mut made, sample.len(), 0);
+        if clear < len || made.is_empty() {
+            push(&mut made, len - clear, 0);
         }
         made
     }

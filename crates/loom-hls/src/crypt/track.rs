@@ -1,11 +1,12 @@
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use loom_core::codec::h264;
-use loom_core::{CodecParameters, VideoCodec};
+use loom_core::CodecParameters;
 
 use crate::clock::FIRST;
+use crate::crypt::sample::Pictures;
 use crate::crypt::whole::{self, Cbc};
 use crate::crypt::{ContentKey, Encryption, EncryptionScheme, KeyLine, SampleSeal, boxes};
 
@@ -17,8 +18,8 @@ pub(crate) struct TrackCrypt {
     /// The key of the open segment, or of the one before.
     current: Option<Arc<ContentKey>>,
     seal: Option<SampleSeal>,
-    /// Where slice headers of the next segment end.
-    slices: Option<Arc<h264::SliceHeaders>>,
+    /// What of the next segment's pictures is encrypted.
+    pictures: Option<Pictures>,
     /// The format has changed since [`Self::seal`] was made.
     renew: bool,
     /// The next initialization vector of `cenc`.
@@ -27,8 +28,8 @@ pub(crate) struct TrackCrypt {
     whole: Option<(Cbc, [u8; 16])>,
     /// The init segment as it would be in the clear, and the key of the one that was written last.
     init: Option<(Bytes, bool, Arc<ContentKey>)>,
-    /// Segments whose parts lie in files of their own: media sequence number, parts, where it ends in ticks.
-    parts: VecDeque<(u64, u64, u64)>,
+    /// Parts that lie in files of their own, a segment's at a time: their numbers, and where they end in ticks.
+    parts: VecDeque<(Range<u64>, u64)>,
 }
 
 /// What a segment that begins brings with it.
@@ -48,7 +49,7 @@ impl TrackCrypt {
             keys: BTreeMap::new(),
             current: None,
             seal: None,
-            slices: None,
+            pictures: None,
             renew: false,
             counter: u64::from(track) << 48,
             whole: None,
@@ -77,26 +78,12 @@ impl TrackCrypt {
         if self.encryption.scheme == EncryptionScheme::Segments {
             return Ok(init);
         }
-        self.slices = match codec {
-            CodecParameters::Video(it) if it.codec == VideoCodec::H264 => {
-                let slices = h264::SliceHeaders::new(&it.config);
-                Some(Arc::new(
-                    slices.map_err(|why| (why.to_string(), "ISO/IEC 23001-7 §10.4.2"))?,
-                ))
-            }
-            CodecParameters::Video(it) => {
-                return Err((
-                    format!(
-                        "samples of {:?} cannot be encrypted, only those of H.264; whole segments can",
-                        it.codec
-                    ),
-                    "ISO/IEC 23001-7 §9.5.2",
-                ));
-            }
+        self.pictures = match codec {
+            CodecParameters::Video(it) => Some(Pictures::new(it)?),
             CodecParameters::Audio(_) => None,
         };
         self.renew = true; // what is left of the open segment has the format before
-        let video = self.slices.is_some();
+        let video = self.pictures.is_some();
         let sealed = boxes::protect(&init, self.encryption.scheme, &key, video);
         self.init = Some((init, video, key));
         Ok(sealed.into())
@@ -143,7 +130,7 @@ impl TrackCrypt {
             if let Some(seal) = self.seal.take() {
                 self.counter = seal.counter();
             }
-            self.seal = Some(SampleSeal::new(scheme, key, self.slices.clone(), self.counter));
+            self.seal = Some(SampleSeal::new(scheme, key, self.pictures.clone(), self.counter));
         }
         begun
     }
@@ -185,15 +172,13 @@ impl TrackCrypt {
         self.whole.take().map(|(mode, _)| mode.finish().into())
     }
 
-    /// A segment with `parts` part files ends at `end`: gives whose files nobody will ask for any more, those that ended before
-    /// `listed`.
-    pub(crate) fn expire(&mut self, closed: Option<(u64, u64, u64)>, listed: u64) -> Vec<(u64, u64)> {
-        self.parts.extend(closed.filter(|(_, parts, _)| *parts > 0));
+    /// A segment ends, whose parts have files, with the tick that it ends at: gives the parts whose files nobody will ask for any more,
+    /// those that ended before `listed`.
+    pub(crate) fn expire(&mut self, closed: Option<(Range<u64>, u64)>, listed: u64) -> Vec<Range<u64>> {
+        self.parts.extend(closed.filter(|(parts, _)| !parts.is_empty()));
         let mut gone = Vec::new();
-        while let Some((segment, parts, _)) = self.parts.front().copied().filter(|(_, _, end)| *end < listed)
-        {
-            gone.push((segment, parts));
-            self.parts.pop_front();
+        while self.parts.front().is_some_and(|(_, end)| *end < listed) {
+            gone.extend(self.parts.pop_front().map(|(parts, _)| parts));
         }
         gone
     }

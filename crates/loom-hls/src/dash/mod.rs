@@ -3,17 +3,22 @@
 //! A period begins where a rendition's init segment changes, at a discontinuity, and behind what is missing; so within one each
 //! representation has one init segment and numbers without holes.
 
+mod images;
 mod mpd;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use loom_core::{CodecParameters, MediaKind, RenditionId, WallClock};
+use loom_core::{CodecParameters, MediaKind, MediaTime, RenditionId, Timescale, WallClock};
 
-use crate::config::{PackagerConfig, RenditionInfo};
+use crate::config::{PackagerConfig, RenditionInfo, TextForm};
 use crate::crypt::{ContentKey, EncryptionScheme};
+use crate::imsc1;
+use crate::pauses::Pauses;
+use crate::playlist::Opening;
 use crate::publish::{Change, Publish};
+use crate::sheets::Sheets;
 
 pub(crate) use mpd::write;
 
@@ -21,12 +26,19 @@ pub(crate) use mpd::write;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Frame {
     pub(crate) zero: Option<WallClock>,
+    pub(crate) pauses: Pauses,
     pub(crate) segment: Duration,
     pub(crate) target: Duration,
     pub(crate) part: Option<Duration>,
 }
 
 impl Frame {
+    /// How long a segment is said to last while it is being made: longer than most are, so that players who ask for what lies behind
+    /// it ask for the next, wherever it begins (they would fetch one again that lasts longer than was said).
+    fn foreseen(&self) -> Duration {
+        (self.segment * 5 / 4).min(self.target)
+    }
+
     /// `None` where players of DASH could not play it: whole segments that are encrypted.
     pub(crate) fn new(config: &PackagerConfig) -> Option<Self> {
         let whole = config
@@ -34,6 +46,7 @@ impl Frame {
             .is_some_and(|it| it.scheme == EncryptionScheme::Segments);
         (!whole).then_some(Self {
             zero: config.zero,
+            pauses: Pauses::default(),
             segment: config.segment,
             target: config.target_duration,
             part: config.low_latency.then_some(config.part),
@@ -45,9 +58,39 @@ impl Frame {
 #[derive(Debug, Clone)]
 pub(crate) struct Described {
     pub(crate) info: RenditionInfo,
-    pub(crate) codec: CodecParameters,
+    pub(crate) format: Format,
     pub(crate) key: Option<(EncryptionScheme, Arc<ContentKey>)>,
 }
+
+/// What a rendition is made of.
+#[derive(Debug, Clone)]
+pub(crate) enum Format {
+    Media(CodecParameters),
+    Text(TextForm),
+}
+
+impl Format {
+    /// `None`: it is text.
+    fn kind(&self) -> Option<MediaKind> {
+        match self {
+            Self::Media(codec) => Some(codec.kind()),
+            Self::Text(_) => None,
+        }
+    }
+
+    fn timescale(&self) -> Timescale {
+        match self {
+            Self::Media(codec) => codec.timescale(),
+            Self::Text(_) => TEXT_SCALE,
+        }
+    }
+}
+
+/// In what text is placed: that of its segments where they are media.
+pub(crate) const TEXT_SCALE: Timescale = match Timescale::new(imsc1::TIMESCALE) {
+    Some(scale) => scale,
+    None => Timescale::VIDEO,
+};
 
 /// A segment's place on its track's timeline, ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +104,8 @@ pub(crate) struct Place {
 #[derive(Debug, Default)]
 pub(crate) struct Book {
     tracks: BTreeMap<RenditionId, Track>,
+    /// Sheets of thumbnails.
+    pub(crate) sheets: Option<Sheets>,
     ended: bool,
 }
 
@@ -71,6 +116,17 @@ struct Track {
     /// The init segment for what comes.
     init: u32,
     entries: Vec<Entry>,
+    /// The segment that is being made, once there is a part of it.
+    open: Option<Open>,
+}
+
+/// A segment that is being made begins where the one before it ends.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    number: u64,
+    discontinuity: bool,
+    /// Whether all of its parts are gaps so far.
+    gap: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -82,10 +138,14 @@ struct Entry {
 }
 
 impl Book {
-    pub(crate) fn take(&mut self, publish: &Publish) {
+    /// Takes a change; whether a manifest may say something else from here on.
+    pub(crate) fn take(&mut self, publish: &Publish) -> bool {
         let Some(id) = &publish.rendition else {
             self.ended |= matches!(publish.change, Change::End);
-            return;
+            if let Change::Sheets { sheets } = publish.change {
+                self.sheets = Some(sheets);
+            }
+            return true;
         };
         match &publish.change {
             Change::Init {
@@ -96,10 +156,35 @@ impl Book {
                 let track = self.tracks.entry(id.clone()).or_default();
                 track.inits.insert(*number, described.clone());
             }
+            Change::Text { described } => {
+                let track = self.tracks.entry(id.clone()).or_default();
+                track.inits.insert(0, described.clone());
+            }
             Change::Part {
-                opening: Some(opening),
+                segment,
+                opening,
+                entry,
                 ..
-            } => self.open(id, opening.map.as_deref()),
+            } => {
+                if let Some(opening) = opening {
+                    self.open(id, opening.map.as_deref());
+                }
+                let Some(track) = self.tracks.get_mut(id) else {
+                    return false;
+                };
+                let new = |opening: &Opening| Open {
+                    number: *segment,
+                    discontinuity: opening.discontinuity,
+                    gap: true,
+                };
+                track.open = opening.as_ref().map(new).or(track.open);
+                let Some(open) = &mut track.open else {
+                    return false;
+                };
+                let appears = open.gap && !entry.gap;
+                open.gap &= entry.gap;
+                return appears;
+            }
             Change::Segment {
                 segment,
                 opening,
@@ -111,6 +196,7 @@ impl Book {
                     self.open(id, opening.map.as_deref());
                 }
                 if let Some(track) = self.tracks.get_mut(id) {
+                    track.open = None;
                     track.entries.push(Entry {
                         number: *segment,
                         place: *place,
@@ -121,6 +207,7 @@ impl Book {
             }
             _ => {}
         }
+        true
     }
 
     /// A segment begins, with the init segment `map` where that is another than before.
@@ -131,10 +218,16 @@ impl Book {
         }
     }
 
+    /// The tracks of pictures and sound; text may come late, or never.
+    fn media(&self) -> impl Iterator<Item = (&RenditionId, &Track)> + Clone {
+        let is_media = |track: &Track| track.inits.values().all(|it| it.format.kind().is_some());
+        self.tracks.iter().filter(move |(_, track)| is_media(track))
+    }
+
     /// Whether there is something to play of every rendition, or of any where the others are long in coming.
     pub(crate) fn is_ready(&self) -> bool {
-        let count = |track: &Track| track.entries.iter().filter(|e| !e.gap).take(PATIENCE).count();
-        let mut counts = self.tracks.values().map(count);
+        let count = |(_, track): (_, &Track)| track.entries.iter().filter(|e| !e.gap).take(PATIENCE).count();
+        let mut counts = self.media().map(count);
         counts.clone().any(|n| n == PATIENCE)
             || counts.clone().any(|n| n > 0) && (self.ended || counts.all(|n| n > 0))
     }
@@ -142,19 +235,27 @@ impl Book {
     /// A rendition that is waited for.
     pub(crate) fn awaited(&self) -> Option<&RenditionId> {
         let late = self
-            .tracks
-            .iter()
+            .media()
             .find(|(_, track)| track.entries.iter().all(|e| e.gap));
-        late.or_else(|| self.tracks.iter().next()).map(|(id, _)| id)
+        late.or_else(|| self.media().next()).map(|(id, _)| id)
+    }
+
+    /// The media that carries timed metadata: pictures, where there are any.
+    fn carrier(&self) -> MediaKind {
+        let mut all = self.tracks.values().flat_map(|track| track.inits.values());
+        match all.any(|it| it.format.kind() == Some(MediaKind::Video)) {
+            true => MediaKind::Video,
+            false => MediaKind::Audio,
+        }
     }
 
     /// The numbers at which periods begin.
-    fn periods(&self) -> Vec<u64> {
+    fn periods(&self, foreseen: Option<Duration>) -> Vec<u64> {
         let mut starts = std::collections::BTreeSet::new();
-        for track in self.tracks.values() {
-            let mut before: Option<&Entry> = None;
-            for entry in track.entries.iter().filter(|entry| !entry.gap) {
-                let begins = before.is_none_or(|before| {
+        for (_, track) in self.media() {
+            let mut before: Option<Entry> = None;
+            for entry in track.listed(foreseen) {
+                let begins = before.as_ref().is_none_or(|before| {
                     before.init != entry.init
                         || before.number + 1 != entry.number
                         || entry.place.discontinuity
@@ -173,13 +274,42 @@ impl Book {
 const PATIENCE: usize = 4;
 
 impl Track {
-    /// Its segments from one number up to another.
-    fn within(&self, from: u64, to: Option<u64>) -> Vec<&Entry> {
-        let inside = |entry: &&Entry| entry.number >= from && to.is_none_or(|to| entry.number < to);
-        self.entries.iter().filter(inside).filter(|e| !e.gap).collect()
+    /// Its segments, and where it is `foreseen` how long that lasts, the one that is being made.
+    fn listed(&self, foreseen: Option<Duration>) -> impl Iterator<Item = Entry> {
+        let open = foreseen.zip(self.open.filter(|open| !open.gap));
+        let last = self.entries.last().map(|last| (last.number, last.place));
+        let open = open.zip(last).and_then(|((lasts, open), (number, before))| {
+            (number + 1 == open.number).then(|| Entry {
+                number: open.number,
+                place: Place {
+                    start: before.start + before.length,
+                    length: self.ticks(MediaTime::ZERO + lasts),
+                    discontinuity: open.discontinuity,
+                },
+                init: self.init,
+                gap: false,
+            })
+        });
+        let closed = self.entries.iter().filter(|e| !e.gap).copied();
+        closed.chain(open)
     }
 
-    fn is(&self, kind: MediaKind) -> bool {
-        self.inits.values().any(|it| it.codec.kind() == kind)
+    /// Its segments from one number up to another.
+    fn within(&self, from: u64, to: Option<u64>, foreseen: Option<Duration>) -> Vec<Entry> {
+        let inside = |entry: &Entry| entry.number >= from && to.is_none_or(|to| entry.number < to);
+        self.listed(foreseen).filter(inside).collect()
+    }
+
+    fn scale(&self) -> Timescale {
+        let first = self.inits.values().next();
+        first.map_or(Timescale::VIDEO, |it| it.format.timescale())
+    }
+
+    fn ticks(&self, at: MediaTime) -> u64 {
+        at.ticks(self.scale()).max(0) as u64
+    }
+
+    fn time(&self, ticks: u64) -> MediaTime {
+        MediaTime::from_ticks(ticks as i64, self.scale())
     }
 }

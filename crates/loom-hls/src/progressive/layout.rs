@@ -11,6 +11,26 @@ use crate::progressive::{Piece, ProgressiveError, TrackFiles, read_track};
 /// A progressive file that is nowhere but in its parts: what it begins with, and which bytes of which stored file follow.
 ///
 /// Its length is known before any of its media is read, and any range of it can be answered.
+///
+/// A folder that holds a finished recording becomes an MP4 file of which any range can be read:
+///
+/// ```no_run
+/// use std::fs::File;
+/// use loom_core::RenditionId;
+/// use loom_hls::progressive::{Layout, TrackFiles};
+///
+/// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let source = RenditionId::new("source").ok_or("no name")?;
+/// let playlist = std::fs::read_to_string("hls/source/index.m3u8")?;
+/// let tracks = [TrackFiles::from_playlist(&source, &playlist)?];
+/// let layout = Layout::new(&tracks, |key: &str| File::open(format!("hls/{key}")))?;
+/// println!("{} bytes", layout.len());
+/// for piece in layout.range(0..1_000) {
+///     println!("{piece:?}"); // bytes, or a stretch of a stored segment
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     head: Bytes,

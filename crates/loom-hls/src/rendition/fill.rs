@@ -9,6 +9,7 @@ use crate::config::Stills;
 use crate::error::HlsError;
 use crate::limits;
 use crate::publish::HlsOutput;
+use crate::rendition::segment::Behind;
 use crate::rendition::{DRIFT, MediaTrack, Pending};
 use crate::still;
 
@@ -26,9 +27,15 @@ impl MediaTrack {
             (Some(part), Stills::Repeated, MediaKind::Video) => {
                 self.repeat(self.ticks_down(part), next, number, clock, out)
             }
-            (Some(_), Stills::Repeated, MediaKind::Audio) => self.be_silent(next, clock, out),
+            (_, _, MediaKind::Audio) if self.is_silenced() => self.be_silent(next, number, clock, out),
             _ => Ok(()),
         }
+    }
+
+    /// Whether silence stands for sound that is missing, so that nothing of a segment is. Where there are parts and pictures are kept as
+    /// they come, parts are listed as gaps instead.
+    fn is_silenced(&self) -> bool {
+        self.part.is_none() || self.stills == Stills::Repeated
     }
 
     /// [`Self::fill`] for pictures only: the last sound is drawn out instead.
@@ -66,9 +73,12 @@ impl MediaTrack {
                 false => open.part_start,
             };
             let last = number - u64::from(self.fresh && number > open.number);
+            // past a boundary a key frame is waited for, as long as the target duration allows
+            let latest = open.start + self.ticks(self.target);
             let boundary = (last > open.number)
                 .then(|| self.boundary(clock, open.number + 1))
                 .flatten()
+                .map(|boundary| if boundary > at { boundary } else { latest })
                 .filter(|boundary| *boundary > at && boundary + rounding < next);
             let (from, crosses) = match boundary {
                 Some(boundary) if boundary <= begun + target => (boundary, Some(open.number + 1)),
@@ -86,65 +96,100 @@ impl MediaTrack {
         Ok(())
     }
 
-    /// Puts silence behind the sound held back, where more than drift lies between (see [`DRIFT`]).
+    /// Puts silence behind the sound held back, up to what follows in the segment `last`, where more than drift lies between.
     fn be_silent(
         &mut self,
         next: u64,
+        last: u64,
         clock: &SegmentClock,
         out: &mut VecDeque<HlsOutput>,
     ) -> Result<(), HlsError> {
-        let Some(CodecParameters::Audio(sound)) = &self.codec else {
-            return Ok(());
-        };
-        // a new format's silence is not for what is held back of the format before
-        let Some((data, lasts)) = still::silence(sound).filter(|_| !self.fresh) else {
-            return Ok(());
-        };
-        while let (Some(open), Some(pending)) = (&self.open, &self.pending) {
+        while let (Some((data, lasts)), Some(open), Some(pending)) =
+            (&self.silence, &self.open, &self.pending)
+        {
+            let (data, lasts) = (data.clone(), *lasts);
             let (at, told) = (pending.sample.dts, self.guess(pending));
             let reach = next.saturating_sub(at);
-            if reach <= told + (told.min(lasts) / 2).max(self.ticks(DRIFT))
-                || reach > self.ticks(limits::STAND)
-            {
+            if reach <= told + self.leeway(told) || reach > self.ticks(limits::STAND) {
                 return Ok(());
             }
             let from = at + told;
             let number = clock.segment_at(self.time(from + lasts / 2));
             let crosses = (number > open.number).then_some(number);
-            self.put(data.clone(), from, lasts, crosses, clock, out)?;
+            if crosses.is_some() && self.fresh {
+                // the segment of what follows has the new format, and may begin with its silence; those before it are gaps
+                if number < last {
+                    return Ok(());
+                }
+                let Some(Some((data, lasts))) = self.coming_silence.clone() else {
+                    return Ok(());
+                };
+                self.coming_silence = None;
+                self.silence = Some((data.clone(), lasts));
+                self.put(data, from, lasts, crosses, clock, out)?;
+                continue;
+            }
+            self.put(data, from, lasts, crosses, clock, out)?;
         }
         Ok(())
     }
 
-    /// Sound begins again at `tick`, behind a listed gap that ended a little before: there is silence in between, or where that is
-    /// no more than drift, the sound begins so much earlier. Gives where it begins.
+    /// Sound begins at `tick`, in a segment that began a little before, or again, behind a listed gap that ended a little before: there is
+    /// silence in between, or where that is no more than drift, the sound begins so much earlier. Gives where it begins.
     pub(super) fn be_silent_before(
         &mut self,
         tick: u64,
+        told: Option<Duration>,
+        number: u64,
         clock: &SegmentClock,
         out: &mut VecDeque<HlsOutput>,
     ) -> Result<u64, HlsError> {
-        let (Some(CodecParameters::Audio(sound)), Some(_), None) = (&self.codec, self.next, &self.open)
-        else {
+        // at the beginning, parts of long frames would fall short behind a silence that is no multiple of them
+        let first = self.next.is_none();
+        let coarse = first && self.part.is_some() && told.is_some_and(|told| told > LONG_FRAME);
+        if self.open.is_some() || !self.is_silenced() || coarse {
+            return Ok(tick);
+        }
+        if let Some(coming) = self.coming_silence.take() {
+            self.silence = coming;
+        }
+        let Some((data, lasts)) = self.silence.clone() else {
             return Ok(tick);
         };
-        let wanted = self.part.is_some() && self.stills == Stills::Repeated;
-        let Some((data, lasts)) = still::silence(sound).filter(|_| wanted) else {
-            return Ok(tick);
+        let from = match first {
+            true => self.boundary(clock, number).unwrap_or(tick),
+            false => self.end,
         };
-        let (from, lacks) = (self.end, tick.saturating_sub(self.end));
+        let lacks = tick.saturating_sub(from);
         if lacks <= self.ticks(DRIFT) {
-            return Ok(tick.min(from));
+            return Ok(if first { from } else { tick.min(from) });
         }
         let number = clock.segment_at(self.time(from + 1));
-        if lacks >= lasts
-            && lacks <= self.ticks(limits::STAND)
-            && self.next.is_some_and(|next| next <= number)
-        {
+        if lacks <= self.ticks(limits::STAND) && self.next.is_none_or(|next| next <= number) {
             self.cross(number, from, clock, out)?;
-            self.put(data, from, lasts, None, clock, out)?;
+            self.put(data, from, lasts.min(lacks), None, clock, out)?;
         }
         Ok(tick)
+    }
+
+    /// A picture at `tick` is the first of the segment `number`: where neither a picture nor a repeat stands up to it, as at the beginning
+    /// or behind a listed gap, it is shown from where the segment begins, which has no hole then. Gives that instant.
+    pub(super) fn shown_from(&self, tick: u64, number: u64, clock: &SegmentClock) -> u64 {
+        let first = self.open.as_ref().is_none_or(|open| number > open.number);
+        if !first {
+            return tick;
+        }
+        let from = self.boundary(clock, number).unwrap_or(tick).max(self.end);
+        let most = match self.repeater.repeats() {
+            true => limits::STAND,
+            // its part holds the picture itself too
+            false => self.part.map_or(self.target, |part| part / 2),
+        };
+        if from < tick && tick - from <= self.ticks_down(most) {
+            from
+        } else {
+            tick
+        }
     }
 
     /// Ends the sample held back at `from`, where another begins.
@@ -159,7 +204,12 @@ impl MediaTrack {
     ) -> Result<(), HlsError> {
         if let Some(mut before) = self.pending.take() {
             before.sample.duration = from.saturating_sub(before.sample.dts) as u32;
-            self.push(before.sample, out)?;
+            let behind = if crosses.is_none() {
+                Behind::More
+            } else {
+                Behind::Nothing
+            };
+            self.push(before.sample, behind, out)?;
         }
         let key = self.kind == MediaKind::Audio;
         if let Some(number) = crosses {

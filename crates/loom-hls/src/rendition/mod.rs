@@ -1,4 +1,5 @@
 mod fill;
+mod measured;
 mod segment;
 
 use std::collections::VecDeque;
@@ -11,15 +12,18 @@ use loom_core::{CodecParameters, MediaKind, MediaTime, Packet, RenditionId, Time
 use crate::address;
 use crate::clock::{FIRST, SegmentClock};
 use crate::cmaf::{self, Sample};
-use crate::config::{PackagerConfig, RenditionInfo, Stills};
+use crate::config::{PackagerConfig, PartForm, RenditionInfo, Stills};
 use crate::crypt::{KeyLine, TrackCrypt};
-use crate::dash::Described;
+use crate::dash::{Described, Format};
 use crate::error::HlsError;
 use crate::limits;
 use crate::listing::Listing;
+use crate::metadata::Message;
 use crate::publish::{Change, HlsOutput};
-use crate::rendition::segment::OpenSegment;
-use crate::still::Repeater;
+use crate::rendition::segment::{Behind, OpenSegment};
+use crate::still::{self, Repeater};
+
+pub(crate) use crate::rendition::measured::Measured;
 
 /// One rendition of pictures or sound: packets become samples, samples chunks, chunks parts and segments.
 ///
@@ -32,7 +36,10 @@ pub(crate) struct MediaTrack {
     /// Whether a DASH manifest names it.
     pub(crate) in_manifest: bool,
     part: Option<Duration>,
+    part_form: PartForm,
     target: Duration,
+    /// Whether each segment says how many bits a second it has.
+    bit_rates: bool,
     codec: Option<CodecParameters>,
     scale: Timescale,
     init: Arc<str>,
@@ -58,6 +65,8 @@ pub(crate) struct MediaTrack {
     open: Option<OpenSegment>,
     /// The segment to open next, once one has been opened.
     next: Option<u64>,
+    /// How many parts there have been.
+    parts: u64,
     /// Where the listed timeline ends, ticks.
     end: u64,
     samples: Vec<Sample>,
@@ -65,14 +74,26 @@ pub(crate) struct MediaTrack {
     /// How long the last sample was, ticks.
     length: Option<u64>,
     sequence: u32,
+    /// Timed metadata for what comes.
+    pub(crate) messages: Vec<Message>,
     /// No more packets come.
     pub(crate) ended: bool,
     /// Its pictures have no say in where segments begin.
     pub(crate) follows: bool,
+    /// It was declared when others ran: its playlist begins with theirs, by gaps.
+    pub(crate) began_late: bool,
     stills: Stills,
     repeater: Repeater,
+    /// Up to where the last repeats stand, ticks: what lies before it and comes later was overtaken.
+    overtaken: i64,
     /// That of the new format, until its first picture comes.
     coming: Option<Repeater>,
+    /// A frame of silence and how many ticks it lasts, where one can be made of the format of what is being written.
+    silence: Option<(Bytes, u64)>,
+    /// That of the new format, until its first sound comes.
+    coming_silence: Option<Option<(Bytes, u64)>>,
+    /// The latest picture that was left out, until what stands for it is made.
+    pub(crate) still: Option<MediaTime>,
     /// The latest packet.
     pub(crate) latest: Option<MediaTime>,
     /// How late packets come.
@@ -88,59 +109,6 @@ struct Pending {
     told: Option<u64>,
 }
 
-/// Bit rates as they were.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Measured {
-    /// The highest of any segments in a row that last 0.5 to 1.5 target durations together (RFC 8216bis §4.1), bits a second.
-    pub(crate) peak: f64,
-    pub(crate) bytes: u64,
-    pub(crate) seconds: f64,
-    /// The same of the key pictures that segments begin with alone.
-    pub(crate) frame_peak: f64,
-    pub(crate) frame_bytes: u64,
-    /// The last segments: how long, how many bytes, and how many of the key picture.
-    last: VecDeque<(f64, u64, u64)>,
-}
-
-impl Measured {
-    /// Takes note of a segment.
-    fn note(&mut self, length: Duration, bytes: u64, frame: u64, target: Duration) {
-        let (length, target) = (length.as_secs_f64(), target.as_secs_f64());
-        self.bytes += bytes;
-        self.frame_bytes += frame;
-        self.seconds += length;
-        self.last.push_front((length, bytes, frame));
-        let (mut seconds, mut all, mut frames) = (0.0, 0, 0);
-        let mut reach = 0;
-        for (length, bytes, frame) in &self.last {
-            seconds += length;
-            if seconds > target * 1.5 {
-                break;
-            }
-            (all, frames, reach) = (all + bytes, frames + frame, reach + 1);
-            if seconds >= target * 0.5 {
-                self.peak = self.peak.max(all as f64 * 8.0 / seconds);
-                self.frame_peak = self.frame_peak.max(frames as f64 * 8.0 / seconds);
-            }
-        }
-        self.last.truncate(reach);
-    }
-
-    /// As it is once all is there: what is shorter than half a target duration is its own peak.
-    pub(crate) fn whole(&self) -> Self {
-        let rate = |bytes: u64| match self.seconds > 0.0 {
-            true => bytes as f64 * 8.0 / self.seconds,
-            false => 0.0,
-        };
-        Self {
-            peak: self.peak.max(rate(self.bytes)),
-            frame_peak: self.frame_peak.max(rate(self.frame_bytes)),
-            last: VecDeque::new(),
-            ..*self
-        }
-    }
-}
-
 impl MediaTrack {
     pub(crate) fn new(
         listing: Listing,
@@ -154,7 +122,9 @@ impl MediaTrack {
             info,
             in_manifest: true,
             part: config.low_latency.then_some(config.part),
+            part_form: config.part_form(),
             target: config.target_duration,
+            bit_rates: config.bit_rates,
             codec: None,
             scale: Timescale::VIDEO,
             init: Arc::from(""),
@@ -170,16 +140,23 @@ impl MediaTrack {
             pending: None,
             open: None,
             next: None,
+            parts: 0,
             end: 0,
             samples: Vec::new(),
             sample_bytes: 0,
             length: None,
             sequence: 0,
+            messages: Vec::new(),
             ended: false,
             follows: false,
+            began_late: false,
             stills: config.stills,
             repeater: Repeater::none(),
+            overtaken: 0,
             coming: None,
+            silence: None,
+            coming_silence: None,
+            still: None,
             latest: None,
             late: Duration::ZERO,
             measured: Measured::default(),
@@ -288,6 +265,9 @@ impl MediaTrack {
         };
         self.scale = scale;
         self.differs |= differs;
+        if let CodecParameters::Audio(sound) = &codec {
+            self.coming_silence = Some(still::silence(sound));
+        }
         self.codec = Some(codec);
         self.publish_init(data, out);
         self.coming = Some(repeater);
@@ -300,7 +280,7 @@ impl MediaTrack {
         let described = codec.map(|codec| {
             Arc::new(Described {
                 info: self.info.clone(),
-                codec,
+                format: Format::Media(codec),
                 key: self.crypt.as_ref().and_then(TrackCrypt::of_init),
             })
         });
@@ -344,7 +324,7 @@ impl MediaTrack {
     /// Places a picture; `number` is the segment that the clock puts it in.
     pub(crate) fn place_picture(
         &mut self,
-        packet: Packet,
+        mut packet: Packet,
         clock: &SegmentClock,
         out: &mut VecDeque<HlsOutput>,
     ) -> Result<(), HlsError> {
@@ -363,6 +343,13 @@ impl MediaTrack {
             && !packet.key
         {
             number = self.without_key(number, packet.pts, open);
+        }
+        if self.began_late && !self.started() {
+            // the first is shown from where its segment begins, so that the segment is whole
+            let early = clock
+                .start(number)
+                .map_or(Duration::ZERO, |start| packet.pts.since(start.at));
+            (packet.pts, packet.dts) = (packet.pts - early, packet.dts - early);
         }
         let dts = packet.dts.ticks(self.scale);
         let pts = packet.pts.ticks(self.scale);
@@ -391,6 +378,11 @@ impl MediaTrack {
             return Ok(());
         }
         let pts = packet.pts.ticks(self.scale);
+        let begins = clock.start(FIRST).map(|first| first.at);
+        let half = packet.duration.unwrap_or_default() / 2;
+        if !self.started() && begins.is_some_and(|begins| packet.pts + half < begins) {
+            return Ok(()); // all renditions begin together
+        }
         self.place(packet, pts, pts, number, clock, out)
     }
 
@@ -405,23 +397,28 @@ impl MediaTrack {
     ) -> Result<(), HlsError> {
         let number = number.max(self.segment());
         let dts = match u64::try_from(dts) {
-            Ok(tick) if self.kind == MediaKind::Audio => self.be_silent_before(tick, clock, out)? as i64,
+            Ok(tick) if self.kind == MediaKind::Audio => {
+                self.be_silent_before(tick, packet.duration, number, clock, out)? as i64
+            }
             _ => dts,
         };
         let pts = if self.kind == MediaKind::Audio { dts } else { pts };
+        // decode times only ever climb (ISO/IEC 14496-12 §8.6.1.2): one that does not is put a tick behind the last
+        let floor = match &self.pending {
+            Some(pending) => pending.sample.dts as i64 + 1,
+            None => self.end as i64,
+        };
+        if self.repeater.is_repeated() {
+            self.overtaken = floor;
+        }
+        // pictures that repeats have overtaken are shown at once, in their order
+        let late = dts < self.overtaken;
         let drop = |why: String, clause| HlsError::Packet {
             rendition: self.id().clone(),
             segment: number,
             why,
             clause,
         };
-        // decode times only ever climb (ISO/IEC 14496-12 §8.6.1.2): one that does not is put a tick behind the last
-        let floor = match &self.pending {
-            Some(pending) => pending.sample.dts as i64 + 1,
-            None => self.end as i64,
-        };
-        let late = self.repeater.is_repeated();
-        // a picture that repeats have overtaken is shown at once
         let slack = i64::from(self.scale.hz()) * if late { LATE_PICTURE } else { 1 };
         if dts < floor - slack || self.kind == MediaKind::Audio && self.pending.is_some() && dts < floor {
             let at = MediaTime::from_ticks(dts, self.scale);
@@ -430,8 +427,8 @@ impl MediaTrack {
                 "RFC 8216bis §6.2.1",
             ));
         }
+        let pts = if late { pts + (floor - dts).max(0) } else { pts };
         let dts = dts.max(floor);
-        let pts = if late { pts.max(dts) } else { pts };
         let (Ok(tick), Ok(offset)) = (u64::try_from(dts), i32::try_from(pts - dts)) else {
             return Err(drop(
                 format!("its times of {pts} and {dts} ticks are out of range"),
@@ -457,7 +454,11 @@ impl MediaTrack {
                 self.repeater = coming;
             }
             next.sample.data = self.repeater.take(next.sample.data);
+            next.sample.dts = self.shown_from(tick, number, clock);
+        } else if let Some(coming) = self.coming_silence.take() {
+            self.silence = coming;
         }
+        let tick = next.sample.dts;
         if self.open.as_ref().is_none_or(|open| number > open.number) {
             self.listing.independent &= next.sample.key;
             self.cross(number, tick, clock, out)?;
@@ -502,12 +503,14 @@ impl MediaTrack {
             // small steps are drift being corrected, larger ones a loss: then the sample keeps its own length, and what
             // follows begins where it truly does
             MediaKind::Audio => match before.told {
-                Some(told) if reach > told + (told / 2).max(self.ticks(DRIFT)) => told,
+                Some(told) if reach > told + self.leeway(told) => told,
                 _ => reach,
             },
         };
         before.sample.duration = length.clamp(1, u64::from(u32::MAX)) as u32;
-        self.push(before.sample, out)
+        let goes_on = self.open.as_ref().is_some_and(|open| number == open.number);
+        let behind = if goes_on { Behind::More } else { Behind::Nothing };
+        self.push(before.sample, behind, out)
     }
 
     /// Goes on without what has not come: closes the open segment, or lists a gap, where its end lies at or before `until`. The
@@ -527,7 +530,7 @@ impl MediaTrack {
         };
         let end = end.at.ticks(self.scale).max(0) as u64;
         if let Some(open) = &self.open {
-            self.fill_picture(end, open.number, clock, out)?;
+            self.fill(end, open.number, clock, out)?;
             // a part may not be drawn out beyond its target (RFC 8216bis §4.4.4.9): what is left of the segment is a gap
             let most = self.part.map(|part| self.ticks_down(part));
             let own = self
@@ -581,7 +584,7 @@ impl MediaTrack {
     }
 
     /// Gives the held-back sample its length where no other follows: pictures are shown until `end`, sound is drawn out by
-    /// `tail` at most.
+    /// `tail` at most, or by what is too short for silence (see [`Self::leeway`]).
     fn settle_at(&mut self, end: u64, tail: Duration, out: &mut VecDeque<HlsOutput>) -> Result<(), HlsError> {
         let Some(mut last) = self.pending.take() else {
             return Ok(());
@@ -590,11 +593,11 @@ impl MediaTrack {
         let reach = end.saturating_sub(last.sample.dts);
         let length = match self.kind {
             MediaKind::Video if reach > 0 => reach,
-            MediaKind::Audio if reach <= own + self.ticks(tail) => reach.max(own),
+            MediaKind::Audio if reach <= own + self.ticks(tail).max(self.leeway(own)) => reach.max(own),
             _ => own,
         };
         last.sample.duration = length.clamp(1, u64::from(u32::MAX)) as u32;
-        self.push(last.sample, out)
+        self.push(last.sample, Behind::Nothing, out)
     }
 
     /// How long a sample lasts of which only itself is known: as told, or like the one before it, or a thirtieth of a second.
@@ -604,6 +607,13 @@ impl MediaTrack {
             .or(self.length)
             .unwrap_or(u64::from(self.scale.hz()) / 30)
             .max(1)
+    }
+
+    /// By how much sound of that length is drawn out up to what follows, ticks: steps up to this are a clock being followed, not a
+    /// loss, and silence in between would be less than half a frame.
+    fn leeway(&self, told: u64) -> u64 {
+        let silence = self.silence.as_ref().map_or(told, |(_, lasts)| *lasts);
+        (told.min(silence) / 2).max(self.ticks(DRIFT))
     }
 
     fn boundary(&self, clock: &SegmentClock, number: u64) -> Option<u64> {

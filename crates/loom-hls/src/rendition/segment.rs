@@ -1,17 +1,20 @@
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use loom_core::{MediaKind, RenditionId};
 
 use crate::address;
-use crate::clock::SegmentClock;
+use crate::clock::{FIRST, SegmentClock};
 use crate::cmaf::{self, Sample};
+use crate::config::PartForm;
 use crate::crypt::TrackCrypt;
 use crate::dash::Place;
 use crate::error::HlsError;
 use crate::limits;
-use crate::playlist::{Opening, PartEntry, Seconds, SegmentEntry};
+use crate::metadata::Message;
+use crate::playlist::{Opening, PartEntry, PartRange, Seconds, SegmentEntry};
 use crate::publish::{Change, HlsOutput};
 use crate::rendition::MediaTrack;
 
@@ -30,15 +33,41 @@ pub(super) struct OpenSegment {
     /// Not yet stored.
     pub(super) buffer: Vec<u8>,
     pub(super) part_start: u64,
-    pub(super) parts: u64,
+    /// The running number of its first part.
+    pub(super) first_part: u64,
     pub(super) key_in_part: bool,
     /// How many bytes at its beginning hold the key picture that it begins with.
     pub(super) frame: Option<u64>,
+    /// It is being closed: what part is closed now is its last.
+    pub(super) closing: bool,
+}
+
+/// What is known to come behind a sample in its segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Behind {
+    More,
+    Nothing,
+}
+
+impl OpenSegment {
+    fn range_of(&self, form: PartForm, offset: u64, len: usize) -> Option<PartRange> {
+        let range = PartRange {
+            segment: self.number,
+            offset,
+            len: len as u64,
+        };
+        (form == PartForm::Ranges).then_some(range)
+    }
 }
 
 /// Samples, their lengths known, to chunks, parts and segments.
 impl MediaTrack {
-    pub(super) fn push(&mut self, sample: Sample, out: &mut VecDeque<HlsOutput>) -> Result<(), HlsError> {
+    pub(super) fn push(
+        &mut self,
+        sample: Sample,
+        behind: Behind,
+        out: &mut VecDeque<HlsOutput>,
+    ) -> Result<(), HlsError> {
         let Some(open) = &self.open else { return Ok(()) };
         let end = sample.dts + u64::from(sample.duration);
         let target = self.part.map(|part| self.ticks_down(part));
@@ -61,8 +90,10 @@ impl MediaTrack {
             self.close_frame()?;
         }
         let part_start = self.open.as_ref().map_or(end, |open| open.part_start);
+        // a segment's last part is closed with it where parts are its ranges: else the hint would be of bytes that never come
+        let closes = self.part_form == PartForm::Named || behind == Behind::More;
         // as soon as no other like it fits, rather than when the next has come
-        let full = target.is_some_and(|target| {
+        let full = target.filter(|_| closes).is_some_and(|target| {
             let held = end - part_start;
             held + length > target && held * 100 >= target * 85
         });
@@ -109,16 +140,19 @@ impl MediaTrack {
             }
             self.close_segment(end, out)?;
         }
+        if self.next.is_none() {
+            let late = self.began_late.then(|| self.boundary(clock, FIRST)).flatten();
+            self.end = late.unwrap_or(tick).min(tick);
+            self.next = late.map(|_| FIRST);
+            let first = self.next.unwrap_or(number);
+            self.listing.begin(first, clock.discontinuities_to(first), out);
+        }
         while let Some(gap) = self.next.filter(|next| *next < number) {
             let end = self
                 .boundary(clock, gap + 1)
                 .unwrap_or(tick)
                 .clamp(self.end, tick);
             self.list_gap(gap, end, clock, out);
-        }
-        if self.next.is_none() {
-            self.end = tick;
-            self.listing.begin(number, clock.discontinuities_to(number), out);
         }
         self.take_key(number, out);
         self.open_segment(number, clock);
@@ -153,9 +187,10 @@ impl MediaTrack {
             bytes: 0,
             buffer,
             part_start: self.end,
-            parts: 0,
+            first_part: self.parts,
             key_in_part: false,
             frame: None,
+            closing: false,
         });
         self.next = Some(number + 1);
     }
@@ -164,7 +199,7 @@ impl MediaTrack {
         Opening {
             discontinuity: self.next.is_some() && clock.start(number).is_some_and(|s| s.discontinuity),
             map: self.fresh.then(|| self.init.clone()),
-            date: self.listing.date(self.time(self.end)),
+            date: self.listing.date(self.time(self.end), clock),
             key: self.key_line.clone(),
         }
     }
@@ -198,10 +233,12 @@ impl MediaTrack {
         }
         while let Some(open) = self.open.as_mut().filter(|open| whole(open) <= tick) {
             let entry = PartEntry {
-                uri: address::part(open.number, open.parts),
+                number: self.parts,
                 duration: Seconds::from_ticks(target, self.scale.hz()),
                 independent: false,
                 gap: true,
+                range: open.range_of(self.part_form, open.bytes, 0),
+                last: open.closing,
             };
             let change = Change::Part {
                 segment: open.number,
@@ -211,7 +248,7 @@ impl MediaTrack {
                 offset: open.bytes,
                 data: Bytes::new(),
             };
-            open.parts += 1;
+            self.parts += 1;
             open.part_start += target;
             self.listing.publish(change, out);
         }
@@ -238,11 +275,13 @@ impl MediaTrack {
         if self.samples.is_empty() {
             return Ok(());
         }
+        let told = self.tell();
         let Some(open) = &mut self.open else { return Ok(()) };
         self.sequence = self.sequence.wrapping_add(1);
         let video = self.kind == MediaKind::Video;
         let seal = self.crypt.as_mut().and_then(TrackCrypt::seal);
-        let written = cmaf::write_chunk(&mut open.buffer, self.sequence, video, &self.samples, seal);
+        let written = told
+            .and_then(|()| cmaf::write_chunk(&mut open.buffer, self.sequence, video, &self.samples, seal));
         self.samples.clear();
         self.sample_bytes = 0;
         written.map_err(|source| HlsError::Boxes {
@@ -250,6 +289,28 @@ impl MediaTrack {
             segment: open.number,
             source: Box::new(source),
         })
+    }
+
+    /// Writes what stands before the chunk that is being closed: once a part, where parts are made, when on the wall clock its first
+    /// sample happened, for players that measure how late they are; and the timed metadata whose instants it holds.
+    fn tell(&mut self) -> Result<(), mp4_atom::Error> {
+        let shown = |sample: &Sample| sample.dts.checked_add_signed(i64::from(sample.offset));
+        let Some(first) = self.samples.iter().filter_map(shown).min() else {
+            return Ok(());
+        };
+        let happened = self.part.and_then(|_| self.listing.instant(self.time(first)));
+        let (scale, end) = (self.scale, self.end);
+        let Some(open) = &mut self.open else { return Ok(()) };
+        if let Some(at) = happened.filter(|_| open.buffer.len() <= STYP_BYTES) {
+            cmaf::prft(&mut open.buffer, first, at)?;
+        }
+        let tick = |message: &mut Message| message.at.ticks(scale).max(0) as u64;
+        for mut message in self.messages.extract_if(.., |message| tick(message) < end) {
+            // not before the chunk that has it (ISO/IEC 23000-19 §7.4.5)
+            let at = tick(&mut message).max(first);
+            message.write(&mut open.buffer, scale.hz(), at)?;
+        }
+        Ok(())
     }
 
     /// Stores what the segment's buffer holds; gives it as a part: the file that has it, where in the file it begins, and what
@@ -273,8 +334,7 @@ impl MediaTrack {
             return Some((open.key.clone(), offset, data));
         };
         let part = crypt.part(&data);
-        let file: Arc<str> =
-            format!("{}/{}", self.listing.id(), address::part(open.number, open.parts)).into();
+        let file: Arc<str> = format!("{}/{}", self.listing.id(), address::part(self.parts)).into();
         if self.part.is_some() {
             out.push_back(HlsOutput::Store {
                 key: file.to_string(),
@@ -299,12 +359,14 @@ impl MediaTrack {
         };
         let Some(open) = &mut self.open else { return Ok(()) };
         let entry = PartEntry {
-            uri: address::part(open.number, open.parts),
+            number: self.parts,
             duration: Seconds::from_ticks(end.saturating_sub(open.part_start), self.scale.hz()),
             independent: open.key_in_part,
             gap: false,
+            range: open.range_of(self.part_form, offset, data.len()),
+            last: open.closing,
         };
-        open.parts += 1;
+        self.parts += 1;
         open.part_start = end;
         open.key_in_part = false;
         if self.part.is_some() {
@@ -322,6 +384,9 @@ impl MediaTrack {
     }
 
     pub(super) fn close_segment(&mut self, end: u64, out: &mut VecDeque<HlsOutput>) -> Result<(), HlsError> {
+        if let Some(open) = &mut self.open {
+            open.closing = true;
+        }
         self.gap_in_segment(end, out)?;
         self.close_part(self.end, out)?;
         let Some(mut open) = self.open.take() else {
@@ -346,7 +411,7 @@ impl MediaTrack {
             open.opening,
             open.journal,
             duration,
-            (open.bytes == 0, open.frame),
+            (open.bytes, open.frame),
             place,
             out,
         );
@@ -364,17 +429,18 @@ impl MediaTrack {
             let key = open.key.to_string();
             out.push_back(HlsOutput::Append { key, data });
         }
-        let parts = if self.part.is_some() { open.parts } else { 0 };
-        for (segment, parts) in crypt.expire(Some((open.number, parts, self.end)), listed) {
-            remove_parts(self.listing.id(), segment, parts, out);
+        if self.part.is_some() {
+            for parts in crypt.expire(Some((open.first_part..self.parts, self.end)), listed) {
+                remove_parts(self.listing.id(), parts, out);
+            }
         }
     }
 
     /// No part is listed any more.
     pub(super) fn remove_all_parts(&mut self, out: &mut VecDeque<HlsOutput>) {
         let Some(crypt) = &mut self.crypt else { return };
-        for (segment, parts) in crypt.expire(None, u64::MAX) {
-            remove_parts(self.listing.id(), segment, parts, out);
+        for parts in crypt.expire(None, u64::MAX) {
+            remove_parts(self.listing.id(), parts, out);
         }
     }
 
@@ -392,7 +458,7 @@ impl MediaTrack {
             ..self.opening(number, clock)
         };
         let duration = Seconds::from_ticks(end - self.end, self.scale.hz());
-        self.measured.note(duration.duration(), 0, 0, self.target);
+        self.measured.note_gap();
         let place = Place {
             start: self.end,
             length: end - self.end,
@@ -405,7 +471,7 @@ impl MediaTrack {
             Some(opening.clone()),
             opening,
             duration,
-            (true, None),
+            (0, None),
             place,
             out,
         );
@@ -421,15 +487,18 @@ impl MediaTrack {
         opening: Option<Opening>,
         journal: Opening,
         duration: Seconds,
-        (gap, frame): (bool, Option<u64>),
+        (bytes, frame): (u64, Option<u64>),
         place: Place,
         out: &mut VecDeque<HlsOutput>,
     ) {
+        let seconds = duration.duration().as_secs_f64();
+        let kilobits = (bytes as f64 * 8.0 / 1000.0 / seconds).round();
         let entry = SegmentEntry {
             uri: address::segment(number),
             duration,
-            gap,
+            gap: bytes == 0,
             frame,
+            bit_rate: (self.bit_rates && bytes > 0 && seconds > 0.0).then_some(kilobits as u64),
         };
         self.listing.close(journal, entry.clone(), out);
         let change = Change::Segment {
@@ -443,9 +512,9 @@ impl MediaTrack {
     }
 }
 
-fn remove_parts(id: &RenditionId, segment: u64, parts: u64, out: &mut VecDeque<HlsOutput>) {
-    out.extend((0..parts).map(|part| HlsOutput::Remove {
-        key: format!("{id}/{}", address::part(segment, part)),
+fn remove_parts(id: &RenditionId, parts: Range<u64>, out: &mut VecDeque<HlsOutput>) {
+    out.extend(parts.map(|part| HlsOutput::Remove {
+        key: format!("{id}/{}", address::part(part)),
     }));
 }
 

@@ -3,6 +3,7 @@
 //! A sample cannot be cut, so the parts of a still picture (a screen on which nothing moves) would be as long as it stands
 //! still. Between pictures that lie far apart such repeats are put: every picture of the stream still decodes as it was, to the bit.
 
+mod av1;
 mod bits;
 mod h264;
 mod opus;
@@ -12,6 +13,8 @@ mod vp9;
 use bytes::Bytes;
 use loom_core::{CodecParameters, VideoCodec, VideoParameters};
 
+use crate::still::av1::Av1;
+pub(crate) use crate::still::bits::BitReader;
 use crate::still::h264::H264;
 pub(crate) use crate::still::opus::split;
 pub(crate) use crate::still::silence::silence;
@@ -33,6 +36,7 @@ pub(crate) struct Repeater {
 enum Stream {
     H264(Box<H264>),
     Vp9(Vp9),
+    Av1(Box<Av1>),
     Refused(&'static str),
 }
 
@@ -51,6 +55,16 @@ impl Repeater {
             repeated: false,
         };
         (made, announced.map_or(codec, CodecParameters::Video))
+    }
+
+    /// Whether it can repeat the last picture.
+    pub(crate) fn repeats(&self) -> bool {
+        match &self.stream {
+            Stream::H264(stream) => stream.repeats(),
+            Stream::Vp9(stream) => stream.repeat().is_ok(),
+            Stream::Av1(stream) => stream.repeat().is_ok(),
+            Stream::Refused(_) => false,
+        }
     }
 
     /// One that never repeats anything.
@@ -73,6 +87,10 @@ impl Repeater {
                 Err(why) => Stream::Refused(why),
             },
             VideoCodec::Vp9 => Stream::Vp9(Vp9::default()),
+            VideoCodec::Av1 => match Av1::new(video) {
+                Ok(stream) => Stream::Av1(Box::new(stream)),
+                Err(why) => Stream::Refused(why),
+            },
             _ => Stream::Refused("no repeats are known of its codec"),
         }
     }
@@ -86,6 +104,10 @@ impl Repeater {
                 stream.take(&data);
                 data
             }
+            Stream::Av1(stream) => {
+                stream.take(&data);
+                data
+            }
             Stream::Refused(_) => data,
         }
     }
@@ -95,6 +117,7 @@ impl Repeater {
         let made = match &mut self.stream {
             Stream::H264(stream) => stream.repeat(),
             Stream::Vp9(stream) => stream.repeat(),
+            Stream::Av1(stream) => stream.repeat(),
             Stream::Refused(why) => Err(*why),
         };
         match made {

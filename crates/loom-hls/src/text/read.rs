@@ -12,6 +12,17 @@ use crate::limits;
 /// # Errors
 /// [`HlsError::Text`] where the file is neither, is larger than [`limits::TEXT_BYTES`] or has more than [`limits::TEXT_CUES`] cues, or a
 /// cue's times do not parse.
+///
+/// ```
+/// use loom_core::MediaTime;
+/// use loom_hls::read_cues;
+///
+/// let file = "WEBVTT\n\n00:01.000 --> 00:02.500\n<v Ada>Good <i>morning</i>.\n";
+/// let cues = read_cues(file.as_bytes())?;
+/// assert_eq!(cues[0].start, MediaTime::from_millis(1_000));
+/// assert_eq!(cues[0].text, "Good morning.");
+/// # Ok::<(), loom_hls::HlsError>(())
+/// ```
 pub fn read_cues(file: &[u8]) -> Result<Vec<TextCue>, HlsError> {
     let fail = |line: usize, why: &str| HlsError::Text {
         line,

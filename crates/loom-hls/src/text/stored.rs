@@ -64,7 +64,9 @@ pub fn store_subtitles(
             }
         }
         if kept {
-            text.push_str(line);
+            // WebVTT has no init segments (§8)
+            let versionless = form == TextForm::WebVtt && line.starts_with("#EXT-X-VERSION");
+            text.push_str(if versionless { "#EXT-X-VERSION:3" } else { line });
             text.push('\n');
         } else if !line.starts_with('#') && !line.trim().is_empty() {
             let start = MediaTime::ZERO + at;
@@ -83,7 +85,10 @@ pub fn store_subtitles(
             };
             let shown = cues.iter().filter(|cue| cue.overlaps(from, to));
             let (file, data) = match form {
-                TextForm::WebVtt => (address::text(number), webvtt::write_segment(shown).into()),
+                TextForm::WebVtt => {
+                    let text = webvtt::write_segment(start, shown);
+                    (address::text(number), text.into())
+                }
                 TextForm::Imsc1 => (
                     address::timed_text(number),
                     imsc1::write_segment(number, language, start, end, shown),
@@ -262,7 +267,7 @@ mod tests {
         let playlist = std::str::from_utf8(&files[3].data).unwrap();
         assert_eq!(
             playlist,
-            "#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-TARGETDURATION:4\n#EXT-X-MEDIA-SEQUENCE:3\n#EXT-X-PLAYLIST-TYPE:VOD\n\
+            "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:4\n#EXT-X-MEDIA-SEQUENCE:3\n#EXT-X-PLAYLIST-TYPE:VOD\n\
              #EXTINF:2.000000,\ns3.vtt\n#EXTINF:2.000000,\ns4.vtt\n#EXT-X-DISCONTINUITY\n#EXTINF:1.500000,\ns5.vtt\n#EXT-X-ENDLIST\n"
         );
         // the rendition's own playlist serves as well

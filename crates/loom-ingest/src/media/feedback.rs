@@ -11,6 +11,7 @@ use bytes::{BufMut, Bytes};
 use loom_core::{NtpTime, SequenceUnwrapper, Timescale};
 
 use crate::limits;
+use crate::stats::ReceptionStats;
 use nack::Requests;
 use reports::Reception;
 use transport::Transport;
@@ -24,6 +25,8 @@ pub(crate) struct FeedbackConfig {
     pub(crate) cname: String,
     /// The payload types whose missing packets may be asked for (`a=rtcp-fb:… nack`, RFC 4585 §4.2).
     pub(crate) retransmitted: Vec<u8>,
+    /// Those of them whose missing packets come in a stream of their own (RFC 4588).
+    pub(crate) sent_apart: Vec<u8>,
     /// Whether arrival times are reported (`a=rtcp-fb:… transport-cc`).
     pub(crate) transport_cc: bool,
     /// Whether feedback may travel without a report before it (`a=rtcp-rsize`, RFC 5506).
@@ -38,6 +41,7 @@ impl Default for FeedbackConfig {
             source: 1,
             cname: "loom".to_owned(),
             retransmitted: Vec::new(),
+            sent_apart: Vec::new(),
             transport_cc: false,
             reduced_size: true,
             reorder_wait: Duration::from_millis(800),
@@ -148,8 +152,10 @@ impl Feedback {
         }
         if !arrival.is_repair {
             let is_retransmitted = self.config.retransmitted.contains(&arrival.payload_type);
+            let sent_apart = self.config.sent_apart.contains(&arrival.payload_type);
             let source = self.source_of(arrival.source, now);
             source.last = now;
+            source.requests.set_sent_apart(sent_apart);
             if let Some(sequence) = source.sequence.place(arrival.sequence) {
                 let in_band = is_retransmitted && source.requests.handle_packet(sequence, now);
                 let transit = (!in_band).then_some((arrival.timestamp, arrival.scale));
@@ -160,6 +166,17 @@ impl Feedback {
         if self.due().is_some_and(|due| due <= now) {
             self.handle_timeout(now);
         }
+    }
+
+    /// A packet of that source came in its stream of retransmissions (RFC 4588); gives whether it was missing. It does not count as
+    /// received: reports are on the stream that lost it (RFC 4588 §9).
+    pub(crate) fn handle_retransmission(&mut self, source: u32, sequence: u16, now: Instant) -> bool {
+        let source = self.sources.iter_mut().find(|it| it.source == source);
+        source.is_some_and(|source| {
+            // a sender may send what is old again, to probe the bandwidth: that is no new stream
+            let place = source.sequence.clone().place(sequence);
+            place.is_some_and(|place| source.requests.handle_retransmission(place, now))
+        })
     }
 
     /// A sender report came (RFC 3550 §6.4.1).
@@ -180,6 +197,7 @@ impl Feedback {
             self.asked.clear();
             source.requests.ask(&mut self.asked, now);
             if !self.asked.is_empty() {
+                tracing::trace!(source = source.source, packets = ?self.asked, "missing packets are asked for");
                 nack::write(
                     &mut self.outbox.packet,
                     self.config.source,
@@ -197,6 +215,25 @@ impl Feedback {
             }
         }
         self.outbox.close();
+    }
+
+    /// What that source sent before this packet and did not come is not missed.
+    pub(crate) fn forget(&mut self, source: u32, before: u16) {
+        if let Some(source) = self.sources.iter_mut().find(|it| it.source == source)
+            && let Some(before) = source.sequence.clone().place(before)
+        {
+            source.requests.forget(before, source.last);
+        }
+    }
+
+    /// Adds what was asked for so far.
+    pub(crate) fn count(&self, stats: &mut ReceptionStats) {
+        for source in &self.sources {
+            let counts = source.requests.counts();
+            stats.packets_asked += counts.packets;
+            stats.requests += counts.requests;
+            stats.round_trip = stats.round_trip.max(source.requests.round_trip());
+        }
     }
 
     /// Asks the sender for a key frame of this source at once (RFC 4585 §6.3.1). The caller spaces them.
@@ -301,7 +338,7 @@ impl Outbox {
 }
 
 /// Extends a source's sequence numbers and tells a new stream from a stray packet.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Order {
     sequence: SequenceUnwrapper,
     last: Option<i64>,

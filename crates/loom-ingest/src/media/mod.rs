@@ -5,12 +5,13 @@ mod fec;
 mod feedback;
 mod publisher;
 mod reorder;
+mod retransmission;
 mod timeline;
 
 use std::time::Instant;
 
 use bytes::Bytes;
-use loom_core::{MediaKind, Timescale};
+use loom_core::{MediaKind, Timescale, VideoCodec};
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use depacketize::{CodedUnit, Depacketizer};
@@ -18,6 +19,7 @@ pub(crate) use fec::{FecConfig, FecDecoder};
 pub(crate) use feedback::{Arrival, Feedback, FeedbackConfig, FeedbackOutput};
 pub(crate) use publisher::{Publisher, PublisherConfig, PublisherOutput};
 pub(crate) use reorder::ReordererConfig;
+pub(crate) use retransmission::{RetransmissionConfig, Retransmissions};
 
 /// A codec as RTP carries it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,6 +58,17 @@ impl RtpCodec {
         match self {
             Self::Opus => MediaKind::Audio,
             _ => MediaKind::Video,
+        }
+    }
+
+    /// What it carries, where that is pictures.
+    pub(crate) fn video(self) -> Option<VideoCodec> {
+        match self {
+            Self::H264 => Some(VideoCodec::H264),
+            Self::Vp8 => Some(VideoCodec::Vp8),
+            Self::Vp9 => Some(VideoCodec::Vp9),
+            Self::Av1 => Some(VideoCodec::Av1),
+            Self::Opus => None,
         }
     }
 

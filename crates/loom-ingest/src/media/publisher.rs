@@ -3,10 +3,11 @@
 mod routes;
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use loom_core::{
-    CodecParameters, Gap, Media, MediaKind, MediaTime, NtpTime, Packet, Timescale, TrackFormat, TrackId,
+    CodecParameters, Gap, LevelMeter, Media, MediaKind, MediaTime, NtpTime, Packet, Timescale, TrackFormat,
+    TrackId,
 };
 use tracing::debug;
 
@@ -33,6 +34,11 @@ pub(crate) enum PublisherOutput {
     /// Ask the sender of this synchronization source for a key frame.
     RequestKeyFrame {
         source: u32,
+    },
+    /// Whatever lies before this packet of that source and did not come is not missed: it was padding.
+    NothingMissing {
+        source: u32,
+        before: u16,
     },
     /// A track that ran has sent nothing for a second.
     Paused(TrackId),
@@ -68,6 +74,8 @@ struct Track {
     /// It said goodbye, and nothing came since.
     gone: bool,
     last_packet: Instant,
+    /// How loud it is, where its sender tells.
+    level: LevelMeter,
     /// It ran, and has sent nothing for [`PAUSE`].
     paused: bool,
     clock: ClockId,
@@ -127,11 +135,29 @@ impl Publisher {
         self.advance(at, now);
     }
 
+    /// A packet of that source has told how loud its sound is, -127 to 0 dBov (RFC 6464).
+    pub(crate) fn handle_level(&mut self, source: u32, level: i8, now: Instant) {
+        if let Some(track) = self.tracks.iter_mut().find(|track| track.source == Some(source)) {
+            track.level.handle_level(level, now);
+        }
+    }
+
+    /// How loud a track is, where its sender tells.
+    pub(crate) fn level(&self, id: TrackId, now: Instant) -> Option<i8> {
+        let track = self.tracks.iter().find(|track| track.id == id)?;
+        track.level.level(now)
+    }
+
     /// A sender report (RFC 3550 §6.4.1).
     pub(crate) fn handle_report(&mut self, source: u32, ntp: NtpTime, timestamp: u32) {
         if let Some(track) = self.tracks.iter().find(|track| track.source == Some(source)) {
             self.timeline.handle_report(track.clock, ntp, timestamp);
         }
+    }
+
+    /// When what carries media time zero came, and when it was captured by the sender's wall clock.
+    pub(crate) fn zero(&self) -> Option<(Instant, Option<SystemTime>)> {
+        self.timeline.zero()
     }
 
     /// Sources that say goodbye (RFC 3550 §6.6). Gives whether none is left that has not.
@@ -266,6 +292,7 @@ impl Publisher {
             former: VecDeque::new(),
             gone: false,
             last_packet: now,
+            level: LevelMeter::default(),
             paused: false,
             clock: self.timeline.add_clock(kind, scale),
             reorderer: Reorderer::new(self.config.reorder, now),
@@ -330,7 +357,14 @@ impl Publisher {
                         track.handle_loss(kind);
                     }
                 }
-                Some(ReorderOutput::Timeout(_)) | None => break,
+                Some(ReorderOutput::Timeout(_)) => {
+                    let (Some(before), Some(source)) = (track.pass_padding(), track.source) else {
+                        break;
+                    };
+                    self.outputs
+                        .push_back(PublisherOutput::NothingMissing { source, before });
+                }
+                None => break,
             }
         }
         if track
@@ -349,6 +383,22 @@ impl Publisher {
 }
 
 impl Track {
+    /// Goes on behind missing packets at once where what is held behind them proves that they were padding. A sender without a
+    /// retransmission stream probes the bandwidth with padding among the media, and never sends it again. Gives the number of the packet
+    /// that it goes on with.
+    fn pass_padding(&mut self) -> Option<u16> {
+        let (payload_type, depacketizer) = self.depacketizer.as_ref()?;
+        let held = &self.reorderer;
+        let (count, packet) = held
+            .behind_hole()
+            .enumerate()
+            .find(|(_, packet)| !packet.payload.is_empty())?;
+        let proven = packet.payload_type == *payload_type && depacketizer.proves_whole(packet);
+        let before = proven.then_some(packet.sequence)?;
+        self.reorderer.pass_hole(count);
+        Some(before)
+    }
+
     /// When the track counts as paused, if it runs.
     fn pause(&self) -> Option<Instant> {
         let runs = self.format.is_some() && !self.gone && !self.paused;

@@ -172,6 +172,20 @@ impl<T> Reorderer<T> {
         self.now = self.now.max(now);
     }
 
+    /// What is held behind the first hole, in order, for who can tell that nothing is missing there.
+    pub(crate) fn behind_hole(&self) -> impl Iterator<Item = &T> {
+        let hole = self.ready.is_none() && self.next.is_some_and(|next| !self.held.contains_key(&next));
+        self.held.values().filter(move |_| hole).map(|(_, packet)| packet)
+    }
+
+    /// Nothing is missing before the packet that `count` of the held ones lie before: it is the next, and those are left out.
+    pub(crate) fn pass_hole(&mut self, count: usize) {
+        for _ in 0..count {
+            self.held.pop_first();
+        }
+        self.next = self.held.keys().next().copied().or(self.next);
+    }
+
     /// Gives up waiting for anything: what is held comes out now.
     pub(crate) fn flush(&mut self) {
         self.patience.wait = Duration::ZERO;

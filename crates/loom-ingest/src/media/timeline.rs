@@ -1,7 +1,7 @@
 //! One clock for all tracks: RTP timestamps to media time.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use loom_core::{MediaKind, MediaTime, NtpTime, RtpTimestampUnwrapper, Timescale};
 
@@ -23,6 +23,8 @@ const LAG_WINDOW: Nanos = 2_000 * MILLI;
 const LAG_DRIFT: Nanos = MILLI;
 /// A sender's wall clock or time stamps that leave what they said before by more than this have been set anew.
 const REPORT_STEP: Nanos = 500 * MILLI;
+/// A track whose packets come later than they did by this much more than others do lacks what its sender has left out.
+const LEFT_OUT: Nanos = 20 * MILLI;
 /// Over how long media time is brought back to our clock.
 const STRETCH_TIME: Nanos = 20_000 * MILLI;
 /// By how much it is stretched at most, in parts in a million: clocks are up to 200 off.
@@ -57,6 +59,8 @@ struct Clock {
     /// Media time of timestamp 0, in nanoseconds.
     offset: Option<Nanos>,
     reports: VecDeque<Report>,
+    /// What they say of where timestamp 0 lies on the senders' wall clock, in nanoseconds since [`EPOCH`].
+    reported: Option<Nanos>,
     /// It has had reports: while they are awaited anew, it stays where it is.
     is_reported: bool,
     lag: Lag,
@@ -68,10 +72,12 @@ struct Clock {
 }
 
 /// "This timestamp was captured at this wall-clock instant."
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Report {
     ntp: NtpTime,
     timestamp: i64,
+    /// The [`Clock::arrival`] of each track then.
+    arrivals: Vec<Option<Nanos>>,
 }
 
 /// Stretches the reference's time by as much as its sender's clock is slower than ours.
@@ -83,10 +89,18 @@ struct Pace {
     behind: Nanos,
 }
 
+/// A stretch of time that ends when it does for all tracks, in nanoseconds since the first packet of any.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    begun: Nanos,
+    /// How far the least delayed packet in it is behind.
+    least: Nanos,
+}
+
 /// How far behind its own timestamps a track's packets arrive, by the least of a window.
 #[derive(Debug, Default)]
 struct Lag {
-    window: Option<(Instant, Nanos)>,
+    window: Option<Window>,
     expected: Option<Nanos>,
 }
 
@@ -103,6 +117,7 @@ impl Timeline {
             last: None,
             offset: None,
             reports: VecDeque::new(),
+            reported: None,
             is_reported: false,
             lag: Lag::default(),
             pace: Pace::default(),
@@ -114,15 +129,20 @@ impl Timeline {
 
     /// A sender report of the track: `timestamp` was captured at `ntp`.
     pub(crate) fn handle_report(&mut self, id: ClockId, ntp: NtpTime, timestamp: u32) {
+        let arrivals = self.clocks.iter().map(|clock| clock.arrival).collect();
         let clock = &mut self.clocks[id.0];
         let Some(last) = clock.last else { return };
         if ntp.0 == 0 {
             return; // "MAY be set to zero" by a sender without a wall clock
         }
         let timestamp = last + i64::from(timestamp.wrapping_sub(last as u32) as i32);
-        let report = Report { ntp, timestamp };
+        let report = Report {
+            ntp,
+            timestamp,
+            arrivals,
+        };
         let stepped = clock.reports.back().is_some_and(|before| {
-            let step = clock.reported(&report) - clock.reported(before);
+            let step = report.ntp.signed_since(before.ntp) - clock.nanos(report.timestamp - before.timestamp);
             step.abs() > REPORT_STEP
         });
         if stepped {
@@ -135,6 +155,37 @@ impl Timeline {
             clock.reports.pop_front();
         }
         clock.reports.push_back(report);
+        self.believe();
+    }
+
+    /// The least delayed packets of a window have put a track's [`Clock::offset`] there.
+    fn handle_arrival(&mut self, id: ClockId, arrival: Nanos) {
+        self.clocks[id.0].arrival = Some(arrival);
+        for report in self.clocks.iter_mut().flat_map(|clock| &mut clock.reports) {
+            if let Some(then) = report.arrivals.get_mut(id.0) {
+                then.get_or_insert(arrival);
+            }
+        }
+        self.believe();
+    }
+
+    /// What the reports say, of which the least late counts. A sender that cannot keep up leaves sound out and goes on counting its samples:
+    /// from then on its packets come later by so much, while others do not, and what it reported before is meant so much later.
+    fn believe(&mut self) {
+        let now: Vec<_> = self.clocks.iter().map(|clock| clock.arrival).collect();
+        for (at, clock) in self.clocks.iter_mut().enumerate() {
+            let meant = |report: &Report| {
+                let later = |track: usize| Some(now[track]? - (*report.arrivals.get(track)?)?);
+                let road = (0..now.len())
+                    .filter(|track| *track != at)
+                    .filter_map(later)
+                    .min();
+                let left_out = later(at).unwrap_or(0) - road.unwrap_or(0).max(0);
+                let reported = report.ntp.signed_since(EPOCH) - clock.nanos(report.timestamp);
+                reported + if left_out > LEFT_OUT { left_out } else { 0 }
+            };
+            clock.reported = clock.reports.iter().map(meant).min();
+        }
     }
 
     /// The track starts anew: a new synchronization source, or a new sequence.
@@ -144,26 +195,44 @@ impl Timeline {
         clock.forget();
     }
 
+    /// When what carries media time zero came, by the least delayed packets of late, and when it was captured, by the sender's wall clock.
+    /// `None` before anything has come.
+    pub(crate) fn zero(&self) -> Option<(Instant, Option<SystemTime>)> {
+        let zero = self.zero?;
+        let reference = &self.clocks[self.reference()?];
+        let behind = reference.behind().unwrap_or_default();
+        let span = Duration::from_nanos(behind.unsigned_abs());
+        let arrived = if behind >= 0 {
+            zero.checked_add(span)
+        } else {
+            zero.checked_sub(span)
+        };
+        let reported = reference
+            .common_zero()
+            .or_else(|| self.clocks.iter().find_map(Clock::common_zero));
+        Some((arrived?, reported.and_then(wall_clock)))
+    }
+
+    /// The track that media time follows: the first sound that has begun, else the first that has.
+    fn reference(&self) -> Option<usize> {
+        let begun = |clock: &Clock| clock.offset.is_some();
+        let sound = |clock: &Clock| clock.kind == MediaKind::Audio && begun(clock);
+        let clocks = &self.clocks;
+        clocks
+            .iter()
+            .position(sound)
+            .or_else(|| clocks.iter().position(begun))
+    }
+
     /// When the media that carries `timestamp` and whose first packet came at `arrived` is shown or heard.
     pub(crate) fn media_time(&mut self, id: ClockId, timestamp: u32, arrived: Instant) -> MediaTime {
         let zero = *self.zero.get_or_insert(arrived);
         let arrival = signed(arrived, zero);
-        let reference = self
-            .clocks
-            .iter()
-            .position(|clock| clock.kind == MediaKind::Audio && clock.offset.is_some());
-        let reference = reference.or_else(|| self.clocks.iter().position(|clock| clock.offset.is_some()));
+        let reference = self.reference();
         let is_bent = reference.is_some_and(|reference| reference != id.0);
-        let guide =
-            reference
-                .and_then(|reference| self.clocks.get(reference))
-                .map_or((None, None), |clock| {
-                    let behind = clock
-                        .arrival
-                        .zip(clock.offset)
-                        .map(|(arrival, offset)| arrival - offset);
-                    (clock.common_zero(), behind)
-                });
+        let guide = reference
+            .and_then(|reference| self.clocks.get(reference))
+            .map_or((None, None), |clock| (clock.common_zero(), clock.behind()));
         let clock = &mut self.clocks[id.0];
         let ticks = clock.timestamps.unwrap(timestamp);
         let span = clock.last.map_or(0, |last| clock.nanos(ticks - last));
@@ -172,24 +241,27 @@ impl Timeline {
         // a first picture may have begun to arrive before the sound that is zero
         let mut offset = clock.offset.unwrap_or(arrival.max(0) - elapsed);
         let mut is_placed = clock.offset.is_none();
-        match clock.lag.handle(arrived, arrival - (elapsed + offset)) {
+        match clock.lag.handle(arrival, arrival - (elapsed + offset)) {
             Some(Verdict::Jump(step)) => {
                 clock.forget();
                 offset += step;
                 is_placed = true;
             }
             Some(Verdict::Least(least)) => {
-                clock.arrival = Some(offset + least);
                 clock.pace.handle_least(least);
+                self.handle_arrival(id, offset + least);
             }
             None => {}
         }
+        let clock = &mut self.clocks[id.0];
         if let Some(latest) = clock.latest.filter(|_| is_placed) {
             offset = offset.max(latest + MILLI - elapsed);
         }
         let step = if is_bent {
             clock.pace = Pace::default();
-            clock.error(offset, guide).clamp(-SLEW, SLEW)
+            // pictures that follow each other closely stay in their order
+            let back = SLEW.min(span.max(0) / 2);
+            clock.error(offset, guide).clamp(-back, SLEW)
         } else {
             clock.pace.step(span)
         };
@@ -210,7 +282,7 @@ impl Clock {
     /// reference's least delayed packets are behind its media time; zero where nothing is known.
     fn error(&self, offset: Nanos, (common, behind): (Option<Nanos>, Option<Nanos>)) -> Nanos {
         let reported = self
-            .reported_offset()
+            .reported
             .zip(common)
             .map(|(reported, common)| reported - common - offset);
         let arrived = self
@@ -226,26 +298,21 @@ impl Clock {
             .unwrap_or(0)
     }
 
-    /// How far the senders' wall clock (as [`Clock::reported_offset`] counts it) is ahead of media time.
+    /// How far the senders' wall clock (as [`Clock::reported`] counts it) is ahead of media time.
     fn common_zero(&self) -> Option<Nanos> {
-        Some(self.reported_offset()? - self.offset?)
+        Some(self.reported? - self.offset?)
     }
 
-    /// The senders' wall-clock time of timestamp 0, in nanoseconds since an arbitrary instant that is the same for all
-    /// tracks.
-    fn reported_offset(&self) -> Option<Nanos> {
-        self.reports.iter().map(|report| self.reported(report)).min()
-    }
-
-    fn reported(&self, report: &Report) -> Nanos {
-        const EPOCH: NtpTime = NtpTime(0xE000_0000_0000_0000);
-        report.ntp.signed_since(EPOCH) - self.nanos(report.timestamp)
+    /// How far the least delayed packets are behind media time.
+    fn behind(&self) -> Option<Nanos> {
+        Some(self.arrival? - self.offset?)
     }
 
     fn forget(&mut self) {
         self.offset = None;
         self.arrival = None;
         self.reports.clear();
+        self.reported = None;
         self.is_reported = false;
         self.lag = Lag::default();
     }
@@ -276,31 +343,54 @@ enum Verdict {
 }
 
 impl Lag {
-    /// Takes one frame's lag behind its media time.
-    fn handle(&mut self, arrived: Instant, lag: Nanos) -> Option<Verdict> {
+    /// Takes the lag behind its media time of one frame that arrived then.
+    fn handle(&mut self, arrived: Nanos, lag: Nanos) -> Option<Verdict> {
         let expected = *self.expected.get_or_insert(lag);
         if (lag - expected).abs() > RESET {
             return Some(Verdict::Jump(lag - expected));
         }
-        let (since, least) = *self.window.get_or_insert((arrived, lag));
-        let least = least.min(lag);
-        self.window = Some((since, least));
-        if signed(arrived, since) < LAG_WINDOW {
+        let next = Window {
+            begun: arrived,
+            least: lag,
+        };
+        let window = self.window.get_or_insert(next);
+        // one that has hardly begun goes on to where the next ends
+        let is_over = arrived.div_euclid(LAG_WINDOW) != window.begun.div_euclid(LAG_WINDOW)
+            && arrived - window.begun >= LAG_WINDOW / 4 * 3;
+        if !is_over {
+            window.least = window.least.min(lag);
             return None;
         }
-        self.window = None;
-        let error = least - expected;
+        let error = window.least - expected;
+        *window = next;
         if error.abs() > STALE {
             return Some(Verdict::Jump(error));
         }
         self.expected = Some(expected + error.clamp(-LAG_DRIFT, LAG_DRIFT));
-        Some(Verdict::Least(least))
+        Some(Verdict::Least(expected + error))
     }
 
     /// The track was moved by `step`, which its lag shrinks by.
     fn handle_step(&mut self, step: Nanos) {
         self.expected = self.expected.map(|expected| expected - step);
-        self.window = self.window.map(|(since, least)| (since, least - step));
+        if let Some(window) = &mut self.window {
+            window.least -= step;
+        }
+    }
+}
+
+/// An instant that wall clocks are counted from, so that what is near it fits into nanoseconds.
+const EPOCH: NtpTime = NtpTime(0xE000_0000_0000_0000);
+/// The same since 1970.
+const EPOCH_UNIX: Duration = Duration::from_secs(0xE000_0000 - 2_208_988_800);
+
+fn wall_clock(since_epoch: Nanos) -> Option<SystemTime> {
+    let epoch = SystemTime::UNIX_EPOCH + EPOCH_UNIX;
+    let span = Duration::from_nanos(since_epoch.unsigned_abs());
+    if since_epoch >= 0 {
+        epoch.checked_add(span)
+    } else {
+        epoch.checked_sub(span)
     }
 }
 
@@ -393,6 +483,22 @@ mod tests {
     }
 
     #[test]
+    fn pictures_a_millisecond_apart_stay_in_their_order() {
+        let mut bench = Bench::new();
+        bench.audio(0, 20);
+        let mut last = bench.video(0, 200) * MILLI;
+        bench.reports(0);
+        for frame in 1..100 {
+            let captured = frame * 33 + frame % 2 * 32;
+            let timestamp = VIDEO_BASE.wrapping_add((captured * 90) as u32);
+            let arrived = bench.start + Duration::from_millis(200 + captured);
+            let now = bench.timeline.media_time(bench.video, timestamp, arrived).nanos();
+            assert!(now > last, "frame {frame}: {last} to {now}");
+            last = now;
+        }
+    }
+
+    #[test]
     fn reports_that_are_stamped_late_count_less_than_those_in_time() {
         let mut bench = Bench::new();
         bench.audio(0, 20);
@@ -418,6 +524,33 @@ mod tests {
             }
         }
         assert!((last - 399 * 33).abs() < 40, "{}", last - 399 * 33);
+    }
+
+    #[test]
+    fn sound_that_its_sender_left_out_is_followed_and_a_road_that_gets_longer_is_not() {
+        let mut bench = Bench::new();
+        let ntp = |millis: u64| NtpTime((0xE900_0000 << 32) + ((millis << 32) / 1000));
+        let mut apart = Vec::new();
+        for now in (0..60_000u64).step_by(20) {
+            // from the twentieth second on 300 ms of samples are missing, and not counted
+            let counted = if now < 20_000 { now } else { now - 300 };
+            let road = if (40_000..50_000).contains(&now) { 200 } else { 0 };
+            let heard = bench.audio(counted, now + road + 20 + now % 7);
+            let seen = bench.video(now, now + road + 25 + now % 11);
+            apart.push((now, seen - heard));
+            if now % 1_000 == 0 {
+                let stamp = VIDEO_BASE.wrapping_add((now * 90) as u32);
+                bench.timeline.handle_report(bench.video, ntp(now), stamp);
+            }
+            if now % 5_000 == 0 {
+                let stamp = AUDIO_BASE.wrapping_add((counted * 48) as u32);
+                bench.timeline.handle_report(bench.audio, ntp(now), stamp);
+            }
+        }
+        for (now, apart) in apart {
+            let settled = (5_000..20_000).contains(&now) || now > 27_000;
+            assert!(!settled || apart.abs() <= 12, "{now} ms: {apart} ms");
+        }
     }
 
     #[test]
@@ -584,6 +717,29 @@ mod tests {
                 last = Some(now);
             }
         }
+    }
+
+    #[test]
+    fn zero_lies_where_the_least_delayed_packets_and_the_reports_say() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.timeline.zero(), None);
+        // the first packet took 60 ms longer than the fastest
+        bench.audio(0, 100);
+        for frame in 1..500 {
+            bench.audio(frame * 20, 40 + frame * 20 + frame % 7);
+        }
+        let (arrived, captured) = bench.timeline.zero().unwrap();
+        let after = arrived - bench.start;
+        assert!((38..=42).contains(&after.as_millis()), "{after:?}");
+        assert_eq!(captured, None, "no report has come");
+        bench.reports(10_000);
+        let (_, captured) = bench.timeline.zero().unwrap();
+        // NTP counts from 1900 (RFC 3550 §4), and there were 70 years of which 17 had a leap day
+        let unix = 0xE900_0000_u64 - (70 * 365 + 17) * 86_400;
+        let off = captured
+            .unwrap()
+            .duration_since(SystemTime::UNIX_EPOCH + Duration::from_secs(unix));
+        assert!(off.unwrap() < Duration::from_millis(1), "{captured:?}");
     }
 
     #[test]

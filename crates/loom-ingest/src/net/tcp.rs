@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tracing::debug;
 
-use super::Shared;
+use super::{Shared, client};
 use crate::demux::{Carrier, Path};
 use crate::limits;
 
@@ -95,10 +95,11 @@ impl Registered {
     /// `None` where its address has too many streams that have not proved to be a publisher's.
     pub(super) fn new(shared: &Arc<Shared>, remote: SocketAddr) -> Option<(Self, mpsc::Receiver<Bytes>)> {
         let mut state = shared.lock();
-        let address = remote.ip().to_canonical();
-        let unproven = state.streams.keys().filter(|other| {
-            other.ip().to_canonical() == address && !state.demux.knows(Carrier::Tcp, **other)
-        });
+        let address = client(remote.ip());
+        let unproven = state
+            .streams
+            .keys()
+            .filter(|other| client(other.ip()) == address && !state.demux.knows(Carrier::Tcp, **other));
         if unproven.count() >= limits::UNPROVEN_STREAMS {
             debug!(%remote, "too many streams without a proof; one was refused");
             return None;

@@ -1,6 +1,6 @@
 //! Publishers over real sockets: by UDP, by TCP, by IPv6, and on the move.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-use super::tcp;
+use super::{Port, tcp, udp};
 use crate::demux::Carrier;
 use crate::ice::StunKind;
 use crate::ice::tests::check;
@@ -87,7 +87,7 @@ fn value<'a>(sdp: &'a str, name: &str) -> &'a str {
 impl Publisher {
     /// One that is connected.
     async fn connect(ingest: &Ingest, wire: Wire) -> Self {
-        let client = Client::new(SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm);
+        let client = Client::new(&[SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm]);
         let (answer, session) = ingest.accept(&client.offer()).await.unwrap();
         let credential = |name| value(&answer.sdp, name).to_owned();
         let mut publisher = Self {
@@ -310,7 +310,7 @@ async fn one_address_has_its_share_and_others_are_still_taken() {
         ..IngestConfig::default()
     };
     let ingest = Ingest::bind(local(config)).await.unwrap();
-    let offer = Client::new(SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm).offer();
+    let offer = Client::new(&[SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm]).offer();
     let (here, there) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
     let first = ingest.accept_from(&offer, Some(here)).await.unwrap();
     let _second = ingest.accept_from(&offer, Some(here)).await.unwrap();
@@ -321,7 +321,14 @@ async fn one_address_has_its_share_and_others_are_still_taken() {
     ));
     let _other = ingest.accept_from(&offer, Some(there)).await.unwrap();
     drop(first);
-    ingest.accept_from(&offer, Some(here)).await.unwrap();
+    drop(ingest.accept_from(&offer, Some(here)).await.unwrap());
+    // whoever has one IPv6 address has all of its network
+    let there = |number: u16| Some(IpAddr::from([0x2001, 0xdb8, 0, 7, 0, 0, 0, number]));
+    let _third = ingest.accept_from(&offer, there(1)).await.unwrap();
+    let _fourth = ingest.accept_from(&offer, there(2)).await.unwrap();
+    assert!(ingest.accept_from(&offer, there(3)).await.is_err());
+    let next = IpAddr::from([0x2001, 0xdb8, 0, 8, 0, 0, 0, 1]);
+    drop(ingest.accept_from(&offer, Some(next)).await.unwrap());
 }
 
 #[tokio::test]
@@ -332,4 +339,21 @@ async fn an_ingest_that_goes_tells_its_sessions() {
     drop(ingest);
     assert_eq!(publisher.next().await, SessionEvent::Closed(CloseReason::ByHost));
     assert_eq!(publisher.session.recv().await, None);
+}
+
+#[tokio::test]
+async fn what_has_gathered_is_taken_at_one_look() {
+    let config = IngestConfig {
+        udp: "127.0.0.1:0".parse().unwrap(),
+        ..IngestConfig::default()
+    };
+    let port = Port::bind(&config, rtc::crypto::default_provider().unwrap()).unwrap();
+    let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    // nothing is awaited in between, so the port's own task takes none of them
+    for _ in 0..200 {
+        sender.send_to(b"gathered", port.local_addr()).unwrap();
+    }
+    let mut buffers = udp::buffers();
+    assert_eq!(udp::look(&port.shared, &mut buffers), 200);
+    assert_eq!(udp::look(&port.shared, &mut buffers), 0);
 }

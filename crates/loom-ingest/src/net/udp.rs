@@ -3,7 +3,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -20,10 +20,12 @@ pub(super) struct Udp {
     local: SocketAddr,
 }
 
-/// Buffers a system call fills at most; with GRO each holds several datagrams.
-const BATCH: usize = 64;
-/// So many batches are taken before timers and other tasks have their turn.
-const BATCHES: usize = 8;
+/// Buffers a system call fills at most; with GRO each holds several datagrams. One that fills fewer leaves nothing behind.
+const BATCH: usize = BATCH_SIZE;
+/// So many buffers are taken before timers and other tasks have their turn: at least 100,000 a second, at a look every 5 ms.
+const AT_ONCE: usize = 512;
+/// So many gather before the next look, where that is not too long.
+const GATHERED: u32 = 128;
 /// What GRO puts into one buffer at most.
 const BUFFER_BYTES: usize = 65_536;
 /// Over how long the load is measured.
@@ -81,7 +83,7 @@ impl Udp {
 /// Where much comes, the socket is not watched but looked at every few milliseconds: being woken for each datagram would
 /// cost more than everything else that is done with it.
 pub(super) async fn run(shared: Arc<Shared>) {
-    let mut buffers = vec![vec![0; BUFFER_BYTES]; BATCH];
+    let mut buffers = buffers();
     let mut load = Load::new(Instant::now());
     let mut watched = None;
     let sleep = tokio::time::sleep(IDLE);
@@ -112,15 +114,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             (moment, _) => {
                 watched = None;
                 tokio::time::sleep(moment.unwrap_or(LONGEST)).await;
-                let mut count = 0;
-                for _ in 0..BATCHES {
-                    let more = receive(&shared, &mut buffers, |read| read());
-                    count += more;
-                    if more < BATCH {
-                        break;
-                    }
-                }
-                count
+                look(&shared, &mut buffers)
             }
         };
         let now = Instant::now();
@@ -137,7 +131,7 @@ fn unwatched(why: io::Error) {
 struct Load {
     since: Instant,
     count: u32,
-    /// How long to let datagrams gather, where much comes: until two batches are there.
+    /// How long to let datagrams gather, where much comes: until [`GATHERED`] are there.
     moment: Option<Duration>,
 }
 
@@ -157,11 +151,29 @@ impl Load {
             let a_window = self.count as f64 * WINDOW.div_duration_f64(passed);
             // where it was much, half of that still is, so that it does not change all the time
             let least = f64::from(MUCH) * if self.moment.is_some() { 0.5 } else { 1.0 };
-            let gathered = passed / self.count.max(1) * (BATCH as u32 * 2);
+            let gathered = passed / self.count.max(1) * GATHERED;
             self.moment = (a_window >= least).then_some(gathered.clamp(SHORTEST, LONGEST));
             (self.since, self.count) = (now, 0);
         }
     }
+}
+
+/// What datagrams are read into.
+pub(super) fn buffers() -> Vec<Vec<u8>> {
+    vec![vec![0; BUFFER_BYTES]; BATCH]
+}
+
+/// Takes what has gathered; gives how many buffers it filled.
+pub(super) fn look(shared: &Shared, buffers: &mut [Vec<u8>]) -> usize {
+    let mut count = 0;
+    while count < AT_ONCE {
+        let more = receive(shared, buffers, |read| read());
+        count += more;
+        if more < BATCH {
+            break;
+        }
+    }
+    count
 }
 
 /// Takes one batch off the socket; gives how many buffers it filled. `read` does the reading, at once if ever.

@@ -133,8 +133,10 @@ fn put_accepted(
     ours: &AnswerParts<'_>,
 ) {
     let numbers = section.formats.iter().map(|format| format.payload_type);
+    let again = terms.retransmission.formats.iter().map(|(carrier, _)| *carrier);
     let repair = terms.repairs.first();
-    let numbers = join(numbers.chain(repair.map(|repair| repair.payload_type)), " ");
+    let repaired = repair.map(|repair| repair.payload_type);
+    let numbers = join(numbers.chain(again).chain(repaired), " ");
     // port 9 and no address: the candidates tell (RFC 9429 §5.3.1)
     text.put(format!("m={} 9 {} {numbers}", offered.media, offered.protocol));
     text.put("c=IN IP4 0.0.0.0");
@@ -177,6 +179,12 @@ fn put_accepted(
         for feedback in terms.feedback_of(number) {
             text.put(format!("a=rtcp-fb:{number} {}", feedback.text()));
         }
+    }
+    for (carrier, of) in &terms.retransmission.formats {
+        let scale = section.formats.iter().find(|it| it.payload_type == *of);
+        let hz = scale.map_or(90_000, |it| it.codec.scale().hz());
+        text.put(format!("a=rtpmap:{carrier} rtx/{hz}"));
+        text.put(format!("a=fmtp:{carrier} apt={of}"));
     }
     if let Some(repair) = repair {
         let number = repair.payload_type;

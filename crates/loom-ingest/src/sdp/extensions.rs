@@ -17,6 +17,8 @@ pub(crate) struct Extensions {
     pub(crate) repaired_rid: Option<u8>,
     /// The transport-wide sequence number (draft-holmer-rmcat-transport-wide-cc-extensions-01 §2).
     pub(crate) transport_cc: Option<u8>,
+    /// How loud a packet's sound is (RFC 6464 §3).
+    pub(crate) audio_level: Option<u8>,
 }
 
 /// One header extension of a section that is agreed on.
@@ -29,6 +31,7 @@ pub(crate) struct AgreedExtension {
 const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 const RID: &str = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
 const REPAIRED_RID: &str = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id";
+const AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
 const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 
 /// Which extensions a section has a use for, beside its name.
@@ -36,6 +39,7 @@ const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-
 pub(super) struct Uses {
     pub(super) layers: bool,
     pub(super) transport_wide: bool,
+    pub(super) sound: bool,
 }
 
 /// Reads the extensions of one accepted section after the other.
@@ -85,6 +89,7 @@ impl<'a> ExtensionReader<'a> {
                 MID => Some((MID, &mut self.agreed.mid)),
                 RID if uses.layers => Some((RID, &mut self.agreed.rid)),
                 REPAIRED_RID if uses.layers => Some((REPAIRED_RID, &mut self.agreed.repaired_rid)),
+                AUDIO_LEVEL if uses.sound => Some((AUDIO_LEVEL, &mut self.agreed.audio_level)),
                 TRANSPORT_CC if uses.transport_wide => Some((TRANSPORT_CC, &mut self.agreed.transport_cc)),
                 _ => None,
             };

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use loom_core::MediaKind;
+use loom_core::{MediaKind, VideoCodec};
 
 use super::{MediaLines, attribute, bad, fmtp_value};
 use crate::error::IngestError;
 use crate::limits;
-use crate::media::{RtpCodec, RtpFormat};
+use crate::media::{RetransmissionConfig, RtpCodec, RtpFormat};
 
 /// A kind of RTCP feedback that we send where the offer names it for a payload type (RFC 4585 §4.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,34 +17,29 @@ pub(crate) enum Feedback {
     /// Picture loss indication (RFC 4585 §6.3.1).
     PictureLoss,
     /// Full intra request (RFC 5104 §4.3.1).
-    FullIntra,
     /// draft-holmer-rmcat-transport-wide-cc-extensions-01 §2.
     TransportWide,
 }
 
 impl Feedback {
-    const ALL: [Self; 4] = [
-        Self::TransportWide,
-        Self::FullIntra,
-        Self::Nack,
-        Self::PictureLoss,
-    ];
+    const ALL: [Self; 3] = [Self::TransportWide, Self::Nack, Self::PictureLoss];
 
     /// As `a=rtcp-fb` writes it.
     pub(super) fn text(self) -> &'static str {
         match self {
             Self::Nack => "nack",
             Self::PictureLoss => "nack pli",
-            Self::FullIntra => "ccm fir",
             Self::TransportWide => "transport-cc",
         }
     }
 }
 
-/// The codecs of a section that are taken, in our order of preference; the names of the others go into `unknown`.
+/// The codecs of a section that are taken, of pictures those in `video`, in our order of preference; the names of the others go into
+/// `unknown`.
 pub(super) fn formats(
     section: &MediaLines<'_>,
     kind: MediaKind,
+    video: &[VideoCodec],
     unknown: &mut Vec<String>,
 ) -> Result<Vec<RtpFormat>, IngestError> {
     let mut formats = Vec::new();
@@ -66,7 +61,9 @@ pub(super) fn formats(
             .and_then(|map| map.split('/').next())
             .unwrap_or(format);
         let parameters = about(section, "fmtp", payload_type).unwrap_or_default();
-        match RtpCodec::from_name(name).filter(|codec| codec.kind() == kind) {
+        let is_taken = |codec: &RtpCodec| codec.video().is_none_or(|it| video.contains(&it));
+        let known = RtpCodec::from_name(name).filter(|codec| codec.kind() == kind);
+        match known.filter(is_taken) {
             Some(codec) if is_usable(codec, parameters) => formats.push(RtpFormat {
                 payload_type,
                 codec,
@@ -101,6 +98,40 @@ fn about<'a>(section: &MediaLines<'a>, name: &str, payload_type: u8) -> Option<&
         let (number, rest) = value.split_once(' ')?;
         (number.parse() == Ok(payload_type)).then_some(rest.trim())
     })
+}
+
+/// How the section sends again what is missing of those of its payload types of which that may be asked (RFC 4588 §8).
+pub(super) fn retransmission(
+    section: &MediaLines<'_>,
+    agreed: &[(u8, Vec<Feedback>)],
+) -> RetransmissionConfig {
+    let formats = section.formats.iter().take(limits::SECTION_CODECS);
+    let formats = formats.filter_map(|format| {
+        let carrier = format.parse::<u8>().ok().filter(|number| *number < 128)?;
+        let name = about(section, "rtpmap", carrier)?.split('/').next()?;
+        let of = fmtp_value(about(section, "fmtp", carrier)?, "apt")?
+            .parse()
+            .ok()?;
+        let asked = agreed
+            .iter()
+            .any(|(number, kinds)| *number == of && kinds.contains(&Feedback::Nack));
+        (name.eq_ignore_ascii_case("rtx") && asked).then_some((carrier, of))
+    });
+    let groups = section
+        .lines
+        .iter()
+        .filter_map(|line| attribute(line, "ssrc-group")?.strip_prefix("FID "));
+    let streams = groups.filter_map(|group| {
+        let mut sources = group.split_ascii_whitespace().map(str::parse);
+        match (sources.next(), sources.next(), sources.next()) {
+            (Some(Ok(media)), Some(Ok(carrier)), None) => Some((carrier, media)),
+            _ => None,
+        }
+    });
+    RetransmissionConfig {
+        formats: formats.collect(),
+        streams: streams.take(limits::SECTION_SOURCES).collect(),
+    }
 }
 
 /// A stream of repair packets (draft-ietf-payload-flexible-fec-scheme-03) and the one that it protects.

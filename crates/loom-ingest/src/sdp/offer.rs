@@ -1,15 +1,17 @@
 use std::collections::HashMap;
 
-use loom_core::MediaKind;
+use loom_core::{MediaKind, VideoCodec};
 
 use super::extensions::{AgreedExtension, ExtensionReader, Extensions, Uses};
-use super::formats::{Feedback, RepairStream, feedback, formats, repair_sources, repairs, source_of};
+use super::formats::{
+    Feedback, RepairStream, feedback, formats, repair_sources, repairs, retransmission, source_of,
+};
 use super::layers::Simulcast;
 use super::transport::{DtlsRole, Fingerprint, RemoteIce, Transport};
 use super::{MediaLines, attribute, bad, split};
 use crate::error::IngestError;
 use crate::limits;
-use crate::media::RtpSection;
+use crate::media::{RetransmissionConfig, RtpCodec, RtpSection};
 
 /// A checked offer to publish.
 ///
@@ -57,6 +59,8 @@ pub(crate) struct Terms {
     pub(crate) simulcast: Simulcast,
     /// Streams that repair others of the section, all of one payload type.
     pub(crate) repairs: Vec<RepairStream>,
+    /// How what is missing of it is sent again.
+    pub(crate) retransmission: RetransmissionConfig,
     pub(super) extensions: Vec<AgreedExtension>,
     pub(super) allows_mixed: bool,
 }
@@ -70,12 +74,18 @@ impl Terms {
 }
 
 impl Offer {
-    /// Checks an offer and takes of it what we can.
+    /// As [`Self::parse_for`], with every codec that there is.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn parse(text: &str) -> Result<Self, IngestError> {
+        Self::parse_for(text, &crate::IngestConfig::default().video)
+    }
+
+    /// Checks an offer and takes of it what we can, of pictures those in `video`.
     ///
     /// # Errors
     /// [`IngestError::OfferTooLarge`], [`IngestError::NotSdp`], [`IngestError::NoMedia`],
     /// [`IngestError::UnknownCodecs`] or [`IngestError::BadOffer`], each with what is wrong in words.
-    pub(crate) fn parse(text: &str) -> Result<Self, IngestError> {
+    pub(crate) fn parse_for(text: &str, video: &[VideoCodec]) -> Result<Self, IngestError> {
         if text.len() > limits::OFFER_BYTES {
             return Err(IngestError::OfferTooLarge {
                 bytes: text.len(),
@@ -101,7 +111,7 @@ impl Offer {
             let mut accepted = None;
             if sends_media(section, &session) {
                 let others = unknown.len();
-                let taken = accept(section, &session, &mut unknown, &mut extensions)?;
+                let taken = accept(section, &session, video, &mut unknown, &mut extensions)?;
                 if let Some((taken, mut terms)) = taken {
                     terms.section = kept.len();
                     accepted = Some(terms);
@@ -121,7 +131,7 @@ impl Offer {
         }
         // RFC 9725 §4.4.3: half of what is sent is not recorded without a word
         if kept.is_empty() || !is_whole {
-            return Err(refusal(&sections, unknown));
+            return Err(refusal(&sections, video, unknown));
         }
         check_together(&kept, &outline)?;
         let named: Vec<(&MediaLines<'_>, &str)> = kept
@@ -147,6 +157,20 @@ impl Offer {
     pub(crate) fn repairs(&self) -> impl Iterator<Item = &RepairStream> {
         let terms = self.outline.iter().filter_map(|it| it.accepted.as_ref());
         terms.flat_map(|terms| &terms.repairs)
+    }
+
+    /// How all sections send again what is missing. Payload types mean the same in all of them.
+    pub(crate) fn retransmission(&self) -> RetransmissionConfig {
+        let mut all = RetransmissionConfig::default();
+        for terms in self.outline.iter().filter_map(|it| it.accepted.as_ref()) {
+            for format in &terms.retransmission.formats {
+                if !all.formats.contains(format) {
+                    all.formats.push(*format);
+                }
+            }
+            all.streams.extend(&terms.retransmission.streams);
+        }
+        all
     }
 
     /// Whether the answer agrees to feedback of a kind for a payload type. Payload types mean the same in all sections.
@@ -244,6 +268,7 @@ fn sends_media(section: &MediaLines<'_>, session: &[&str]) -> bool {
 fn accept<'a>(
     section: &MediaLines<'a>,
     session: &[&'a str],
+    video: &[VideoCodec],
     unknown: &mut Vec<String>,
     extensions: &mut ExtensionReader<'a>,
 ) -> Result<Option<(RtpSection, Terms)>, IngestError> {
@@ -252,7 +277,7 @@ fn accept<'a>(
     } else {
         MediaKind::Video
     };
-    let formats = formats(section, kind, unknown)?;
+    let formats = formats(section, kind, video, unknown)?;
     if formats.is_empty() {
         return Ok(None);
     }
@@ -276,6 +301,7 @@ fn accept<'a>(
         .collect();
     let uses = Uses {
         layers: matches!(simulcast, Simulcast::ByName(_)),
+        sound: kind == MediaKind::Audio,
         transport_wide: feedback
             .iter()
             .any(|(_, kinds)| kinds.contains(&Feedback::TransportWide)),
@@ -298,6 +324,7 @@ fn accept<'a>(
         reduced_size: section.attribute("rtcp-rsize").is_some(),
         allows_mixed: section.attribute("extmap-allow-mixed").is_some(),
         extensions: extensions.handle_section(session, section, uses)?,
+        retransmission: retransmission(section, &feedback),
         feedback,
         simulcast,
         repairs,
@@ -372,10 +399,16 @@ fn check_together(
 }
 
 /// Why an offer of which nothing, or not all that it sends, is accepted is refused.
-fn refusal(sections: &[MediaLines<'_>], unknown: Vec<String>) -> IngestError {
+fn refusal(sections: &[MediaLines<'_>], video: &[VideoCodec], unknown: Vec<String>) -> IngestError {
     let media = |section: &&MediaLines<'_>| matches!(section.media, "audio" | "video");
     if !unknown.is_empty() {
-        return IngestError::UnknownCodecs { offered: unknown };
+        let taken = [RtpCodec::H264, RtpCodec::Vp8, RtpCodec::Vp9, RtpCodec::Av1]
+            .into_iter()
+            .filter(|codec| codec.video().is_some_and(|it| video.contains(&it)));
+        return IngestError::UnknownCodecs {
+            offered: unknown,
+            taken: taken.map(RtpCodec::name).collect(),
+        };
     }
     let why = match sections.iter().find(media) {
         None if sections.is_empty() => "it has no media section",

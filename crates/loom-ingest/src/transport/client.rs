@@ -28,6 +28,8 @@ pub(crate) struct Client {
     config: Arc<HandshakeConfig>,
     endpoint: Endpoint,
     keys: Option<(Context, Context)>,
+    /// What was agreed on.
+    pub(crate) profile: Option<ProtectionProfile>,
     pub(crate) is_closed: bool,
     sequence: u16,
 }
@@ -39,7 +41,7 @@ pub(crate) const VIDEO: u32 = 2_000;
 const SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
 
 impl Client {
-    pub(crate) fn new(profile: SrtpProtectionProfile) -> Self {
+    pub(crate) fn new(profiles: &[SrtpProtectionProfile]) -> Self {
         let crypto = rtc::crypto::default_provider().unwrap();
         let certificate =
             Certificate::generate_self_signed(vec!["client".to_owned()], crypto.crypto()).unwrap();
@@ -50,7 +52,7 @@ impl Client {
         let config = ConfigBuilder::default()
             .with_crypto_provider(Arc::clone(&crypto))
             .with_certificates(vec![certificate])
-            .with_srtp_protection_profiles(vec![profile])
+            .with_srtp_protection_profiles(profiles.to_vec())
             .with_insecure_skip_verify(true)
             .with_server_name("server".to_owned())
             .build(true, None)
@@ -61,6 +63,7 @@ impl Client {
             config: Arc::new(config),
             endpoint: Endpoint::new(SERVER, TransportProtocol::UDP, None),
             keys: None,
+            profile: None,
             is_closed: false,
             sequence: 100,
         }
@@ -190,6 +193,7 @@ impl Client {
         let context = |key: &[u8], salt: &[u8]| {
             Context::new(key, salt, profile, None, None, self.crypto.crypto()).unwrap()
         };
+        self.profile = Some(profile);
         self.keys = Some((
             context(&config.keys.local_master_key, &config.keys.local_master_salt),
             context(&config.keys.remote_master_key, &config.keys.remote_master_salt),

@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use loom_core::TrackId;
@@ -9,11 +9,13 @@ use super::DatagramKind;
 use super::dtls::{Dtls, DtlsEvent, Identity};
 use super::receiver::{Receiver, ReceiverConfig, ReceiverOutput};
 use super::srtp::{Opened, Srtp};
+use crate::clock::SessionClock;
 use crate::config::IngestConfig;
+use crate::event::{CloseReason, SessionEvent};
 use crate::limits;
 use crate::rtp::RtpHeader;
 use crate::sdp::{DtlsRole, Fingerprint};
-use crate::session::{CloseReason, SessionEvent};
+use crate::stats::ReceptionStats;
 
 /// What a [`Connection`] is made for.
 pub(crate) struct ConnectionConfig {
@@ -51,11 +53,21 @@ pub(crate) struct Connection {
     phase: Phase,
     /// When the session began or the last media came.
     heard: Instant,
+    /// When the publisher last proved that it lives: by a check (RFC 7675) or a report (RFC 3550 §6).
+    alive: Instant,
     has_media: bool,
     /// When all sources had said goodbye (RFC 3550 §6.6); nothing came of them since.
     goodbye: Option<Instant>,
+    /// When the datagram of the handshake came that was answered last, while nothing has come to that answer.
+    answered: Option<Instant>,
+    /// When the latest datagram of the handshake came.
+    shook: Instant,
+    /// How long the fastest answer of the handshake took.
+    round_trip: Option<Duration>,
     /// The host takes nothing for now: what comes is lost, as on the road.
     is_congested: bool,
+    /// The parts may have something ready that is not among the outputs yet.
+    is_stale: bool,
     outputs: VecDeque<ConnectionOutput>,
 }
 
@@ -82,9 +94,14 @@ impl Connection {
             due: None,
             phase: Phase::New,
             heard: now,
+            alive: now,
             has_media: false,
             goodbye: None,
+            answered: None,
+            shook: now,
+            round_trip: None,
             is_congested: false,
+            is_stale: false,
             outputs: VecDeque::new(),
             ingest: config.ingest,
             identity: config.identity,
@@ -96,12 +113,41 @@ impl Connection {
         self.phase == Phase::Closed
     }
 
-    /// There is a way to the publisher: it has nominated one (RFC 8445 §8.1.1).
-    pub(crate) fn handle_path(&mut self, now: Instant) {
+    pub(crate) fn stats(&self) -> ReceptionStats {
+        self.receiver.stats()
+    }
+
+    /// How its media time lies on both ends' clocks; `None` before any media.
+    pub(crate) fn clock(&self) -> Option<SessionClock> {
+        let (arrived, captured) = self.receiver.zero()?;
+        Some(SessionClock {
+            arrived,
+            captured,
+            round_trip: self.stats().round_trip.or(self.round_trip),
+        })
+    }
+
+    /// How loud a track of sound is, -127 to 0 dBov, where its sender tells.
+    pub(crate) fn level(&self, track: TrackId, now: Instant) -> Option<i8> {
+        self.receiver.level(track, now)
+    }
+
+    /// A connectivity check of the publisher's was right; one that nominates tells the way to it (RFC 8445 §8.1.1).
+    pub(crate) fn handle_check(&mut self, nominates: bool, now: Instant) {
+        self.alive = now;
+        // who stops all it sends says goodbye too: it stays, muted
+        self.goodbye = None;
+        if nominates {
+            self.handle_path(now);
+        }
+    }
+
+    fn handle_path(&mut self, now: Instant) {
         if self.phase != Phase::New {
             return;
         }
         self.phase = Phase::Connecting;
+        self.shook = now;
         if self.role == DtlsRole::Active
             && let Err(why) = self.dtls.connect(&self.identity, now)
         {
@@ -132,7 +178,7 @@ impl Connection {
             Phase::Connected if self.goodbye.is_some_and(|at| now >= at + limits::GOODBYE) => {
                 return self.end(CloseReason::ByPublisher, now);
             }
-            Phase::Connected if silent >= self.ingest.idle_timeout => {
+            Phase::Connected if now >= self.missed_at() => {
                 let reason = if self.has_media {
                     CloseReason::MediaTimeout
                 } else {
@@ -153,13 +199,13 @@ impl Connection {
             return self.end(CloseReason::Failed(why), now);
         }
         self.receiver.handle_timeout(now);
-        self.advance();
+        self.is_stale = true;
     }
 
     /// The host wants a key frame of a track.
     pub(crate) fn request_key_frame(&mut self, track: TrackId, now: Instant) {
         self.receiver.request_key_frame(track, now);
-        self.advance();
+        self.is_stale = true;
     }
 
     /// The host takes no more for now, or does again.
@@ -189,7 +235,11 @@ impl Connection {
         self.outputs.clear();
     }
 
+    /// What came together is gone through before what follows of it is asked for: that is seen to once.
     pub(crate) fn poll_output(&mut self) -> Option<ConnectionOutput> {
+        if std::mem::take(&mut self.is_stale) {
+            self.advance();
+        }
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
         }
@@ -197,8 +247,8 @@ impl Connection {
             Phase::Closed => return None,
             Phase::New | Phase::Connecting => self.heard + self.ingest.connect_timeout,
             Phase::Connected => {
-                let idle = self.heard + self.ingest.idle_timeout;
-                self.goodbye.map_or(idle, |at| idle.min(at + limits::GOODBYE))
+                let missed = self.missed_at();
+                self.goodbye.map_or(missed, |at| missed.min(at + limits::GOODBYE))
             }
             Phase::Closing { since, .. } => {
                 (self.heard.max(*since) + limits::DRAIN_QUIET).min(*since + limits::DRAIN)
@@ -209,6 +259,16 @@ impl Connection {
             .flatten()
             .min()
             .map(ConnectionOutput::Timeout)
+    }
+
+    /// When a connected publisher counts as gone, unless more comes. One that has sent media, sends none and lives has muted all.
+    fn missed_at(&self) -> Instant {
+        let idle = self.ingest.idle_timeout;
+        if !self.has_media {
+            return self.heard + idle;
+        }
+        let mute = self.heard + self.ingest.mute_timeout.max(idle);
+        mute.min(self.heard.max(self.alive) + idle)
     }
 
     fn handle_rtp(&mut self, datagram: &[u8], now: Instant) {
@@ -231,22 +291,28 @@ impl Connection {
             // anybody on the way may send it, so it is no sign of life
             Opened::Again(packet) => self.receiver.handle_copy(&header, &packet, now),
         }
-        self.advance();
+        self.is_stale = true;
     }
 
     fn handle_rtcp(&mut self, datagram: &[u8], now: Instant) {
         let Some(packet) = self.srtp.as_mut().and_then(|srtp| srtp.open_rtcp(datagram)) else {
             return;
         };
+        self.alive = now;
         // a sender that pauses says goodbye too: it has left only if nothing follows
         if self.receiver.handle_rtcp(packet.freeze(), now) {
             self.goodbye.get_or_insert(now);
         }
-        self.advance();
+        self.is_stale = true;
     }
 
     fn handle_dtls(&mut self, datagram: &[u8], now: Instant) {
         self.handle_path(now);
+        if self.phase == Phase::Connecting {
+            self.shook = now;
+            let took = self.answered.take().map(|at| now.saturating_duration_since(at));
+            self.round_trip = [self.round_trip, took].into_iter().flatten().min();
+        }
         match self.dtls.handle_datagram(datagram, now) {
             Some(DtlsEvent::Established(srtp)) => {
                 self.srtp = Some(*srtp);
@@ -262,7 +328,7 @@ impl Connection {
             }
             None => {}
         }
-        self.advance();
+        self.is_stale = true;
     }
 
     /// Moves what the parts have ready to the outputs.
@@ -291,6 +357,7 @@ impl Connection {
 
     fn transmit_handshake(&mut self) {
         while let Some(datagram) = self.dtls.poll_transmit() {
+            self.answered = Some(self.shook).filter(|_| self.phase == Phase::Connecting);
             self.outputs
                 .push_back(ConnectionOutput::Transmit(datagram.freeze()));
         }

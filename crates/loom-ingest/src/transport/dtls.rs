@@ -11,6 +11,7 @@ use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc::shared::TransportProtocol;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
+use super::hello::{self, Greeting};
 use super::srtp::{Srtp, SrtpKeys};
 use crate::error::IngestError;
 use crate::limits;
@@ -22,7 +23,8 @@ pub(crate) struct Identity {
     pub(crate) crypto: Arc<dyn RTCCryptoProvider>,
     /// As `a=fingerprint` has it (RFC 8122 §5): `sha-256 AB:CD:…`.
     pub(crate) fingerprint: Arc<str>,
-    server: Arc<HandshakeConfig>,
+    /// For a publisher that offers AES-GCM, and for others: of several profiles the library would take the first in the publisher's order.
+    servers: [Arc<HandshakeConfig>; 2],
     client: Arc<HandshakeConfig>,
 }
 
@@ -44,11 +46,11 @@ impl Identity {
             .map(Sha256::digest)
             .unwrap_or_default();
         let hex: Vec<String> = digest.iter().map(|byte| format!("{byte:02X}")).collect();
-        let config = |is_client: bool| {
+        let config = |is_client: bool, profiles: &[SrtpProtectionProfile]| {
             ConfigBuilder::default()
                 .with_crypto_provider(Arc::clone(&crypto))
                 .with_certificates(vec![certificate.clone()])
-                .with_srtp_protection_profiles(PROFILES.to_vec())
+                .with_srtp_protection_profiles(profiles.to_vec())
                 // RFC 8827 §6.5: certificates are self-signed, their fingerprints are in the SDP
                 .with_client_auth(ClientAuthType::RequireAnyClientCert)
                 .with_insecure_skip_verify(true)
@@ -59,8 +61,11 @@ impl Identity {
         };
         Ok(Self {
             fingerprint: format!("sha-256 {}", hex.join(":")).into(),
-            server: config(false).map_err(failed)?,
-            client: config(true).map_err(failed)?,
+            servers: [
+                config(false, &PROFILES[..1]).map_err(failed)?,
+                config(false, &PROFILES[1..]).map_err(failed)?,
+            ],
+            client: config(true, &PROFILES).map_err(failed)?,
             crypto,
         })
     }
@@ -90,6 +95,9 @@ pub(crate) struct Dtls {
     endpoint: Endpoint,
     crypto: Arc<dyn RTCCryptoProvider>,
     fingerprints: Vec<Fingerprint>,
+    servers: [Arc<HandshakeConfig>; 2],
+    /// Of a publisher that has not greeted yet, where it is the one to do so.
+    greeting: Option<Greeting>,
     is_established: bool,
     /// Bytes that came.
     taken: usize,
@@ -110,12 +118,10 @@ const PUBLISHER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9
 
 impl Dtls {
     pub(crate) fn new(identity: &Identity, role: DtlsRole, fingerprints: Vec<Fingerprint>) -> Self {
-        let server = match role {
-            DtlsRole::Passive => Some(Arc::clone(&identity.server)),
-            DtlsRole::Active => None,
-        };
         Self {
-            endpoint: Endpoint::new(PUBLISHER, TransportProtocol::UDP, server),
+            endpoint: Endpoint::new(PUBLISHER, TransportProtocol::UDP, None),
+            servers: identity.servers.clone(),
+            greeting: (role == DtlsRole::Passive).then(Greeting::default),
             crypto: Arc::clone(&identity.crypto),
             fingerprints,
             is_established: false,
@@ -138,12 +144,29 @@ impl Dtls {
             let why = "the DTLS handshake is longer than any".to_owned();
             return (!self.is_established).then_some(DtlsEvent::Failed(why));
         }
-        let events = match self.endpoint.read(now, PUBLISHER, None, BytesMut::from(datagram)) {
+        if !self.is_established && !hello::is_of_handshake(datagram) {
+            return None;
+        }
+        let Some(greeting) = &mut self.greeting else {
+            return self.read(datagram.into(), now);
+        };
+        let (datagrams, is_gcm) = greeting.handle_datagram(datagram, PROFILES[0] as u16)?;
+        self.greeting = None;
+        let server = if is_gcm {
+            &self.servers[0]
+        } else {
+            &self.servers[1]
+        };
+        self.endpoint.set_server_config(Some(Arc::clone(server)));
+        let events = datagrams.into_iter().map(|it| self.read(it, now));
+        events.fold(None, |first, event| first.or(event))
+    }
+
+    fn read(&mut self, datagram: BytesMut, now: Instant) -> Option<DtlsEvent> {
+        let events = match self.endpoint.read(now, PUBLISHER, None, datagram) {
             Ok(events) => events,
             // after the handshake, what is broken costs only itself: anybody may send it
             Err(_) if self.is_established => return None,
-            // a record that is cut is dropped in silence (RFC 6347 §4.1.2.7)
-            Err(rtc::shared::error::Error::ErrInvalidPacketLength) => return None,
             Err(why) => return Some(DtlsEvent::Failed(format!("the DTLS handshake failed: {why}"))),
         };
         for event in events {

@@ -5,6 +5,7 @@
 pub(crate) mod client;
 mod connection;
 mod dtls;
+mod hello;
 mod receiver;
 pub(crate) mod replay;
 mod srtp;

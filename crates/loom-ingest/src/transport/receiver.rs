@@ -1,4 +1,4 @@
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use loom_core::{Media, NtpTime, Timescale, TrackId};
@@ -7,9 +7,12 @@ use rtc::rtcp::sender_report::SenderReport;
 use tracing::{debug, trace};
 
 use crate::media::{Arrival, FecConfig, FecDecoder, Feedback, FeedbackConfig, FeedbackOutput};
-use crate::media::{Publisher, PublisherConfig, PublisherOutput, RtpPacket};
+use crate::media::{
+    Publisher, PublisherConfig, PublisherOutput, RetransmissionConfig, Retransmissions, RtpPacket,
+};
 use crate::rtp::RtpHeader;
 use crate::sdp::{Extensions, RepairStream};
+use crate::stats::ReceptionStats;
 
 /// What a [`Receiver`] is made for.
 pub(crate) struct ReceiverConfig {
@@ -17,6 +20,8 @@ pub(crate) struct ReceiverConfig {
     pub(crate) feedback: FeedbackConfig,
     /// The streams of repair packets.
     pub(crate) repairs: Vec<RepairStream>,
+    /// How what is missing is sent again.
+    pub(crate) retransmission: RetransmissionConfig,
     pub(crate) publisher: PublisherConfig,
 }
 
@@ -38,10 +43,12 @@ pub(crate) enum ReceiverOutput {
 pub(crate) struct Receiver {
     extensions: Extensions,
     repairs: Vec<RepairStream>,
+    retransmissions: Retransmissions,
     feedback: Feedback,
     publisher: Publisher,
     /// Payload types and their clocks.
     clocks: Vec<(u8, Timescale)>,
+    packets_received: u64,
     /// One for each stream of repair packets.
     decoders: Vec<FecDecoder>,
 }
@@ -55,6 +62,8 @@ enum Origin {
     Recovered,
     /// It has come before.
     Copy,
+    /// It carries what is sent again.
+    Again,
 }
 
 impl Receiver {
@@ -70,21 +79,23 @@ impl Receiver {
         });
         Self {
             clocks: clocks.collect(),
+            packets_received: 0,
             decoders: decoders.collect(),
             feedback: Feedback::new(config.feedback, now),
             publisher: Publisher::new(config.publisher),
             extensions: config.extensions,
             repairs: config.repairs,
+            retransmissions: Retransmissions::new(config.retransmission),
         }
     }
 
     /// A packet that has not come before.
     pub(crate) fn handle_rtp(&mut self, header: &RtpHeader, packet: &Bytes, now: Instant) {
         let repair = self.repair(header);
-        let origin = if repair.is_some() {
-            Origin::Repair
-        } else {
-            Origin::Media
+        let origin = match repair {
+            Some(_) => Origin::Repair,
+            None if self.retransmissions.carries(header.payload_type) => Origin::Again,
+            None => Origin::Media,
         };
         self.take_packet(header, packet, origin, now);
         for at in 0..self.decoders.len() {
@@ -109,7 +120,8 @@ impl Receiver {
     /// A packet that has come before. It holds nothing new, but tells whether what was asked for had been lost, and its
     /// sender counts it (RFC 4585 §6.2.1, draft-holmer-rmcat-transport-wide-cc-extensions-01 §2).
     pub(crate) fn handle_copy(&mut self, header: &RtpHeader, packet: &Bytes, now: Instant) {
-        if self.repair(header).is_none() {
+        let is_media = self.repair(header).is_none() && !self.retransmissions.carries(header.payload_type);
+        if is_media {
             self.take_packet(header, packet, Origin::Copy, now);
         }
     }
@@ -138,6 +150,25 @@ impl Receiver {
         self.publisher.handle_timeout(now);
     }
 
+    pub(crate) fn stats(&self) -> ReceptionStats {
+        let mut stats = ReceptionStats {
+            packets_received: self.packets_received,
+            ..ReceptionStats::default()
+        };
+        self.feedback.count(&mut stats);
+        stats
+    }
+
+    /// When what carries media time zero came, and when it was captured by the sender's wall clock.
+    pub(crate) fn zero(&self) -> Option<(Instant, Option<SystemTime>)> {
+        self.publisher.zero()
+    }
+
+    /// How loud a track of sound is, -127 to 0 dBov, where its sender tells.
+    pub(crate) fn level(&self, track: TrackId, now: Instant) -> Option<i8> {
+        self.publisher.level(track, now)
+    }
+
     /// The host wants a key frame of a track.
     pub(crate) fn request_key_frame(&mut self, track: TrackId, now: Instant) {
         self.publisher.request_key_frame(track, now);
@@ -157,6 +188,9 @@ impl Receiver {
                 Some(PublisherOutput::RequestKeyFrame { source }) => {
                     debug!(source, "asking for a key frame");
                     self.feedback.request_key_frame(source);
+                }
+                Some(PublisherOutput::NothingMissing { source, before }) => {
+                    self.feedback.forget(source, before)
                 }
                 Some(PublisherOutput::Timeout(at)) => break Some(at),
                 None => break None,
@@ -179,12 +213,13 @@ impl Receiver {
     }
 
     fn take_packet(&mut self, header: &RtpHeader, packet: &Bytes, origin: Origin, now: Instant) {
-        let is_repair = origin == Origin::Repair;
+        let is_repair = matches!(origin, Origin::Repair | Origin::Again);
         let Some(end) = header.payload_end(packet) else {
             return;
         };
         let extensions = self.extensions;
-        let (mut mid, mut rid, mut transport_sequence) = (None, None, None);
+        let (mut mid, mut rid, mut repaired, mut transport_sequence) = (None, None, None, None);
+        let mut level = None;
         header.extensions(packet, |id, range| {
             let id = Some(id);
             if id == extensions.transport_cc {
@@ -192,10 +227,18 @@ impl Receiver {
                     .get(range)
                     .and_then(|value| value.first_chunk::<2>())
                     .map(|value| u16::from_be_bytes(*value));
+            } else if id == extensions.audio_level {
+                // a bit that says whether it is a voice, and 7 that count downwards (RFC 6464 §3)
+                level = packet
+                    .get(range)
+                    .and_then(<[u8]>::first)
+                    .map(|it| -((it & 0x7f) as i8));
             } else if id == extensions.mid {
                 mid = Some(packet.slice(range));
             } else if id == extensions.rid {
                 rid = Some(packet.slice(range));
+            } else if id == extensions.repaired_rid {
+                repaired = Some(packet.slice(range));
             }
         });
         let mut clocks = self.clocks.iter();
@@ -214,8 +257,41 @@ impl Receiver {
             };
             self.feedback.handle_rtp(&arrival, now);
         }
+        if let Some(rid) = rid.as_ref().filter(|_| origin == Origin::Media) {
+            self.retransmissions
+                .handle_layer(header.source, mid.as_ref(), rid);
+        }
+        if origin == Origin::Again {
+            let payload = packet.slice(header.len..end);
+            let restored = self
+                .retransmissions
+                .restore(header, &payload, mid.as_ref(), repaired.as_ref());
+            // a sender that probes sends again what is not missing
+            if let Some(restored) = restored
+                && self
+                    .feedback
+                    .handle_retransmission(restored.source, restored.sequence, now)
+            {
+                self.packets_received += 1;
+                self.publisher.handle_packet(
+                    RtpPacket {
+                        source: restored.source,
+                        payload_type: restored.payload_type,
+                        sequence: restored.sequence,
+                        timestamp: header.timestamp,
+                        marker: header.marker,
+                        payload: restored.payload,
+                        arrived: now,
+                        mid: None,
+                        rid: None,
+                    },
+                    now,
+                );
+            }
+        }
         // one without a payload is padding, but has its place in the order
         if matches!(origin, Origin::Media | Origin::Recovered) {
+            self.packets_received += 1;
             self.publisher.handle_packet(
                 RtpPacket {
                     source: header.source,
@@ -230,6 +306,9 @@ impl Receiver {
                 },
                 now,
             );
+            if let Some(level) = level {
+                self.publisher.handle_level(header.source, level, now);
+            }
         }
     }
 }

@@ -60,7 +60,7 @@ impl Fragment {
 
     /// The body of the answer to an ICE restart (RFC 9725 §4.3.3), about the media section that this fragment is about.
     /// Its `ice-lite` and `ice-options` are those of the SDP answer, as they must be.
-    pub(super) fn answer(&self, restart: &IceRestart) -> String {
+    pub fn answer(&self, restart: &IceRestart) -> String {
         let mut text = String::new();
         let mut put = |line: &str| {
             text.push_str(line);

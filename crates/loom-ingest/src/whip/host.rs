@@ -61,6 +61,8 @@ pub enum RedirectKind {
 /// Who decides about publishers.
 ///
 /// An endpoint is named by the path part before `whip`, a session by the part behind it.
+///
+/// Cancellation: where a client hangs up before it is answered its request's future is dropped, at any point at which it waits.
 pub trait WhipHost: Send + Sync + 'static {
     /// May `client` do anything with this endpoint, or with this session of it? Asked before all else, for every request
     /// but an `OPTIONS`, whose answer only lacks the ICE servers where this refuses.

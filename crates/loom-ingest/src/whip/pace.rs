@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Refusal;
 use crate::limits;
+use crate::net::client;
 
 /// A bucket of tokens for each address, in a fixed amount of memory: addresses that fall on the same bucket share it, and
 /// which do so nobody outside can tell.
@@ -39,7 +40,7 @@ impl Pace {
     /// # Errors
     /// 429 where there were too many (RFC 6585 §4).
     pub(super) fn take(&self, address: IpAddr, now: Instant) -> Result<(), Refusal> {
-        let at = self.hasher.hash_one(address.to_canonical()) as usize % BUCKETS;
+        let at = self.hasher.hash_one(client(address)) as usize % BUCKETS;
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(bucket) = buckets.get_mut(at) else {
             return Ok(());

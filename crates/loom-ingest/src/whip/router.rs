@@ -19,6 +19,53 @@ use crate::limits;
 ///
 /// Serve them with `into_make_service_with_connect_info::<SocketAddr>()` so that [`Client::address`] is known and one
 /// address cannot flood the others.
+///
+/// ```
+/// use std::sync::Arc;
+/// use loom_ingest::whip::{self, Client, Patch, Published, Refusal, WhipHost};
+/// use loom_ingest::{IceRestart, Ingest, IngestConfig};
+///
+/// struct Site {
+///     ingest: Ingest,
+/// }
+///
+/// impl WhipHost for Site {
+///     async fn authorize(&self, _: &str, _: Option<&str>, client: Client<'_>) -> Result<(), Refusal> {
+///         match client.token {
+///             Some("SECRET") => Ok(()),
+///             _ => Err(Refusal::unauthorized("send the token that you were given")),
+///         }
+///     }
+///
+///     async fn publish(&self, _: &str, _: Client<'_>, offer: String) -> Result<Published, Refusal> {
+///         let (answer, mut session) = self.ingest.accept(&offer).await?;
+///         let session_id = session.id().clone();
+///         tokio::spawn(async move { while session.recv().await.is_some() {} });
+///         Ok(Published { session: session_id, answer, extensions: Vec::new() })
+///     }
+///
+///     async fn patch(&self, _: &str, _: &str, _: &Patch) -> Result<Option<IceRestart>, Refusal> {
+///         Err(Refusal::not_found("a site that keeps its sessions' handles asks them"))
+///     }
+///
+///     async fn end(&self, _: &str, _: &str) -> Result<(), Refusal> {
+///         Err(Refusal::not_found("a site that keeps its sessions' handles closes them"))
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use tower::ServiceExt;
+///
+/// # let udp = ([127, 0, 0, 1], 0).into();
+/// let ingest = Ingest::bind(IngestConfig { udp, ..IngestConfig::default() }).await?;
+/// let router = whip::router(Arc::new(Site { ingest }));
+/// // axum::serve(listener, router), or by hand:
+/// let request = http::Request::post("/talk/whip").body(axum::body::Body::empty())?;
+/// assert_eq!(router.oneshot(request).await?.status(), 401);
+/// # Ok(())
+/// # }
+/// ```
 pub fn router<H: WhipHost>(host: Arc<H>) -> Router {
     let site = Site {
         host,

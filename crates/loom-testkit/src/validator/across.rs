@@ -255,7 +255,8 @@ fn reports(have: &[&Followed], report: &mut Report) {
                 let after = other.history.iter().find(|seen| seen.sent > told.received);
                 let last = |seen: &super::follow::Seen| match seen.part {
                     Some((segment, part)) => Some((segment, Some(part))),
-                    None => seen.segment.map(|segment| (segment, None)),
+                    // a whole segment has all of its parts, listed or not
+                    None => seen.segment.map(|segment| (segment, Some(u64::MAX))),
                 };
                 if let Some(before) = before.and_then(last)
                     && part.0 + 1 < before.0

@@ -665,9 +665,11 @@ impl Followed {
         else {
             return;
         };
-        if part.uri != hint.uri {
+        let at = |start: Option<u64>| start.unwrap_or(0);
+        let (hinted, came) = (at(hint.start), at(part.range.map(|range| range.offset)));
+        if part.uri != hint.uri || hinted != came && !part.gap {
             let seen = format!(
-                "{} was hinted, {} came as {}.{index}",
+                "{} from byte {hinted} was hinted, {} from byte {came} came as {}.{index}",
                 hint.uri, part.uri, segment.number
             );
             self.report.should(

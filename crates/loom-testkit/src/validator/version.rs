@@ -583,9 +583,16 @@ pub(crate) fn merged(old: &Media, delta: &Media, at: &str, report: &mut Report) 
         .as_ref()
         .and_then(|control| control.seconds("CAN-SKIP-UNTIL"))
     {
-        let behind: f64 = delta.segments.iter().map(|segment| segment.duration).sum();
+        // the Playlist ends where its last part does
+        let open = delta.open.parts.iter().map(|part| part.duration);
+        let behind: f64 = delta
+            .segments
+            .iter()
+            .map(|segment| segment.duration)
+            .chain(open)
+            .sum();
         // each of those durations is rounded by itself, and a server may leave as much room
-        let slack = 0.005 + ROUNDING * (delta.segments.len() + 1) as f64;
+        let slack = 0.005 + ROUNDING * (delta.segments.len() + delta.open.parts.len() + 1) as f64;
         if behind < boundary - slack {
             let seen = format!("{behind:.3} s are left of a boundary of {boundary} s");
             report.must(

@@ -27,6 +27,31 @@ use crate::timeline::SampleTimeline;
 ///
 /// Live it follows what is pushed; a file is not read, but stood in for by pictures and sound of the plan's duration
 /// (ten seconds where that is not known).
+///
+/// ```
+/// use std::path::Path;
+/// use std::time::Duration;
+/// use loom_transcode::{Backend, Capabilities, DummyBackend, Output, SourceShape, SourceVideoCodec, VideoShape, Wanted, plan};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let source = SourceShape {
+///     video: Some(VideoShape::new(SourceVideoCodec::Vp8, 640, 360)),
+///     audio: None,
+///     live: false,
+///     duration: Some(Duration::from_secs(2)),
+/// };
+/// let plan = plan(&source, &Wanted::default(), &Capabilities::of(2, ["vp8dec", "x264enc", "h264parse"]))?;
+/// // it has to be there, and is not read
+/// let mut outputs = DummyBackend.file(&plan, Path::new("Cargo.toml"))?;
+/// let mut last = None;
+/// while let Some(output) = outputs.recv().await {
+///     last = Some(output);
+/// }
+/// assert_eq!(last, Some(Output::End));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DummyBackend;
 
@@ -281,7 +306,7 @@ impl Maker {
         let mut made = Vec::new();
         let Some(keys) = &mut self.keys else { return made };
         // The same arithmetic as in a graph, whose times are never negative.
-        let at = pts.nanos().saturating_add(1 << 60).max(0) as u64;
+        let at = pts.nanos().saturating_add(AHEAD).max(0) as u64;
         // A file that is not read has key pictures every two seconds.
         let due = self.makes_kept && self.every.is_none_or(|next| pts.since(MediaTime::ZERO) >= next);
         if due {
@@ -359,5 +384,7 @@ impl Maker {
 
 const DEFAULT_LENGTH: Duration = Duration::from_secs(10);
 const DUMMY_KEYS: Duration = Duration::from_secs(2);
+/// An hour, as times are ahead in a graph, nanoseconds.
+const AHEAD: i64 = 3_600_000_000_000;
 /// A gradient of 64×36, made by ffmpeg's `gradients` source.
 const POSTER: &[u8] = include_bytes!("poster.jpg");

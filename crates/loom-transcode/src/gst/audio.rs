@@ -10,7 +10,7 @@ use loom_core::{MediaTime, Packet, PcmFrame, RenditionId, Timescale, TrackId};
 
 use super::codec_caps::aac_parameters;
 use super::element::{
-    Outlet, Pace, app_sink, capsfilter, chain, graph_time, make, media_time, named, queue, set_if_present,
+    Outlet, Pace, app_sink, capsfilter, chain, graph_time, make, media_time, named, queue, set_if_possible,
 };
 use super::video::{app_src, lock};
 use super::watch::{Ending, Running};
@@ -78,11 +78,11 @@ impl AudioGraph {
         let mut head = vec![input.clone().upcast::<gst::Element>()];
         if let Some(decoder) = &plan.decoder {
             let decoder = make(decoder)?;
-            set_if_present(&decoder, "max-errors", "-1");
+            set_if_possible(&decoder, "max-errors", "-1");
             if conceals {
                 // A lost packet is in part repeated in the one after it (RFC 6716 §2.1.7).
-                set_if_present(&decoder, "plc", "true");
-                set_if_present(&decoder, "use-inband-fec", "true");
+                set_if_possible(&decoder, "plc", "true");
+                set_if_possible(&decoder, "use-inband-fec", "true");
             }
             head.push(decoder);
         }
@@ -105,7 +105,7 @@ impl AudioGraph {
         let aac = RenditionId::new("aac").filter(|_| plan.encoder.is_some());
         if let (Some(factory), Some(id)) = (&plan.encoder, &aac) {
             let encoder = make(factory)?;
-            set_if_present(&encoder, "bitrate", &plan.bitrate.to_string());
+            set_if_possible(&encoder, "bitrate", &plan.bitrate.to_string());
             let raw_aac = gst::Caps::builder("audio/mpeg")
                 .field("mpegversion", 4i32)
                 .field("stream-format", "raw")
@@ -149,7 +149,7 @@ impl AudioGraph {
             pipeline,
             move |text| warn.warn(format!("audio: {text}")),
             move |ending| {
-                if let Ending::Failed(reason) = ending {
+                if let Ending::Failed { reason, .. } = ending {
                     if let Some(id) = aac {
                         out.fail(Some(id), reason.clone());
                     }

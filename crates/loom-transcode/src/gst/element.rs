@@ -18,16 +18,27 @@ pub(super) enum Pace {
     File,
 }
 
+/// Makes an element. Settings may follow its factory, as `name key=value`.
 pub(super) fn make(factory: &str) -> Result<gst::Element, TranscodeError> {
-    gst::ElementFactory::make(factory)
+    let mut words = factory.split_whitespace();
+    let name = words.next().unwrap_or_default();
+    let element = gst::ElementFactory::make(name)
         .build()
-        .map_err(|why| refused(factory, why))
+        .map_err(|why| refused(name, why))?;
+    for (key, value) in words.filter_map(|it| it.split_once('=')) {
+        set_if_possible(&element, key, value);
+    }
+    Ok(element)
 }
 
-/// Sets a property from its text form where the element has it; factories of one kind differ.
-pub(super) fn set_if_present(element: &gst::Element, name: &str, value: &str) {
-    if element.find_property(name).is_some() {
-        element.set_property_from_str(name, value);
+/// Sets a property from its text form where the element has it and knows the value; factories of one kind differ.
+pub(super) fn set_if_possible(element: &gst::Element, name: &str, value: &str) {
+    let Some(property) = element.find_property(name) else {
+        return;
+    };
+    match gst::glib::Value::deserialize(value, property.value_type()) {
+        Ok(value) => element.set_property_from_value(name, &value),
+        Err(_) => tracing::debug!("{} does not take {name}={value}", element.name()),
     }
 }
 
@@ -108,10 +119,11 @@ pub(super) fn app_sink(
     sink
 }
 
-/// Graphs run this far after [`MediaTime::ZERO`], so that times a little before zero exist there too.
-const AHEAD_NANOS: i64 = 3_600_000_000_000;
+/// Graphs run this far after [`MediaTime::ZERO`], so that times before zero exist there too: 1001 hours. `x264enc` moves
+/// times below 1000 hours, and would then hold those of key frames that are asked for against the moved ones.
+const AHEAD_NANOS: i64 = 1001 * 3_600_000_000_000;
 
-/// A media time as a buffer's time; `None` where it lies more than an hour before zero.
+/// A media time as a buffer's time; `None` where it lies more than 1001 hours before zero.
 pub(super) fn graph_time(at: MediaTime) -> Option<gst::ClockTime> {
     u64::try_from(at.nanos().checked_add(AHEAD_NANOS)?)
         .ok()

@@ -40,17 +40,11 @@ pub(super) fn run(plan: &Plan, path: &Path) -> Result<Outputs, TranscodeError> {
     };
     let (mut video, mut audio) = (None, None);
     if let Some(it) = &plan.video {
-        let graph = match &it.decoder {
-            Some(decoder) => {
+        let graph = match &it.route {
+            Some(_) => {
                 running += 1;
                 let out = Outlet::new(sender.clone());
-                Some(Arc::new(VideoGraph::start(
-                    it,
-                    decoder,
-                    VIDEO_TRACK,
-                    Pace::File,
-                    out,
-                )?))
+                Some(Arc::new(VideoGraph::start(it, VIDEO_TRACK, Pace::File, out)?))
             }
             None => None,
         };
@@ -217,7 +211,7 @@ fn start_reader(
         pipeline,
         move |text| warn.warn(format!("file: {text}")),
         move |ending| {
-            if let Ending::Failed(reason) = ending {
+            if let Ending::Failed { reason, .. } = ending {
                 out.warn(format!("the file is read no further: {reason}"));
                 if packets.load(Ordering::Relaxed) == 0 {
                     for id in failing {

@@ -25,9 +25,9 @@ pub(super) fn run(plan: &Plan, formats: &[TrackFormat]) -> Result<(Feed, Outputs
     let mut video_kept = None;
     let mut audio_kept = None;
     if let (Some(video), Some(format)) = (&plan.video, &roles.video) {
-        if let Some(decoder) = &video.decoder {
+        if video.route.is_some() {
             let out = Outlet::new(sender.clone());
-            lock(&graphs).video = Some(VideoGraph::start(video, decoder, format.track, Pace::Live, out)?);
+            lock(&graphs).video = Some(VideoGraph::start(video, format.track, Pace::Live, out)?);
             running += 1;
         }
         video_kept = video

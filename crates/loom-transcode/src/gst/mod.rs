@@ -6,11 +6,18 @@
 mod audio;
 mod codec_caps;
 mod element;
+mod encoder;
 mod file;
 mod live;
+mod machine;
+mod pictures;
 mod poster;
 mod probe;
+mod raw;
 mod reader;
+mod replay;
+mod rung;
+mod stillness;
 mod thumbnails;
 mod video;
 mod watch;
@@ -21,27 +28,33 @@ use gstreamer as gst;
 use loom_core::TrackFormat;
 
 use crate::backend::{Backend, Feed, Outputs};
-use crate::capability::Capabilities;
 use crate::error::TranscodeError;
 use crate::plan::Plan;
 
 pub use probe::probe_file;
-
-impl Capabilities {
-    /// Looks at this machine: cores this process may use, and which of the factories that the planner knows are
-    /// installed.
-    ///
-    /// # Errors
-    /// Where GStreamer does not start.
-    pub fn probe() -> Result<Self, TranscodeError> {
-        start()?;
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let present = Self::known().filter(|name| gst::ElementFactory::find(name).is_some());
-        Ok(Self::of(cores, present))
-    }
-}
+pub use raw::{Encoded, I420, PictureEncoder, SoundEncoder};
 
 /// Runs plans on GStreamer.
+///
+/// A file, and every packet that is made of it:
+///
+/// ```no_run
+/// use loom_transcode::{Backend, Capabilities, GstBackend, Output, Wanted, plan, probe_file};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let file = "talk.mp4";
+/// let plan = plan(&probe_file(file)?.shape(), &Wanted::default(), &Capabilities::probe()?)?;
+/// let mut outputs = GstBackend::new()?.file(&plan, file.as_ref())?;
+/// while let Some(output) = outputs.recv().await {
+///     match output {
+///         Output::Packet { rendition, packet } => println!("{rendition} {} {} bytes", packet.pts, packet.data.len()),
+///         Output::Failed { rendition, reason } => eprintln!("{rendition:?}: {reason}"),
+///         _ => {}
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct GstBackend(());
 

@@ -361,6 +361,7 @@ impl Stream {
         let far = ends.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
         shape.key_interval = (secs > 0.0).then(|| Duration::from_nanos(far.max(0) as u64));
         shape.bitrate = self.bitrate();
+        shape.profile = self.text("profile");
         shape.frames = Some(self.packets);
         if self.hidden > 0 || self.segments > 1 {
             shape.odd.push(Oddity::EditList);

@@ -1,473 +1,353 @@
-//! The graph for pictures: decoded once, scaled in a cascade, encoded by one encoder a rung.
+//! The graph for pictures: decoded once, scaled in a cascade, encoded by one encoder a rung. Where it fails, it is made
+//! anew by the next best route, and goes on at the next picture that starts a segment.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_app as gst_app;
-use gstreamer_video as gst_video;
-use loom_core::codec::h264::{AccessUnit, sample_nals};
-use loom_core::{MediaTime, Packet, RenditionId, TrackId};
+use loom_core::{RenditionId, TrackId};
 
-use super::codec_caps::{fraction, h264_parameters};
+use super::codec_caps::fraction;
 use super::element::{
-    Outlet, Pace, app_sink, capsfilter, chain, make, media_time, named, plain_media_time, queue, refused,
-    set_if_present,
+    Outlet, Pace, app_sink, capsfilter, chain, make, named, queue, refused, set_if_possible,
 };
-
-use super::poster::PosterTaker;
-use super::thumbnails::ThumbnailTaker;
+use super::pictures::Shared;
+use super::replay::{Item, Replay};
+use super::rung::{add_rung, copies, fail_all, raw};
 use super::watch::{Ending, Running};
-use crate::backend::Output;
+use crate::device::DeviceFamily;
 use crate::error::TranscodeError;
-use crate::keys::KeyPictures;
 use crate::limits;
-use crate::plan::{Rotation, RungPlan, VideoPlan};
-use crate::shed::{Change, LoadShedder};
+use crate::plan::{Rotation, Route, SourceVideoCodec, Stage, VideoPlan};
 
 /// A running picture graph.
-pub(super) struct VideoGraph {
-    running: Running,
-    input: gst_app::AppSrc,
+pub(super) struct VideoGraph(Arc<Inner>);
+
+struct Inner {
+    track: TrackId,
+    pace: Pace,
+    out: Outlet,
     shared: Arc<Shared>,
     /// Nothing is encoded: pictures are only looked at.
     only_looks: bool,
+    alive: AtomicBool,
+    state: Mutex<State>,
+    /// A graph took another's place, or none will.
+    replaced: Condvar,
 }
 
-/// What the graph's threads share.
-struct Shared {
-    keys: Mutex<KeyPictures>,
-    load: Mutex<LoadShedder>,
-    poster: Mutex<Option<PosterTaker>>,
-    thumbnails: Mutex<Option<ThumbnailTaker>>,
-    pictures_in: AtomicU64,
-    pictures_out: AtomicU64,
+/// What changes where a graph takes another's place.
+struct State {
+    plan: VideoPlan,
+    /// `None` while a graph is made anew.
+    graph: Option<(Running, gst_app::AppSrc)>,
+    replay: Replay,
+    is_replacing: bool,
+    is_finished: bool,
+    is_stopped: bool,
 }
 
 impl VideoGraph {
-    /// Builds and starts the graph. Its outputs, and at last its end, go to `out`.
+    /// Builds and starts the graph: by the plan's route, or where that does not start by the next best. Its outputs,
+    /// and at last its end, go to `out`.
     pub(super) fn start(
         plan: &VideoPlan,
-        decoder: &str,
         track: TrackId,
         pace: Pace,
         out: Outlet,
     ) -> Result<Self, TranscodeError> {
-        let pipeline = gst::Pipeline::new();
-        let capacity = match pace {
-            Pace::Live => limits::ENCODE_QUEUE_LIVE,
-            Pace::File => limits::ENCODE_QUEUE_FILE,
-        };
-        let shared = Arc::new(Shared {
-            keys: Mutex::new(KeyPictures::new(plan.keys)),
-            load: Mutex::new(LoadShedder::new(plan.rungs.len(), plan.keep.is_some(), capacity)),
-            poster: Mutex::new(plan.poster.then(|| PosterTaker::new(pace, out.clone()))),
-            thumbnails: Mutex::new(
-                plan.thumbnails
-                    .map(|wanted| ThumbnailTaker::new(wanted, pace, out.clone())),
-            ),
-            pictures_in: AtomicU64::new(0),
-            pictures_out: AtomicU64::new(0),
-        });
-        let input = app_src(pace, "decode");
-        let decoding = make(decoder)?;
-        // A stream that lost packets is decoded as far as it goes.
-        set_if_present(&decoding, "max-errors", "-1");
-        if plan.rungs.is_empty() {
-            // Threads of whole pictures would give a lone key frame only once several more have come.
-            set_if_present(&decoding, "max-threads", "1");
-        }
-        let mut head = vec![input.clone().upcast::<gst::Element>()];
-        if let Some(parser) = parser_for(decoder) {
-            head.push(make(parser)?);
-        }
-        head.push(decoding.clone());
-        let pictures = named(queue(2)?, "scale");
-        head.push(pictures.clone());
-        if plan.rotation != Rotation::None {
-            let flip = make("videoflip")?;
-            set_if_present(&flip, "video-direction", direction(plan.rotation));
-            head.push(flip);
-        }
-        chain(GRAPH, &pipeline, &head.iter().collect::<Vec<_>>())?;
-        let last = head.last().unwrap_or(&pictures).clone();
-        shared.watch_decoder(&decoding, pace)?;
-        shared.watch_upright(&last)?;
-        if plan.rungs.is_empty() {
-            // Pictures are only looked at, at the decoder.
-            let sink = app_sink(None, |_| Ok(()), || ());
-            chain(GRAPH, &pipeline, &[&last, sink.upcast_ref()])?;
-        }
-        let mut above = last;
-        for (index, rung) in plan.rungs.iter().enumerate() {
-            above = add_rung(&pipeline, &above, plan, index, rung, track, pace, &shared, &out)?;
-        }
-        let ids: Vec<RenditionId> = plan.rungs.iter().map(|it| it.id.clone()).collect();
-        let (warn, ended) = (out.clone(), shared.clone());
-        let expected = plan.frames;
-        let running = Running::start(
-            GRAPH,
-            pipeline,
-            move |text| warn.warn(format!("video: {text}")),
-            move |ending| {
-                ended.finish_looking();
-                match ending {
-                    Ending::Finished => ended.check_counts(pace, expected, &ids, &out),
-                    Ending::Failed(reason) => fail_all(&ids, &reason, &out),
-                    Ending::Stopped => {}
-                }
-                out.end();
-            },
-        )?;
-        Ok(Self {
-            running,
-            input,
-            shared,
+        let inner = Arc::new(Inner {
+            track,
+            pace,
+            shared: Arc::new(Shared::new(plan, pace, &out)),
+            out,
             only_looks: plan.rungs.is_empty(),
-        })
+            alive: AtomicBool::new(true),
+            state: Mutex::new(State {
+                plan: plan.clone(),
+                graph: None,
+                replay: Replay::default(),
+                is_replacing: false,
+                is_finished: false,
+                is_stopped: false,
+            }),
+            replaced: Condvar::new(),
+        });
+        {
+            // A graph that fails at once waits for this.
+            let mut state = lock(&inner.state);
+            let (plan, running, input) = inner.launch(plan.clone())?;
+            state.plan = plan;
+            state.graph = Some((running, input));
+        }
+        Ok(Self(inner))
     }
 
     /// Whether it still takes input.
     pub(super) fn is_alive(&self) -> bool {
-        self.running.is_alive()
+        self.0.alive.load(Ordering::Acquire)
     }
 
     /// Packets from here on are of this format.
     pub(super) fn set_caps(&self, caps: &gst::Caps) {
-        self.input.set_caps(Some(caps));
+        let mut state = lock(&self.0.state);
+        state.replay.handle_caps(caps);
+        if let Some((_, input)) = &state.graph {
+            input.set_caps(Some(caps));
+        }
     }
 
     /// Whether so much waits for the decoder that live packets must be dropped.
     pub(super) fn is_behind(&self) -> bool {
-        self.input.current_level_buffers() >= limits::DECODE_QUEUE_PACKETS
-            || self.input.current_level_bytes() >= limits::DECODE_QUEUE_BYTES
+        lock(&self.0.state).graph.as_ref().is_some_and(|(_, input)| {
+            input.current_level_buffers() >= limits::DECODE_QUEUE_PACKETS
+                || input.current_level_bytes() >= limits::DECODE_QUEUE_BYTES
+        })
     }
 
     /// Gives one packet to the decoder. For a file it waits while the graph is behind.
     pub(super) fn push(&self, buffer: gst::Buffer, key: bool) {
-        if self.only_looks && !self.shared.looks_at(&buffer, key) {
+        let inner = &self.0;
+        if inner.only_looks && !inner.shared.looks_at(&buffer, key) {
             return;
         }
-        if key && let Some(pts) = buffer.pts() {
-            lock(&self.shared.keys).handle_source_key(pts.nseconds());
+        let input = {
+            let mut state = lock(&inner.state);
+            if inner.pace == Pace::File {
+                state = inner.wait_for_graph(state);
+            }
+            let done = inner.shared.handle_packet(&buffer, key);
+            state.replay.handle_packet(&buffer, key, done);
+            state.graph.as_ref().map(|(_, input)| input.clone())
+        };
+        // A graph that has ended says so on its own; while one is made anew, it finds the packet in the replay.
+        if let Some(input) = input {
+            let _ = input.push_buffer(buffer);
         }
-        self.shared.pictures_in.fetch_add(1, Ordering::Relaxed);
-        // A graph that has ended says so on its own.
-        let _ = self.input.push_buffer(buffer);
     }
 
     /// No more packets come.
     pub(super) fn finish(&self) {
-        let _ = self.input.end_of_stream();
+        let mut state = lock(&self.0.state);
+        state.is_finished = true;
+        if let Some((_, input)) = &state.graph {
+            let _ = input.end_of_stream();
+        }
     }
 
     /// Ends it at once.
     pub(super) fn stop(&self) {
-        self.running.stop();
+        let graph = {
+            let mut state = lock(&self.0.state);
+            state.is_stopped = true;
+            self.0.wait_for_graph(state).graph.take()
+        };
+        if let Some((running, _)) = graph {
+            running.stop();
+        }
+        self.0.shared.finish_looking();
+    }
+}
+
+impl Drop for VideoGraph {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Inner {
+    /// Starts a graph by the plan's route, or by the first of its fallbacks that starts.
+    fn launch(
+        self: &Arc<Self>,
+        mut plan: VideoPlan,
+    ) -> Result<(VideoPlan, Running, gst_app::AppSrc), TranscodeError> {
+        loop {
+            let Some(route) = plan.route.clone() else {
+                return Err(TranscodeError::Mismatch(
+                    "no route is planned for pictures".to_owned(),
+                ));
+            };
+            let why = match self.build(&plan, &route) {
+                Ok((running, input)) => return Ok((plan, running, input)),
+                Err(why) => why,
+            };
+            let failed = match &why {
+                TranscodeError::Element { factory, .. } => factory.as_str(),
+                _ => "",
+            };
+            let Some(next) = plan.next_best(failed) else {
+                return Err(why);
+            };
+            self.out.warn(format!("video: {why}; {}", instead(&next)));
+            plan = next;
+        }
+    }
+
+    fn build(
+        self: &Arc<Self>,
+        plan: &VideoPlan,
+        route: &Route,
+    ) -> Result<(Running, gst_app::AppSrc), TranscodeError> {
+        let (pace, shared) = (self.pace, &self.shared);
+        let pipeline = gst::Pipeline::new();
+        let input = app_src(pace, "decode");
+        let decoding = make(&route.decoder.factory)?;
+        // A stream that lost packets is decoded as far as it goes.
+        set_if_possible(&decoding, "max-errors", "-1");
+        if plan.rungs.is_empty() {
+            // Threads of whole pictures would give a lone key frame only once several more have come.
+            set_if_possible(&decoding, "max-threads", "1");
+        }
+        let mut head = vec![input.clone().upcast::<gst::Element>()];
+        if let Some(parser) = parser_for(plan.source, &route.decoder) {
+            head.push(make(parser)?);
+        }
+        head.push(decoding.clone());
+        if route.decoder.family != DeviceFamily::Cpu {
+            head.push(capsfilter(&raw(route.decoder.memory).build())?);
+        }
+        let pictures = named(queue(2)?, "scale");
+        head.push(pictures.clone());
+        if plan.rotation != Rotation::None {
+            let flip = make("videoflip")?;
+            set_if_possible(&flip, "video-direction", direction(plan.rotation));
+            head.push(flip);
+        }
+        let last = head.last().unwrap_or(&pictures).clone();
+        head.extend(copies(route, None, &route.decoder)?);
+        let above = head.last().unwrap_or(&pictures).clone();
+        chain(GRAPH, &pipeline, &head.iter().collect::<Vec<_>>())?;
+        shared.watch_decoder(&decoding, pace, plan.compares(route))?;
+        shared.watch_upright(&last)?;
+        if plan.rungs.is_empty() {
+            // Pictures are only looked at, at the decoder.
+            let sink = app_sink(None, |_| Ok(()), || ());
+            chain(GRAPH, &pipeline, &[&above, sink.upcast_ref()])?;
+        }
+        let mut above = above;
+        for (index, rung) in plan.rungs.iter().enumerate() {
+            above = add_rung(
+                &pipeline, &above, plan, route, index, rung, self.track, pace, shared, &self.out,
+            )?;
+        }
+        let (warn, inner) = (self.out.clone(), self.clone());
+        let running = Running::start(
+            GRAPH,
+            pipeline,
+            move |text| warn.warn(format!("video: {text}")),
+            move |ending| inner.handle_ending(ending),
+        )?;
+        Ok((running, input))
+    }
+
+    /// On the thread that watches the graph.
+    fn handle_ending(self: &Arc<Self>, ending: Ending) {
+        let (ids, expected) = {
+            let state = lock(&self.state);
+            let ids: Vec<RenditionId> = state.plan.rungs.iter().map(|it| it.id.clone()).collect();
+            (ids, state.plan.frames)
+        };
+        let failure = match ending {
+            Ending::Failed { by, reason } => {
+                if self.replace(by.as_deref(), &reason) {
+                    return;
+                }
+                Some(reason)
+            }
+            Ending::Finished | Ending::Stopped => None,
+        };
+        self.alive.store(false, Ordering::Release);
         self.shared.finish_looking();
+        let is_stopped = lock(&self.state).is_stopped;
+        match failure {
+            Some(reason) if !is_stopped => fail_all(&ids, &reason, &self.out),
+            None if !is_stopped => self.shared.check_counts(self.pace, expected, &ids, &self.out),
+            _ => {}
+        }
+        self.out.end();
     }
-}
 
-impl Shared {
-    /// Looks at every picture as it leaves the decoder: it is counted, times go up, and segments are started here for
-    /// every encoder at once.
-    fn watch_decoder(self: &Arc<Self>, decoder: &gst::Element, pace: Pace) -> Result<(), TranscodeError> {
-        let pad = pad(decoder, "src")?;
-        let shared = self.clone();
-        let last = AtomicU64::new(0);
-        pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-            let Some(buffer) = info.buffer() else {
-                return gst::PadProbeReturn::Ok;
+    /// Puts the next best graph in the place of one that failed, and says so. `false` where there is none.
+    fn replace(self: &Arc<Self>, by: Option<&str>, reason: &str) -> bool {
+        let (next, failed) = {
+            let mut state = lock(&self.state);
+            let next = state.plan.next_best(&self.blame(&state.plan, by));
+            let Some(next) = next.filter(|_| !state.is_stopped) else {
+                return false;
             };
-            let Some(pts) = buffer.pts().map(gst::ClockTime::nseconds) else {
-                return DROPPED;
-            };
-            // Before its zero a file has only what an edit list hides.
-            if pace == Pace::File && plain_media_time(gst::ClockTime::from_nseconds(pts)) < MediaTime::ZERO {
-                return DROPPED;
+            state.is_replacing = true;
+            (next, state.graph.take())
+        };
+        // A device is let go before another graph asks for it. Nobody is kept waiting meanwhile but a file's reader.
+        drop(failed);
+        self.out.warn(format!("video: {reason}; {}", instead(&next)));
+        self.shared.resume();
+        let launched = self.launch(next);
+        let mut state = lock(&self.state);
+        state.is_replacing = false;
+        self.replaced.notify_all();
+        match launched {
+            Ok((plan, running, input)) => {
+                self.replay(&state, &input);
+                state.plan = plan;
+                state.graph = Some((running, input));
+                true
             }
-            shared.pictures_out.fetch_add(1, Ordering::Relaxed);
-            // x264 wants each picture later than the one before.
-            if pts <= last.swap(pts, Ordering::Relaxed) {
-                return DROPPED;
+            Err(why) => {
+                tracing::warn!("no other graph starts: {why}");
+                false
             }
-            lock(&shared.keys).handle_picture(pts);
-            gst::PadProbeReturn::Ok
-        });
-        Ok(())
+        }
     }
 
-    /// Whether a packet needs decoding where nothing is encoded: all until the poster is taken, then the key frames that become
-    /// thumbnails, which need no others.
-    fn looks_at(&self, packet: &gst::Buffer, key: bool) -> bool {
-        let poster = lock(&self.poster).as_ref().is_some_and(|it| !it.is_done());
-        let wanted = |at| lock(&self.thumbnails).as_ref().is_some_and(|it| it.wants(at));
-        poster || (key && packet.pts().map(plain_media_time).is_some_and(wanted))
-    }
-
-    /// Offers every picture, turned upright, to the poster and to the thumbnails.
-    fn watch_upright(self: &Arc<Self>, element: &gst::Element) -> Result<(), TranscodeError> {
-        let shared = self.clone();
-        pad(element, "src")?.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
-            if let (Some(picture), Some(caps)) = (info.buffer(), pad.current_caps()) {
-                if let Some(poster) = &mut *lock(&shared.poster) {
-                    poster.handle_picture(picture, &caps);
+    /// Gives a new graph what the one before it was given.
+    fn replay(&self, state: &State, input: &gst_app::AppSrc) {
+        // All of it is there already: nobody may wait for room.
+        let (buffers, blocks) = (input.max_buffers(), input.is_block());
+        input.set_block(false);
+        input.set_max_buffers(0);
+        for item in state.replay.items() {
+            match item {
+                Item::Caps(caps) => input.set_caps(Some(&caps)),
+                Item::Packet { buffer, key } => {
+                    self.shared.handle_replayed(&buffer, key);
+                    let _ = input.push_buffer(buffer);
                 }
-                if let Some(thumbnails) = &mut *lock(&shared.thumbnails) {
-                    thumbnails.handle_picture(picture, &caps);
-                }
             }
-            gst::PadProbeReturn::Ok
-        });
-        Ok(())
-    }
-
-    /// Writes the poster where that has not happened and the last thumbnails, and waits for them.
-    fn finish_looking(&self) {
-        let poster = lock(&self.poster).as_mut().and_then(|poster| {
-            poster.finish();
-            poster.take_writer()
-        });
-        let thumbnails = lock(&self.thumbnails).as_mut().and_then(ThumbnailTaker::finish);
-        for writer in poster.into_iter().chain(thumbnails) {
-            let _ = writer.join();
+        }
+        input.set_max_buffers(buffers);
+        input.set_block(blocks);
+        if state.is_finished {
+            let _ = input.end_of_stream();
         }
     }
 
-    /// A graph can come to its end without an error and without pictures: what came out is held against what went in.
-    fn check_counts(&self, pace: Pace, expected: Option<u64>, ids: &[RenditionId], out: &Outlet) {
-        let (packets, pictures) = (
-            self.pictures_in.load(Ordering::Relaxed),
-            self.pictures_out.load(Ordering::Relaxed),
-        );
-        let expected = match pace {
-            Pace::File if !ids.is_empty() => expected.unwrap_or(packets),
-            _ => packets,
+    /// Which element a failure is laid to: the one that reported it, or where that is none of the plan's, whoever has
+    /// given nothing yet.
+    fn blame(&self, plan: &VideoPlan, by: Option<&str>) -> String {
+        let Some(route) = &plan.route else {
+            return String::new();
         };
-        if expected > 0 && pictures == 0 {
-            fail_all(ids, &format!("none of {expected} pictures could be decoded"), out);
-        } else if pace == Pace::File && pictures < expected {
-            out.warn(format!(
-                "video: {pictures} of {expected} pictures could be decoded"
-            ));
+        match by {
+            Some(by) if route.uses(by) => by.to_owned(),
+            _ if !self.shared.has_decoded() => route.decoder.factory.clone(),
+            _ => String::new(),
         }
-        let dropped = lock(&self.load).dropped();
-        if dropped > 0 {
-            tracing::info!(dropped, "pictures were dropped before encoders");
-        }
+    }
+
+    fn wait_for_graph<'a>(&'a self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.replaced
+            .wait_while(state, |it| it.is_replacing)
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one place of use; a struct would only rename them"
-)]
-fn add_rung(
-    pipeline: &gst::Pipeline,
-    above: &gst::Element,
-    plan: &VideoPlan,
-    index: usize,
-    rung: &RungPlan,
-    track: TrackId,
-    pace: Pace,
-    shared: &Arc<Shared>,
-    out: &Outlet,
-) -> Result<gst::Element, TranscodeError> {
-    let scale = make("videoconvertscale")?;
-    // A source that changes its aspect is put into the rung's frame.
-    scale.set_property("add-borders", true);
-    let size = capsfilter(
-        &gst::Caps::builder("video/x-raw")
-            .field("format", "I420")
-            .field("width", rung.width as i32)
-            .field("height", rung.height as i32)
-            .field("pixel-aspect-ratio", gst::Fraction::new(1, 1))
-            .build(),
-    )?;
-    hold_first_caps(&size)?;
-    let tee = make("tee")?;
-    let capacity = match pace {
-        Pace::Live => limits::ENCODE_QUEUE_LIVE,
-        Pace::File => limits::ENCODE_QUEUE_FILE,
-    };
-    let waiting = named(queue(capacity)?, rung.id.as_str());
-    let encoder = x264(plan, rung, pace)?;
-    let avc = gst::Caps::builder("video/x-h264")
-        .field("stream-format", "avc")
-        .field("alignment", "au")
-        .build();
-    let mut writer = RungWriter::new(rung.id.clone(), track, pace, out.clone());
-    let sink = app_sink(Some(&avc), move |sample| writer.handle_sample(sample), || ());
-    chain(GRAPH, pipeline, &[above, &scale, &size, &tee])?;
-    chain(GRAPH, pipeline, &[&tee, &waiting, &encoder, sink.upcast_ref()])?;
-
-    if pace == Pace::Live {
-        let (shared, out, queue) = (shared.clone(), out.clone(), waiting.clone());
-        let ids: Vec<RenditionId> = plan.rungs.iter().map(|it| it.id.clone()).collect();
-        pad(&waiting, "sink")?.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-            let Some(pts) = info.buffer().and_then(|it| it.pts()) else {
-                return gst::PadProbeReturn::Ok;
-            };
-            let starts_segment = lock(&shared.keys).is_chosen(pts.nseconds());
-            let level = queue.property::<u32>("current-level-buffers");
-            let verdict =
-                lock(&shared.load).handle_picture(index, level, starts_segment, plain_media_time(pts));
-            match verdict.change {
-                Some(Change::Shed(rung)) => out.warn(format!(
-                    "{} is shed, encoding is late: it shows only the pictures that start segments for now",
-                    ids[rung]
-                )),
-                Some(Change::Restored(rung)) => out.warn(format!("{} is encoded in full again", ids[rung])),
-                None => {}
-            }
-            if verdict.encode {
-                gst::PadProbeReturn::Ok
-            } else {
-                DROPPED
-            }
-        });
-    }
-    // The key frame is asked for right before its picture goes in, so it can be no other picture's.
-    let (shared, source) = (shared.clone(), pad(&encoder, "src")?);
-    pad(&encoder, "sink")?.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-        let pts = info.buffer().and_then(|it| it.pts());
-        if pts.is_some_and(|pts| lock(&shared.keys).is_chosen(pts.nseconds())) {
-            source.send_event(
-                gst_video::UpstreamForceKeyUnitEvent::builder()
-                    .all_headers(true)
-                    .build(),
-            );
-        }
-        gst::PadProbeReturn::Ok
-    });
-    Ok(tee)
-}
-
-/// What a probe answers to take a buffer out of the flow. Not `Drop`: the binding has taken the buffer already then, and GStreamer
-/// would complain that there is none to give back.
-const DROPPED: gst::PadProbeReturn = gst::PadProbeReturn::Handled;
-
-/// After the first picture a rung's raw format stays as it is, colours and all, whatever the source changes to: else
-/// the encoder would start over with other parameter sets.
-fn hold_first_caps(filter: &gst::Element) -> Result<(), TranscodeError> {
-    let held = filter.clone();
-    pad(filter, "src")?.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
-        if let Some(gst::EventView::Caps(event)) = info.event().map(|it| it.view()) {
-            let mut caps = event.caps_owned();
-            if let Some(structure) = caps.make_mut().structure_mut(0) {
-                structure.remove_fields(["framerate", "multiview-mode", "multiview-flags", "interlace-mode"]);
-            }
-            held.set_property("caps", caps);
-            return gst::PadProbeReturn::Remove;
-        }
-        gst::PadProbeReturn::Ok
-    });
-    Ok(())
-}
-
-/// x264 with a quality to reach and a rate that no second exceeds. `option-string` does not reach the rate control's
-/// buffer: `bitrate` and `vbv-buf-capacity` do, as the SEI shows.
-fn x264(plan: &VideoPlan, rung: &RungPlan, pace: Pace) -> Result<gst::Element, TranscodeError> {
-    let factory = plan.encoder.as_deref().unwrap_or("x264enc");
-    let encoder = make(factory)?;
-    let lookahead = match pace {
-        Pace::Live => "0",
-        Pace::File => "10",
-    };
-    // These are what `tune=zerolatency` sets, but for its two that do not suit: it turns timestamps off for rate
-    // control, and slices on where one thread is enough.
-    let settings = [
-        ("speed-preset", plan.preset.name()),
-        ("pass", "qual"),
-        ("quantizer", "23"),
-        ("bitrate", &(rung.bitrate / 1000).max(1).to_string()),
-        ("vbv-buf-capacity", "1000"),
-        ("bframes", "0"),
-        ("b-adapt", "false"),
-        ("rc-lookahead", lookahead),
-        ("sync-lookahead", "0"),
-        ("mb-tree", if pace == Pace::File { "true" } else { "false" }),
-        ("threads", &rung.threads.to_string()),
-        (
-            "sliced-threads",
-            if rung.threads > 1 && pace == Pace::Live {
-                "true"
-            } else {
-                "false"
-            },
-        ),
-        ("key-int-max", "2147483647"),
-        ("aud", "false"),
-        ("byte-stream", "false"),
-        ("option-string", "scenecut=0"),
-    ];
-    for (name, value) in settings {
-        set_if_present(&encoder, name, value);
-    }
-    Ok(encoder)
-}
-
-/// Turns an encoder's samples into packets.
-struct RungWriter {
-    id: RenditionId,
-    track: TrackId,
-    pace: Pace,
-    out: Outlet,
-    caps: Option<gst::Caps>,
-}
-
-impl RungWriter {
-    fn new(id: RenditionId, track: TrackId, pace: Pace, out: Outlet) -> Self {
-        Self {
-            id,
-            track,
-            pace,
-            out,
-            caps: None,
-        }
-    }
-
-    fn handle_sample(&mut self, sample: &gst::Sample) -> Result<(), gst::FlowError> {
-        let (Some(buffer), Some(caps)) = (sample.buffer(), sample.caps_owned()) else {
-            return Ok(());
-        };
-        if self.caps.as_ref() != Some(&caps) {
-            let codec = h264_parameters(&caps).map_err(|why| self.broken(&why))?;
-            self.caps = Some(caps);
-            self.out.send(Output::Format {
-                rendition: self.id.clone(),
-                codec,
-            })?;
-        }
-        let Some(pts) = media_time(sample, buffer.pts()) else {
-            return Ok(());
-        };
-        let map = buffer.map_readable().map_err(|_| gst::FlowError::Error)?;
-        let nals = sample_nals(&map).map_err(|why| self.broken(&why))?;
-        let unit = AccessUnit::from_nals(nals);
-        let duration = buffer
-            .duration()
-            .filter(|_| self.pace == Pace::File)
-            .map(Into::into);
-        self.out.send(Output::Packet {
-            rendition: self.id.clone(),
-            packet: Packet {
-                track: self.track,
-                pts,
-                dts: pts,
-                duration,
-                key: unit.key,
-                data: unit.sample,
-            },
-        })?;
-        Ok(())
-    }
-
-    fn broken(&self, why: &loom_core::CodecError) -> gst::FlowError {
-        self.out.warn(format!("{}: {why}", self.id));
-        gst::FlowError::Error
-    }
+fn instead(plan: &VideoPlan) -> String {
+    let names = plan.route.as_ref().map(Route::factories).unwrap_or_default();
+    let names: Vec<_> = names.into_iter().collect();
+    format!("it goes on with {}", names.join(", "))
 }
 
 pub(super) fn app_src(pace: Pace, name: &str) -> gst_app::AppSrc {
@@ -488,12 +368,20 @@ pub(super) fn app_src(pace: Pace, name: &str) -> gst_app::AppSrc {
 }
 
 /// What must stand before a decoder that does not take packets as they are.
-fn parser_for(decoder: &str) -> Option<&'static str> {
-    match decoder {
-        "openh264dec" => Some("h264parse"),
-        "dav1ddec" | "avdec_av1" => Some("av1parse"),
-        "avdec_h265" | "libde265dec" => Some("h265parse"),
-        _ => None,
+fn parser_for(codec: SourceVideoCodec, decoder: &Stage) -> Option<&'static str> {
+    let takes_packets = match decoder.factory.as_str() {
+        "openh264dec" | "dav1ddec" | "avdec_av1" | "avdec_h265" | "libde265dec" => false,
+        _ => decoder.family == DeviceFamily::Cpu,
+    };
+    if takes_packets {
+        return None;
+    }
+    match codec {
+        SourceVideoCodec::H264 => Some("h264parse"),
+        SourceVideoCodec::Hevc => Some("h265parse"),
+        SourceVideoCodec::Vp8 => None,
+        SourceVideoCodec::Vp9 => Some("vp9parse"),
+        SourceVideoCodec::Av1 => Some("av1parse"),
     }
 }
 
@@ -503,12 +391,6 @@ fn direction(rotation: Rotation) -> &'static str {
         Rotation::Quarter => "90r",
         Rotation::Half => "180",
         Rotation::ThreeQuarters => "90l",
-    }
-}
-
-fn fail_all(ids: &[RenditionId], reason: &str, out: &Outlet) {
-    for id in ids {
-        out.fail(Some(id.clone()), reason.to_owned());
     }
 }
 
@@ -532,4 +414,4 @@ pub(super) fn with_rate(caps: &gst::Caps, frame_rate: f64) -> gst::Caps {
     caps
 }
 
-const GRAPH: &str = "video";
+pub(super) const GRAPH: &str = "video";

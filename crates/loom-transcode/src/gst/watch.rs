@@ -14,8 +14,13 @@ use crate::error::TranscodeError;
 pub(super) enum Ending {
     /// All of it is out.
     Finished,
-    /// It broke, with what GStreamer said.
-    Failed(String),
+    /// It broke.
+    Failed {
+        /// The factory of the element that said so.
+        by: Option<String>,
+        /// What GStreamer said.
+        reason: String,
+    },
     /// It was told to stop.
     Stopped,
 }
@@ -41,11 +46,13 @@ impl Running {
         let stop = Arc::new(AtomicBool::new(false));
         let alive = Arc::new(AtomicBool::new(true));
         if let Err(why) = pipeline.set_state(gst::State::Playing) {
-            let said = bus
-                .pop_filtered(&[gst::MessageType::Error])
-                .map_or_else(|| why.to_string(), |message| describe(&message));
+            let message = bus.pop_filtered(&[gst::MessageType::Error]);
             let _ = pipeline.set_state(gst::State::Null);
-            return Err(failed(said));
+            let said = message.as_ref().map_or_else(|| why.to_string(), describe);
+            return Err(match message.as_ref().and_then(factory) {
+                Some(factory) => TranscodeError::Element { factory, why: said },
+                None => failed(said),
+            });
         }
         let thread = {
             let (pipeline, stop, alive) = (pipeline.clone(), stop.clone(), alive.clone());
@@ -53,7 +60,7 @@ impl Running {
                 let ending = watch(&bus, &stop, &mut warned);
                 alive.store(false, Ordering::Release);
                 // The consumer hears of a failure before the graph is taken down.
-                let failed = matches!(ending, Ending::Failed(_));
+                let failed = matches!(ending, Ending::Failed { .. });
                 ended(ending);
                 if failed {
                     let _ = pipeline.set_state(gst::State::Null);
@@ -88,7 +95,9 @@ impl Running {
         }
         let _ = self.pipeline.set_state(gst::State::Null);
         let watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(watcher) = watcher {
+        // A graph that replaces itself does so on its own thread.
+        let others = watcher.filter(|it| it.thread().id() != std::thread::current().id());
+        if let Some(watcher) = others {
             let _ = watcher.join();
         }
     }
@@ -111,7 +120,12 @@ fn watch(bus: &gst::Bus, stop: &AtomicBool, warned: &mut impl FnMut(String)) -> 
         };
         match message.view() {
             gst::MessageView::Eos(_) => return Ending::Finished,
-            gst::MessageView::Error(_) => return Ending::Failed(describe(&message)),
+            gst::MessageView::Error(_) => {
+                return Ending::Failed {
+                    by: factory(&message),
+                    reason: describe(&message),
+                };
+            }
             gst::MessageView::Warning(_) => {
                 warnings += 1;
                 if warnings <= MOST_WARNINGS {
@@ -147,4 +161,9 @@ fn describe(message: &gst::Message) -> String {
         .and_then(|text| text.lines().last())
         .unwrap_or_default();
     format!("{from}: {} ({})", said.0, detail.trim())
+}
+
+fn factory(message: &gst::Message) -> Option<String> {
+    let element = message.src()?.downcast_ref::<gst::Element>()?;
+    Some(element.factory()?.name().to_string())
 }

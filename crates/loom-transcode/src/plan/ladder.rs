@@ -1,8 +1,9 @@
 use std::time::Duration;
 
-use loom_core::RenditionId;
+use loom_core::{RenditionId, VideoCodec};
 
-use super::{Preset, RungPlan, usual_bitrate};
+use super::{RungPlan, usual_bitrate};
+use crate::device::Devices;
 use crate::thumbnails::Thumbnails;
 
 /// One step of the ladder that is wanted.
@@ -28,6 +29,17 @@ impl Rung {
 }
 
 /// What is to be made of a source.
+///
+/// ```
+/// use loom_transcode::{Rung, Wanted};
+///
+/// let one_small_rung = Wanted {
+///     rungs: Rung::new(360, 600_000).into_iter().collect(),
+///     poster: false,
+///     ..Wanted::default()
+/// };
+/// assert_eq!(one_small_rung.rungs[0].id.as_str(), "360p");
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wanted {
     /// Video rungs. Those above the source's size are left out.
@@ -48,6 +60,14 @@ pub struct Wanted {
     pub max_key_interval: Duration,
     /// The most cores' worth of work a live session may plan for; `None` leaves it to the planner.
     pub live_cores: Option<f64>,
+    /// What rungs are encoded in.
+    pub codec: VideoCodec,
+    /// Which devices may be used.
+    pub devices: Devices,
+    /// Leave out pictures that show what the one before them shows: on screens, most. One a second is encoded, each that starts a
+    /// segment, and the last. Times are kept, so rungs have fewer pictures than their source, at some of its instants. Live, who cuts
+    /// parts is told of each one that is left out ([`Output::Still`](crate::Output::Still)).
+    pub skip_still: bool,
 }
 
 impl Default for Wanted {
@@ -71,6 +91,9 @@ impl Default for Wanted {
             key_interval: Duration::from_secs(2),
             max_key_interval: Duration::from_secs(6),
             live_cores: None,
+            codec: VideoCodec::H264,
+            devices: Devices::default(),
+            skip_still: true,
         }
     }
 }
@@ -156,52 +179,24 @@ fn rung_plan(rung: &Rung, shown: (u32, u32), frame_rate: f64) -> RungPlan {
     }
 }
 
-/// The rungs that a budget of cores allows: the top where the source is not kept, then the lowest, then from the top
-/// down; never fewer than `least`.
-pub(super) fn afford(
-    rungs: Vec<RungPlan>,
-    shown: (u32, u32),
-    frame_rate: f64,
-    preset: Preset,
-    kept: bool,
-    least: usize,
-    budget: f64,
-) -> Vec<RungPlan> {
-    let cost = |(w, h): (u32, u32), rate: f64| f64::from(w) * f64::from(h) * frame_rate / 1e6 * rate;
-    let mut order: Vec<usize> = (0..rungs.len()).collect();
+/// Which rungs a budget of cores allows, by their indices in order: the top where the source is not kept, then the
+/// lowest, then from the top down; never fewer than `least`.
+pub(super) fn afford(decode: f64, prices: &[f64], kept: bool, least: usize, budget: f64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..prices.len()).collect();
     if let Some(lowest) = order.pop() {
         order.insert(usize::from(!kept && lowest > 0), lowest);
     }
-    let mut spent = cost(shown, DECODE_COST);
+    let mut spent = decode;
     let mut chosen = Vec::new();
     for index in order {
-        let price = cost(
-            (rungs[index].width, rungs[index].height),
-            SCALE_COST + encode_cost(preset),
-        );
+        let price = prices[index];
         if chosen.len() < least || spent + price <= budget {
             spent += price;
             chosen.push(index);
         }
     }
-    let mut rungs = rungs;
-    let mut index = 0;
-    rungs.retain(|_| {
-        index += 1;
-        chosen.contains(&(index - 1))
-    });
-    rungs
-}
-
-// Cores for a million pixels a second, measured at 720p on film, the dearest content.
-const DECODE_COST: f64 = 0.0044;
-const SCALE_COST: f64 = 0.0022;
-
-fn encode_cost(preset: Preset) -> f64 {
-    match preset {
-        Preset::Superfast => 0.0087,
-        Preset::Veryfast => 0.0143,
-    }
+    chosen.sort_unstable();
+    chosen
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! The planner: pure, no IO. What it decides and why is readable from the [`Plan`]'s text.
 
+mod dot;
 mod ladder;
+mod route;
 mod shape;
 mod text;
 
@@ -8,12 +10,16 @@ use std::time::Duration;
 
 use loom_core::{AudioCodec, MediaKind, RenditionId, VideoCodec};
 
-use crate::capability::{self as table, Capabilities};
+use crate::capability::Capabilities;
+use crate::device::MemoryDomain;
+use crate::elements::{self, Work};
 use crate::error::PlanError;
 use crate::limits;
 use crate::thumbnails::Thumbnails;
 pub use ladder::{Rung, Wanted};
 use ladder::{afford, candidates};
+pub use route::{Crossing, Rejected, Route, Stage};
+use route::{Errand, Routes};
 pub use shape::{AudioShape, Oddity, Rotation, SourceAudioCodec, SourceShape, SourceVideoCodec, VideoShape};
 
 /// One rendition that will come out.
@@ -114,10 +120,17 @@ pub struct VideoPlan {
     pub source: SourceVideoCodec,
     /// The rendition that is the source as it came.
     pub keep: Option<RenditionId>,
-    /// The decoder's factory; `None` where nothing needs pictures or none is installed.
-    pub decoder: Option<String>,
-    /// The encoder's factory, where there are rungs.
-    pub encoder: Option<String>,
+    /// The elements that pictures pass; `None` where nothing needs pictures or no decoder is installed.
+    pub route: Option<Route>,
+    /// What to run where the route fails, the next best first. Each makes the same renditions.
+    pub fallbacks: Vec<Route>,
+    /// What was not chosen.
+    pub rejected: Vec<Rejected>,
+    /// What rungs are encoded in.
+    pub codec: VideoCodec,
+    /// Whether pictures that do not visibly differ from the one before them are left out before scaling. Those of a
+    /// device's memory are not looked at.
+    pub skips_still: bool,
     /// How the picture is turned before scaling.
     pub rotation: Rotation,
     /// Pictures a second, as told to encoders.
@@ -156,6 +169,24 @@ pub struct AudioPlan {
 }
 
 /// What will be made of a source, and how. Its `Display` is the plan as text.
+///
+/// ```
+/// use loom_transcode::{Capabilities, SourceShape, SourceVideoCodec, VideoShape, Wanted, plan};
+///
+/// let source = SourceShape {
+///     video: Some(VideoShape::new(SourceVideoCodec::H264, 1_280, 720)),
+///     audio: None,
+///     live: true,
+///     duration: None,
+/// };
+/// let machine = Capabilities::of(4, ["avdec_h264", "x264enc", "h264parse"]);
+/// let plan = plan(&source, &Wanted::default(), &machine)?;
+/// let names: Vec<_> = plan.renditions.iter().map(|it| it.id.as_str()).collect();
+/// assert_eq!(names, ["source", "480p", "360p"]);
+/// println!("{plan}"); // the whole plan, and why it is so
+/// # Ok::<(), loom_transcode::PlanError>(())
+/// ```
+#[must_use]
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// Everything that will come out, video from the largest down, then audio.
@@ -186,13 +217,6 @@ pub fn plan(source: &SourceShape, wanted: &Wanted, can: &Capabilities) -> Result
         duration: source.duration,
         notes: Vec::new(),
     };
-    let hardware: Vec<_> = can.hardware().collect();
-    if !hardware.is_empty() {
-        made.notes.push(format!(
-            "installed but not used, the CPU runs this plan: {}",
-            hardware.join(", ")
-        ));
-    }
     let video = source.video.as_ref().map(|it| made.add_video(it, wanted, can));
     let audio = source.audio.as_ref().map(|it| made.add_audio(it, wanted, can));
     // One unusable track does not take the other with it.
@@ -207,7 +231,45 @@ pub fn plan(source: &SourceShape, wanted: &Wanted, can: &Capabilities) -> Result
     }
 }
 
+impl VideoPlan {
+    /// Whether still pictures are left out by this route: where decoded pictures can be read at no further cost.
+    pub fn compares(&self, route: &Route) -> bool {
+        self.skips_still && route.decoder.memory == MemoryDomain::System
+    }
+
+    /// The same renditions by the best route that does without an element that failed; where the route has no such
+    /// element, by the next best. `None` where there is no other.
+    pub fn next_best(&self, failed: &str) -> Option<Self> {
+        let mut rest = self.fallbacks.iter().filter(|it| !it.uses(failed)).cloned();
+        let route = rest.next()?;
+        let mut rejected = self.rejected.clone();
+        let used = route.factories();
+        rejected.retain(|it| !used.contains(it.what.as_str()));
+        rejected.push(Rejected {
+            what: failed.to_owned(),
+            why: "it failed".to_owned(),
+        });
+        Some(Self {
+            fallbacks: rest.collect(),
+            rejected,
+            route: Some(route),
+            ..self.clone()
+        })
+    }
+}
+
 impl Plan {
+    /// The plan to go on with where an element of the pictures' route failed, by its factory. It makes the same
+    /// renditions, at whatever cost: overload is then met as overload always is.
+    pub fn next_best(&self, failed: &str) -> Option<Self> {
+        let video = self.video.as_ref()?.next_best(failed)?;
+        let mut next = self.clone();
+        next.notes
+            .push(format!("{failed} failed, the next best is run instead"));
+        next.video = Some(video);
+        Some(next)
+    }
+
     fn add_video(
         &mut self,
         source: &VideoShape,
@@ -237,61 +299,86 @@ impl Plan {
                 None
             }
         };
-        let decoders = video_decoders(source.codec);
-        let decoder = can.first_of(decoders);
-        let encoder = can.first_of(table::H264_ENCODERS);
-        if keep.is_none() && decoder.is_none() {
-            return Err(PlanError::NoDecoder {
-                codec: source.codec.to_string(),
-                looked_for: decoders.join(", "),
-            });
-        }
-        if keep.is_none() && encoder.is_none() {
-            return Err(PlanError::NoEncoder {
-                codec: "H.264",
-                looked_for: table::H264_ENCODERS.join(", "),
-            });
-        }
         let few_cores = can.cores <= if self.live { 8 } else { 2 };
         let preset = if few_cores {
             Preset::Superfast
         } else {
             Preset::Veryfast
         };
-        let mut rungs = match (decoder, encoder) {
-            (Some(_), Some(_)) => candidates(shown, wanted, keep.is_some(), frame_rate),
-            _ => {
-                self.notes.push(format!(
-                    "no rungs: {} is not installed",
-                    if decoder.is_none() {
-                        "a decoder"
-                    } else {
-                        "an encoder"
-                    }
-                ));
-                Vec::new()
-            }
+        let wished = candidates(shown, wanted, keep.is_some(), frame_rate);
+        let mut errand = Errand {
+            source: source.codec,
+            profile: source.profile.as_deref(),
+            coded: (source.width, source.height),
+            shown,
+            frame_rate,
+            is_turned: source.rotation != Rotation::None,
+            is_plain: !source.odd.contains(&Oddity::PixelFormat),
+            rungs: &wished,
+            preset,
+            codec: wanted.codec,
+            devices: wanted.devices,
+            can,
         };
-        if self.live {
+        let mut found = errand.routes();
+        let mut rungs = wished.clone();
+        let mut left_out = Vec::new();
+        if found.routes.is_empty() {
+            errand.rungs = &[];
+            let looking = errand.routes();
+            let missing = missing(source.codec, wanted.codec, &looking, &found);
+            if keep.is_none() {
+                return Err(missing);
+            }
+            let (what, looked_for) = match missing {
+                PlanError::NoDecoder { codec, looked_for } => (format!("decodes {codec}"), looked_for),
+                PlanError::NoEncoder { codec, looked_for } => (format!("encodes {codec}"), looked_for),
+                other => (other.to_string(), String::new()),
+            };
+            if !wished.is_empty() {
+                self.notes
+                    .push(format!("no rungs: nothing here {what} (looked for {looked_for})"));
+            }
+            found = looking;
+            rungs.clear();
+        }
+        if self.live
+            && !rungs.is_empty()
+            && let Some(best) = found.routes.first()
+        {
             let budget = wanted.live_cores.unwrap_or(can.cores as f64 * LIVE_SHARE);
             let least =
                 usize::from(keep.is_none()) + usize::from(shown.0.min(shown.1) > 360 || keep.is_none());
-            let before = rungs.len();
-            rungs = afford(rungs, shown, frame_rate, preset, keep.is_some(), least, budget);
-            if rungs.len() < before {
+            let (decode, prices) = errand.prices(best);
+            let chosen = afford(decode, &prices, keep.is_some(), least, budget);
+            if chosen.len() < wished.len() {
                 self.notes.push(format!(
-                    "{} of {before} rungs fit in {budget:.2} of {} cores at {frame_rate:.0} pictures a second",
-                    rungs.len(),
+                    "{} of {} rungs fit in {budget:.2} of {} cores at {frame_rate:.0} pictures a second",
+                    chosen.len(),
+                    wished.len(),
                     can.cores
                 ));
+                let spent: f64 = decode + chosen.iter().map(|it| prices[*it]).sum::<f64>();
+                let out = (0..wished.len()).filter(|it| !chosen.contains(it));
+                left_out.extend(out.map(|index| Rejected {
+                    what: wished[index].id.to_string(),
+                    why: format!(
+                        "it would take {:.3} cores, and {spent:.3} of {budget:.3} are spent",
+                        prices[index]
+                    ),
+                }));
+                rungs = chosen.iter().map(|it| wished[*it].clone()).collect();
+                errand.rungs = &rungs;
+                // With fewer rungs, devices have room for more of them.
+                found = errand.routes();
             }
         }
+        let Routes { routes, mut rejected } = found;
+        rejected.extend(left_out);
+        let mut routes = routes.into_iter();
+        let route = routes.next();
         for rung in &mut rungs {
-            // One thread codes 720p at a few times real time; slices for more threads cost bits.
-            rung.threads = match u64::from(rung.width) * u64::from(rung.height) {
-                pixels if pixels > 1280 * 800 && can.cores > 1 => 2,
-                _ => 1,
-            };
+            rung.threads = encoder_threads((rung.width, rung.height), can.cores);
         }
         if let Some(id) = &keep {
             self.renditions.push(PlannedRendition {
@@ -309,7 +396,7 @@ impl Plan {
         self.renditions.extend(rungs.iter().map(|rung| PlannedRendition {
             id: rung.id.clone(),
             shape: RenditionShape::Video {
-                codec: VideoCodec::H264,
+                codec: wanted.codec,
                 width: rung.width,
                 height: rung.height,
                 frame_rate,
@@ -317,10 +404,10 @@ impl Plan {
             bitrate: rung.bitrate,
             kept: false,
         }));
-        let poster = wanted.poster && decoder.is_some();
+        let poster = wanted.poster && route.is_some();
         let thumbnails = wanted
             .thumbnails
-            .filter(|_| decoder.is_some())
+            .filter(|_| route.is_some())
             .map(|it| it.for_length(self.duration));
         let pictures = !rungs.is_empty() || poster || thumbnails.is_some();
         self.video = Some(VideoPlan {
@@ -330,8 +417,11 @@ impl Plan {
                 None => KeyRule::Every(wanted.key_interval.max(Duration::from_millis(100))),
             },
             keep,
-            decoder: decoder.filter(|_| pictures).map(str::to_owned),
-            encoder: encoder.filter(|_| !rungs.is_empty()).map(str::to_owned),
+            route: route.filter(|_| pictures),
+            fallbacks: routes.filter(|_| pictures).collect(),
+            rejected: if pictures { rejected } else { Vec::new() },
+            codec: wanted.codec,
+            skips_still: wanted.skip_still && !rungs.is_empty(),
             rotation: source.rotation,
             frame_rate,
             preset,
@@ -392,7 +482,7 @@ impl Plan {
         let has_aac = keep.is_some() && kept_codec == AudioCodec::Aac;
         let wants_aac = !has_aac && (wanted.aac || keep.is_none());
         let encoder = can
-            .first_of(table::AAC_ENCODERS)
+            .first_of(elements::AAC_ENCODERS)
             .filter(|_| wants_aac && decodable);
         if keep.is_none() && !decodable {
             return Err(PlanError::NoDecoder {
@@ -403,7 +493,7 @@ impl Plan {
         if keep.is_none() && encoder.is_none() {
             return Err(PlanError::NoEncoder {
                 codec: "AAC",
-                looked_for: table::AAC_ENCODERS.join(", "),
+                looked_for: elements::AAC_ENCODERS.join(", "),
             });
         }
         if wants_aac && encoder.is_none() {
@@ -461,29 +551,52 @@ fn source_id() -> RenditionId {
     RenditionId::new("source").unwrap_or_else(|| unreachable!("`source` obeys the rule for names"))
 }
 
+/// One thread codes 720p at a few times real time; slices for more threads cost bits.
+pub(crate) fn encoder_threads((w, h): (u32, u32), cores: usize) -> u32 {
+    match u64::from(w) * u64::from(h) {
+        pixels if pixels > 1280 * 800 && cores > 1 => 2,
+        _ => 1,
+    }
+}
+
 /// What a browser spends on a picture of this size, bits a second: a bound for the playlist until it is measured.
-fn usual_bitrate((w, h): (u32, u32), frame_rate: f64) -> u32 {
+pub(crate) fn usual_bitrate((w, h): (u32, u32), frame_rate: f64) -> u32 {
     let bits = f64::from(w) * f64::from(h) * frame_rate * 0.1;
     bits.clamp(500_000.0, 12_000_000.0) as u32
 }
 
-fn video_decoders(codec: SourceVideoCodec) -> &'static [&'static str] {
-    match codec {
-        SourceVideoCodec::H264 => table::H264_DECODERS,
-        SourceVideoCodec::Hevc => table::HEVC_DECODERS,
-        SourceVideoCodec::Vp8 => table::VP8_DECODERS,
-        SourceVideoCodec::Vp9 => table::VP9_DECODERS,
-        SourceVideoCodec::Av1 => table::AV1_DECODERS,
+/// What stands in the way of rungs: a decoder, an encoder, or a way between them.
+fn missing(source: SourceVideoCodec, codec: VideoCodec, looking: &Routes, found: &Routes) -> PlanError {
+    let refused: String = found
+        .rejected
+        .iter()
+        .map(|it| format!("; {}: {}", it.what, it.why))
+        .collect();
+    if looking.routes.is_empty() {
+        return PlanError::NoDecoder {
+            codec: source.to_string(),
+            looked_for: elements::names_of(Work::Decode(source)) + &refused,
+        };
+    }
+    PlanError::NoEncoder {
+        codec: match codec {
+            VideoCodec::H264 => "H.264",
+            VideoCodec::Hevc => "HEVC",
+            VideoCodec::Vp8 => "VP8",
+            VideoCodec::Vp9 => "VP9",
+            VideoCodec::Av1 => "AV1",
+        },
+        looked_for: elements::names_of(Work::Encode(codec)) + &refused,
     }
 }
 
 fn audio_decoders(codec: SourceAudioCodec) -> &'static [&'static str] {
     match codec {
-        SourceAudioCodec::Opus => table::OPUS_DECODERS,
-        SourceAudioCodec::Aac | SourceAudioCodec::AacOther => table::AAC_DECODERS,
-        SourceAudioCodec::Vorbis => table::VORBIS_DECODERS,
-        SourceAudioCodec::Mp3 => table::MP3_DECODERS,
-        SourceAudioCodec::Flac => table::FLAC_DECODERS,
+        SourceAudioCodec::Opus => elements::OPUS_DECODERS,
+        SourceAudioCodec::Aac | SourceAudioCodec::AacOther => elements::AAC_DECODERS,
+        SourceAudioCodec::Vorbis => elements::VORBIS_DECODERS,
+        SourceAudioCodec::Mp3 => elements::MP3_DECODERS,
+        SourceAudioCodec::Flac => elements::FLAC_DECODERS,
         SourceAudioCodec::Pcm => &[],
     }
 }

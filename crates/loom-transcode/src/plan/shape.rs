@@ -137,6 +137,8 @@ pub struct VideoShape {
     pub bitrate: Option<u32>,
     /// Pictures in all, where known (files).
     pub frames: Option<u64>,
+    /// Its profile by GStreamer's name, such as `high`, where known.
+    pub profile: Option<String>,
     /// What else is unusual.
     pub odd: Vec<Oddity>,
 }
@@ -154,6 +156,7 @@ impl VideoShape {
             key_interval: None,
             bitrate: None,
             frames: None,
+            profile: None,
             odd: Vec::new(),
         }
     }
@@ -217,6 +220,10 @@ impl SourceShape {
                     if it.codec == VideoCodec::H264 && !matches!(profile, Some(66 | 77 | 88 | 100)) {
                         video.odd.push(Oddity::PixelFormat);
                     }
+                    if it.codec == VideoCodec::H264 {
+                        let constraints = it.config.get(2).copied().unwrap_or(0);
+                        video.profile = profile.and_then(|idc| h264_profile(idc, constraints));
+                    }
                     shape.video = Some(video);
                 }
                 CodecParameters::Audio(it) if shape.audio.is_none() => {
@@ -235,4 +242,20 @@ impl SourceShape {
         }
         shape
     }
+}
+
+/// GStreamer's name of a profile, ISO/IEC 14496-10 §A.2: `profile_idc` and the byte of constraint flags after it.
+fn h264_profile(idc: u8, constraints: u8) -> Option<String> {
+    let name = match idc {
+        66 if constraints & 0x40 != 0 => "constrained-baseline",
+        66 => "baseline",
+        77 => "main",
+        88 => "extended",
+        100 => "high",
+        110 => "high-10",
+        122 => "high-4:2:2",
+        244 => "high-4:4:4",
+        _ => return None,
+    };
+    Some(name.to_owned())
 }

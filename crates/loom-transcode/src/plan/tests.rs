@@ -108,7 +108,7 @@ fn a_source_alone_needs_no_decoder_and_no_encoder() {
     .unwrap();
     assert_eq!(ids(&made), ["source", "opus"]);
     let (video, audio) = (made.video.unwrap(), made.audio.unwrap());
-    assert_eq!((video.decoder, video.encoder), (None, None));
+    assert_eq!((video.route, video.fallbacks), (None, Vec::new()));
     assert_eq!((audio.decoder, audio.encoder, audio.pcm), (None, None, false));
 }
 
@@ -312,15 +312,6 @@ fn a_source_of_which_nothing_could_come_is_refused_with_what_was_looked_for() {
 }
 
 #[test]
-fn hardware_is_named_but_not_assumed() {
-    let mut can = full(4);
-    can.factories.insert("nvh264enc".to_owned());
-    let made = plan(&live(SourceVideoCodec::H264, 1280, 720), &Wanted::default(), &can).unwrap();
-    assert!(made.to_string().contains("nvh264enc"), "{made}");
-    assert_eq!(made.video.unwrap().encoder.as_deref(), Some("x264enc"));
-}
-
-#[test]
 fn a_ladder_in_any_order_with_doubles_is_sorted() {
     let wanted = Wanted {
         rungs: [360, 720, 360, 480]
@@ -356,6 +347,8 @@ fn a_plan_prints_what_runs_and_why() {
         "16000 Hz mono -> captions",
         "# the video is not kept as it came: it is VP8",
         "rungs fit in 0.25 of 2 cores",
+        "not 480p: it would take 0.",
+        "pictures in system, 0 copies between memories",
     ] {
         assert!(text.contains(part), "no {part:?} in\n{text}");
     }

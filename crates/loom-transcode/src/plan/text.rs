@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::{KeyRule, Plan, RenditionShape};
+use loom_core::RenditionId;
+
+use super::{KeyRule, Plan, RenditionShape, Route};
+use crate::device::{DeviceFamily, MemoryDomain};
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -16,22 +19,69 @@ impl fmt::Display for Plan {
             if let Some(id) = &video.keep {
                 write!(f, " -> {id} as it came")?;
             }
-            if let Some(decoder) = &video.decoder {
-                write!(f, " -> {decoder}")?;
+            if let Some(route) = &video.route {
+                write!(f, " -> {}", route.decoder.factory)?;
+                if route.decoder.family != DeviceFamily::Cpu {
+                    write!(f, " ({} in {})", route.decoder.family, route.decoder.memory)?;
+                }
+                copies(f, route, None)?;
             }
             writeln!(f)?;
-            for rung in &video.rungs {
+            for (index, rung) in video.rungs.iter().enumerate() {
+                let route = video.route.as_ref();
+                let scaler = route.and_then(|it| it.scaler.as_ref());
+                match scaler.filter(|it| it.family != DeviceFamily::Cpu) {
+                    Some(it) => write!(f, "  -> {} {}x{}", it.factory, rung.width, rung.height)?,
+                    None => write!(f, "  -> scale {}x{}", rung.width, rung.height)?,
+                }
+                if let Some(route) = route {
+                    copies(f, route, Some(&rung.id))?;
+                }
+                match route.and_then(|it| it.encoders.get(index)) {
+                    Some(it) if it.family == DeviceFamily::Cpu => {
+                        write!(
+                            f,
+                            " -> {} {} {} thread(s)",
+                            it.factory,
+                            video.preset.name(),
+                            rung.threads
+                        )?;
+                    }
+                    Some(it) => write!(f, " -> {} ({})", it.factory, it.family)?,
+                    None => write!(f, " -> no encoder")?,
+                }
+                writeln!(f, ", at most {} kbit/s -> {}", rung.bitrate / 1000, rung.id)?;
+            }
+            if let Some(route) = &video.route {
+                let memories: Vec<_> = route.memories().into_iter().map(MemoryDomain::name).collect();
                 writeln!(
                     f,
-                    "  -> scale {}x{} -> {} {} {} thread(s), at most {} kbit/s -> {}",
-                    rung.width,
-                    rung.height,
-                    video.encoder.as_deref().unwrap_or("no encoder"),
-                    video.preset.name(),
-                    rung.threads,
-                    rung.bitrate / 1000,
-                    rung.id
+                    "  about {:.3} cores, pictures in {}, {} copies between memories",
+                    route.cost,
+                    memories.join(" and "),
+                    route.crossings.len()
                 )?;
+            }
+            for it in &video.rejected {
+                writeln!(f, "  not {}: {}", it.what, it.why)?;
+            }
+            for (index, it) in video.fallbacks.iter().enumerate().take(MOST_FALLBACKS_SHOWN) {
+                let names: Vec<_> = it.factories().into_iter().collect();
+                writeln!(
+                    f,
+                    "  else {}: {}, about {:.3} cores",
+                    index + 1,
+                    names.join(" "),
+                    it.cost
+                )?;
+            }
+            if let Some(route) = video.route.as_ref().filter(|_| video.skips_still) {
+                let text = if video.compares(route) {
+                    "left out".to_owned()
+                } else {
+                    format!("encoded: they lie in {}", route.decoder.memory)
+                };
+                writeln!(f, "  pictures that do not visibly differ are {text}")?;
             }
             match video.keys {
                 KeyRule::WithSource => writeln!(f, "  key frames where the source has them")?,
@@ -88,3 +138,11 @@ impl fmt::Display for Plan {
         self.notes.iter().try_for_each(|note| writeln!(f, "# {note}"))
     }
 }
+
+fn copies(f: &mut fmt::Formatter<'_>, route: &Route, whose: Option<&RenditionId>) -> fmt::Result {
+    let mut all = route.crossings.iter().filter(|it| it.rendition.as_ref() == whose);
+    all.try_for_each(|it| write!(f, " -> [{}: {} to {}]", it.by, it.from, it.to))
+}
+
+/// How many of the ways round a failure are printed.
+pub(super) const MOST_FALLBACKS_SHOWN: usize = 4;

@@ -4,11 +4,11 @@ mod life;
 mod pages;
 mod publishers;
 mod recordings;
+mod reference;
 mod uploads;
 
 use std::sync::{Arc, OnceLock};
 
-use axum::Router;
 use axum::body::{Body, to_bytes};
 use bytes::Bytes;
 use clap::Parser;
@@ -22,12 +22,13 @@ use tower::ServiceExt;
 
 use crate::app::App;
 use crate::config::Config;
+use crate::front::Front;
 use crate::store::Store;
 use crate::{api, metrics, upload};
 
 /// A server without a socket.
 struct Site {
-    router: Router,
+    router: Front,
     app: App,
     end: watch::Sender<bool>,
     folder: TempDir,
@@ -64,6 +65,7 @@ impl Site {
                 ..CaptionsConfig::default()
             },
             playlists: config.playlists(),
+            min_free_space: config.min_free.0,
             ..EngineConfig::default()
         })
         .await
@@ -73,11 +75,12 @@ impl Site {
         let handle = METRICS.get_or_init(|| metrics::install().unwrap()).clone();
         let app = App::new(engine.clone(), store, config, handle, ending);
         upload::sweep(&app.upload_folder()).unwrap();
-        app.reconcile(engine.recordings().unwrap().into_iter().collect())
+        let in_store = engine.stored_recordings().await.ok();
+        app.reconcile(engine.recordings().unwrap().into_iter().collect(), in_store)
             .await
             .unwrap();
         Self {
-            router: api::router(app.clone()),
+            router: api::service(app.clone()),
             app,
             end,
             folder,

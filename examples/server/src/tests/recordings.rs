@@ -57,6 +57,23 @@ async fn a_recording_may_be_created_with_no_body_at_all() {
 }
 
 #[tokio::test]
+async fn no_recording_is_begun_on_a_disk_that_is_nearly_full() {
+    let roomy = Site::new(&[]).await;
+    let id = roomy.create("begun in time").await["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    // nobody has a million terabytes
+    let site = Site::new(&["--min-free", "1000000T"]).await;
+    let refused = site.ask(Method::POST, "/v1/recordings", &[JSON], "{}").await;
+    assert!(refused.problem(507).contains("free"));
+    assert_eq!(
+        roomy.get(&format!("/v1/recordings/{id}")).await.status,
+        StatusCode::OK
+    );
+}
+
+#[tokio::test]
 async fn a_create_request_that_is_wrong_is_told_how() {
     let site = Site::new(&[]).await;
     let post = |fields: &'static [(&str, &str)], body: String| {
@@ -88,9 +105,9 @@ async fn a_create_request_that_is_wrong_is_told_how() {
             .problem(415)
             .contains("application/json")
     );
-    post(&[JSON], json!({ "title": "x".repeat(70_000) }).to_string())
-        .await
-        .problem(413);
+    let large = post(&[JSON], json!({ "title": "x".repeat(70_000) }).to_string()).await;
+    assert_eq!(large.field("connection"), "close");
+    large.problem(413);
     assert_eq!(site.get("/v1/recordings").await.json()["recordings"], json!([]));
 }
 
@@ -136,6 +153,7 @@ async fn an_unknown_recording_is_a_404_problem_wherever_it_is_named() {
             "",
             "/hls/main.m3u8",
             "/events",
+            "/jobs",
             "/poster.jpg",
             "/download.mp4",
             "/transcript.json",
@@ -154,6 +172,23 @@ async fn an_unknown_recording_is_a_404_problem_wherever_it_is_named() {
             .await
             .problem(404);
     }
+}
+
+#[tokio::test]
+async fn a_recording_that_has_not_ended_has_no_jobs_and_none_can_be_restarted() {
+    let site = Site::new(&[]).await;
+    let made = site.create("jobs").await;
+    let at = format!("/v1/recordings/{}/jobs", made["id"].as_str().unwrap());
+    assert_eq!(site.get(&at).await.json(), json!({ "jobs": [] }));
+    for (job, word) in [("transcript", "no job transcript"), ("laundry", "is no job")] {
+        let asked = site
+            .ask(Method::POST, &format!("{at}/{job}/restart"), &[], "")
+            .await;
+        assert!(asked.problem(404).contains(word));
+    }
+    site.ask(Method::GET, &format!("{at}/upload/restart"), &[], "")
+        .await
+        .problem(405);
 }
 
 #[tokio::test]

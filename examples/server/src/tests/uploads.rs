@@ -122,6 +122,7 @@ async fn a_second_upload_at_the_same_time_is_refused() {
     let request = request.body(never).unwrap();
     let first = tokio::spawn(site.router.clone().oneshot(request));
     while site.received() == 0 {
+        assert!(!first.is_finished(), "{:?}", first.await);
         tokio::task::yield_now().await;
     }
     site.upload(&id, "video/mp4", "data").await.problem(409);

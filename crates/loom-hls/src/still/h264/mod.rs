@@ -115,6 +115,11 @@ impl H264 {
         }
     }
 
+    /// Whether there is a picture that can be shown again.
+    pub(super) fn repeats(&self) -> bool {
+        self.refusal.is_none() && self.shown.is_ok()
+    }
+
     /// A picture that shows the last one again.
     pub(super) fn repeat(&mut self) -> Result<Bytes, &'static str> {
         if let Some(why) = self.refusal {

@@ -155,6 +155,9 @@ impl PayloadFormat for H264Payloads {
                 });
             }
         }
+        if self.nals.len() > limits::PICTURE_NAL_UNITS {
+            return Err(PayloadError::TooLarge);
+        }
         Ok(())
     }
 
@@ -440,6 +443,14 @@ mod tests {
                 "{payload:x?}"
             );
         }
+    }
+
+    #[test]
+    fn a_picture_of_more_units_than_any_is_refused() {
+        let packet = Bytes::from(stap(&[[0x41].as_slice(); 400]));
+        let mut payloads = H264Payloads::default();
+        let refused = (0..).find(|_| payloads.handle_payload(packet.clone()).is_err());
+        assert_eq!(refused, Some(limits::PICTURE_NAL_UNITS / 400));
     }
 
     #[test]

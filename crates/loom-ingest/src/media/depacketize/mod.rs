@@ -182,6 +182,19 @@ impl Depacketizer {
         result
     }
 
+    /// Whether this packet, which comes after missing ones, proves that only padding is missing: it begins the picture that follows the last
+    /// finished one.
+    pub(crate) fn proves_whole(&self, packet: &RtpPacket) -> bool {
+        let between = self.open.is_none() && self.skipped.is_none() && !self.after_loss;
+        between && self.follows(packet)
+    }
+
+    fn follows(&self, packet: &RtpPacket) -> bool {
+        let pace = self.pace.as_ref();
+        let near = pace.is_some_and(|pace| pace.is_near(packet.timestamp));
+        near && self.format.starts_picture(&packet.payload) && self.format.follows(&packet.payload)
+    }
+
     /// Packets are missing here. Whether media is, [`Depacketizer::poll_loss`] tells, now or after the next packet.
     pub(crate) fn handle_loss(&mut self) {
         if self.open.is_some() || self.skipped.is_some() {
@@ -215,12 +228,7 @@ impl Depacketizer {
         }
         self.skipped = None;
         if std::mem::take(&mut self.doubt) {
-            let near = self
-                .pace
-                .as_ref()
-                .is_some_and(|pace| pace.is_near(packet.timestamp));
-            let (format, payload) = (&self.format, &packet.payload);
-            self.lost |= !(near && format.starts_picture(payload) && format.follows(payload));
+            self.lost |= !self.follows(packet);
         }
         if self.open.is_none()
             && std::mem::take(&mut self.after_loss)

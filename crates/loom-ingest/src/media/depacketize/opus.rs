@@ -6,10 +6,6 @@ use loom_core::codec::opus;
 
 use super::{CodedUnit, PayloadError, PayloadFormat};
 
-/// Two channels whatever the packets hold: a stream may change between mono and stereo at any packet
-/// (RFC 7587 §3.4), and a decoder for two plays both.
-const CHANNELS: u16 = 2;
-
 #[derive(Debug, Default)]
 pub(super) struct OpusPayloads {
     ready: Vec<CodedUnit>,
@@ -30,10 +26,7 @@ impl PayloadFormat for OpusPayloads {
             data: payload,
             key: true,
             duration: Some(duration),
-            parameters: Some(CodecParameters::Audio(opus::parameters(
-                CHANNELS,
-                opus::DEFAULT_PRE_SKIP,
-            ))),
+            parameters: Some(CodecParameters::Audio(opus::rtp_parameters())),
         });
         Ok(())
     }

@@ -25,6 +25,18 @@ pub(super) struct Requests {
     round_trip: RoundTrip,
     asked_at: Option<Instant>,
     due: Option<Instant>,
+    counts: RequestCounts,
+    /// What is sent again comes in a stream of its own, so that nothing else answers a request.
+    sent_apart: bool,
+}
+
+/// What was asked for so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct RequestCounts {
+    /// Packets, each once.
+    pub(super) packets: u64,
+    /// How often.
+    pub(super) requests: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +70,13 @@ impl Requests {
             round_trip: RoundTrip::default(),
             asked_at: None,
             due: None,
+            counts: RequestCounts::default(),
+            sent_apart: false,
         }
+    }
+
+    pub(super) fn set_sent_apart(&mut self, sent_apart: bool) {
+        self.sent_apart = sent_apart;
     }
 
     /// Takes the packet at `sequence`; gives whether it may be the answer to a request.
@@ -94,9 +112,11 @@ impl Requests {
         let Some(missing) = self.missing.remove(&sequence) else {
             return self.handle_copy(sequence, now);
         };
+        let late = now.saturating_duration_since(missing.since);
         if missing.asked == 0 {
-            self.lateness
-                .handle_late(now.saturating_duration_since(missing.since));
+            self.lateness.handle_late(late);
+        } else if self.sent_apart {
+            self.lateness.handle_needless(late);
         } else {
             if self.answered.len() == limits::ANSWERED_PACKETS {
                 self.answered.pop_front();
@@ -109,7 +129,42 @@ impl Requests {
             });
         }
         self.plan(now);
-        missing.asked > 0
+        missing.asked > 0 && !self.sent_apart
+    }
+
+    /// The packet at `sequence` came in a stream of its own, by which it is an answer; gives whether it was missing.
+    pub(super) fn handle_retransmission(&mut self, sequence: i64, now: Instant) -> bool {
+        self.retire(now);
+        let Some(missing) = self.missing.remove(&sequence) else {
+            return false;
+        };
+        match missing.asked {
+            // nobody asked: senders fill up with what was sent before
+            0 => {}
+            1 => self
+                .round_trip
+                .handle_answer(now.saturating_duration_since(missing.last)),
+            _ => self
+                .round_trip
+                .handle_doubtful(now.saturating_duration_since(missing.first)),
+        }
+        self.plan(now);
+        true
+    }
+
+    /// What lies before `sequence` and did not come is not asked for any more.
+    pub(super) fn forget(&mut self, sequence: i64, now: Instant) {
+        self.missing = self.missing.split_off(&sequence);
+        self.plan(now);
+    }
+
+    pub(super) fn counts(&self) -> RequestCounts {
+        self.counts
+    }
+
+    /// How long answers take, once one has come.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.round_trip.mean()
     }
 
     /// When the next request goes out.
@@ -139,6 +194,8 @@ impl Requests {
             }
         }
         self.lateness.handle_lost(lost);
+        self.counts.packets += u64::from(lost);
+        self.counts.requests += numbers.len() as u64;
         if !numbers.is_empty() {
             self.asked_at = Some(now);
         }

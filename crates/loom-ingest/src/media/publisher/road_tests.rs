@@ -644,6 +644,9 @@ impl Journey {
                 Some(PublisherOutput::RequestKeyFrame { source }) => {
                     self.feedback.request_key_frame(source);
                 }
+                Some(PublisherOutput::NothingMissing { source, before }) => {
+                    self.feedback.forget(source, before);
+                }
                 Some(PublisherOutput::Paused(_) | PublisherOutput::Resumed(_)) => {}
                 Some(PublisherOutput::Timeout(at)) => break Some(at.max(self.now)),
                 None => break None,

@@ -15,6 +15,8 @@ struct Bench {
     requests: usize,
     /// Tracks that paused, and that resumed.
     pauses: Vec<(TrackId, bool)>,
+    /// Before which packets nothing is missing.
+    whole: Vec<(u32, u16)>,
 }
 
 fn section(kind: MediaKind, formats: &[(u8, RtpCodec)], source: u32) -> RtpSection {
@@ -66,6 +68,7 @@ impl Bench {
             sequence: [100, 200],
             requests: 0,
             pauses: Vec::new(),
+            whole: Vec::new(),
         }
     }
 
@@ -118,6 +121,7 @@ impl Bench {
                     assert_eq!(source, VIDEO);
                     self.requests += 1;
                 }
+                PublisherOutput::NothingMissing { source, before } => self.whole.push((source, before)),
                 PublisherOutput::Paused(track) => self.pauses.push((track, true)),
                 PublisherOutput::Resumed(track) => self.pauses.push((track, false)),
                 PublisherOutput::Timeout(at) => {
@@ -214,6 +218,30 @@ fn a_retransmission_in_time_leaves_no_gap() {
         "",
         "a duplicate"
     );
+}
+
+#[test]
+fn lost_padding_is_not_waited_for_where_the_next_picture_proves_that_it_was_that() {
+    let numbered = |id: u8| [0x90, 0x80, 0x80, id, 0x11, 0, 0];
+    let key = |id: u8| [&[0x90, 0x80, 0x80, id][..], &vp8_key(640, 360)[1..]].concat();
+    let mut bench = Bench::new();
+    let begun = shape(&bench.video(0, &key(6)));
+    assert_eq!(begun, "format 640x360, key 0");
+    assert_eq!(shape(&bench.video(33, &numbered(7))), "packet 33");
+    // padding: one that is lost, one that comes, and another that is lost
+    bench.sequence[0] += 1;
+    assert_eq!(shape(&bench.video(33, &[])), "");
+    bench.sequence[0] += 1;
+    let at_once = shape(&bench.video(67, &numbered(8)));
+    assert_eq!(at_once, "packet 67");
+    assert_eq!(bench.whole, [(VIDEO, bench.sequence[0])]);
+    // a picture
+    bench.sequence[0] += 1;
+    assert_eq!(shape(&bench.video(133, &numbered(10))), "");
+    assert_eq!(bench.whole.len(), 1);
+    let missing = bench.sequence[0] - 1;
+    let both = shape(&bench.send(VIDEO, 96, missing, 100, &numbered(9)));
+    assert_eq!(both, "packet 100, packet 133");
 }
 
 #[test]

@@ -110,23 +110,38 @@ fn candidates_stand_once_where_the_group_has_its_transport() {
 }
 
 #[test]
+fn what_is_missing_may_be_sent_again_in_a_stream_of_its_own_where_it_may_be_asked_for() {
+    let offer = PLAIN.replacen("a=sendonly", "a=sendonly\r\na=ssrc-group:FID 7 8", 2);
+    let answer = parsed(&answered(&offer));
+    let formats = &answer.media_descriptions[1].media_name.formats;
+    for (carrier, of) in [("97", "96"), ("109", "108")] {
+        assert!(formats.iter().any(|it| it == carrier), "{carrier}");
+        let map = format!("{carrier} rtx/90000");
+        assert!(values(&answer, 1, "rtpmap").contains(&map), "{map}");
+        let apt = format!("{carrier} apt={of}");
+        assert!(values(&answer, 1, "fmtp").contains(&apt), "{apt}");
+    }
+    let agreed = Offer::parse(&offer).unwrap().retransmission();
+    assert!(agreed.streams.contains(&(8, 7)));
+    // nobody asks for what is missing, so nothing is sent again
+    let silent = PLAIN.lines().filter(|line| !line.ends_with(" nack"));
+    let silent: String = silent.flat_map(|line| [line, "\r\n"]).collect();
+    assert!(!answered(&silent).contains("rtx"));
+}
+
+#[test]
 fn only_feedback_and_extensions_that_were_offered_and_are_used_are_agreed() {
     let answer = parsed(&answered(PLAIN));
     assert_eq!(values(&answer, 0, "rtcp-fb"), ["111 transport-cc"]);
     let video = values(&answer, 1, "rtcp-fb");
-    for wanted in [
-        "108 transport-cc",
-        "108 ccm fir",
-        "108 nack",
-        "108 nack pli",
-        "96 nack",
-    ] {
+    for wanted in ["108 transport-cc", "108 nack", "108 nack pli", "96 nack"] {
         assert!(video.iter().any(|it| it == wanted), "{wanted}");
     }
     assert!(!video.iter().any(|it| it.contains("remb")), "none is ever sent");
     let mid = "4 urn:ietf:params:rtp-hdrext:sdes:mid";
     let wide = "3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
-    assert_eq!(values(&answer, 0, "extmap"), [wide, mid]);
+    let level = "1 urn:ietf:params:rtp-hdrext:ssrc-audio-level";
+    assert_eq!(values(&answer, 0, "extmap"), [level, wide, mid]);
     assert_eq!(
         values(&answer, 1, "extmap"),
         [wide, mid],

@@ -68,6 +68,26 @@ fn refused(text: &str) -> String {
 }
 
 #[test]
+fn codecs_that_the_host_does_not_take_are_not_agreed_to() {
+    let offer = Offer::parse_for(BROWSER, &[VideoCodec::H264]).unwrap();
+    let pictures = offer
+        .sections
+        .iter()
+        .find(|it| it.kind == MediaKind::Video)
+        .unwrap();
+    assert!(pictures.formats.iter().all(|it| it.codec == RtpCodec::H264));
+    assert!(!pictures.formats.is_empty());
+    let none = BROWSER.replace("H264/90000", "H265/90000");
+    let why = Offer::parse_for(&none, &[VideoCodec::H264]).unwrap_err();
+    assert!(why.is_bad_offer());
+    assert!(
+        why.to_string().ends_with("offer H264 for video, opus for audio"),
+        "{why}"
+    );
+    assert!(Offer::parse(&none).is_ok(), "it names VP8 too");
+}
+
+#[test]
 fn codecs_are_taken_in_our_order_with_h264_first() {
     let offer = Offer::parse(BROWSER).unwrap();
     let order = |at: usize| {
@@ -296,6 +316,7 @@ fn extensions_that_we_cannot_use_are_not_agreed() {
         rid: Some(10),
         repaired_rid: Some(11),
         transport_cc: Some(3),
+        audio_level: Some(1),
     };
     assert_eq!(Offer::parse(LAYERS).unwrap().extensions, expected);
     let silent = LAYERS.replace(" transport-cc\r", " x\r");

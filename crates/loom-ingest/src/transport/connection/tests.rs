@@ -5,12 +5,14 @@ use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc::interceptor::FlexFec03Encoder;
 use rtc::rtcp::goodbye::Goodbye;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc::rtcp::sender_report::SenderReport;
 use rtc::rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 use rtc::rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
 use rtc::rtp::Header;
+use rtc::srtp::protection_profile::ProtectionProfile;
 
 use super::*;
-use crate::media::{FeedbackConfig, PublisherConfig, ReordererConfig};
+use crate::media::{FeedbackConfig, PublisherConfig, ReordererConfig, RetransmissionConfig};
 use crate::sdp::Offer;
 use crate::transport::client::{AUDIO, Client, VIDEO};
 
@@ -35,7 +37,14 @@ impl Bench {
         profile: SrtpProtectionProfile,
         adjust: impl FnOnce(&mut ConnectionConfig, &mut IngestConfig),
     ) -> Self {
-        let client = Client::new(profile);
+        Self::offering(&[profile], adjust)
+    }
+
+    fn offering(
+        profiles: &[SrtpProtectionProfile],
+        adjust: impl FnOnce(&mut ConnectionConfig, &mut IngestConfig),
+    ) -> Self {
+        let client = Client::new(profiles);
         let offer = Offer::parse(&client.offer()).unwrap();
         let mut ingest = IngestConfig::default();
         let mut config = ConnectionConfig {
@@ -46,6 +55,7 @@ impl Bench {
             receiver: ReceiverConfig {
                 extensions: offer.extensions,
                 repairs: Vec::new(),
+                retransmission: RetransmissionConfig::default(),
                 feedback: FeedbackConfig {
                     retransmitted: vec![96],
                     transport_cc: true,
@@ -181,6 +191,87 @@ fn media_sealed_either_way_is_taken_and_arrival_times_go_back() {
 }
 
 #[test]
+fn aes_gcm_is_taken_wherever_the_publisher_lists_it() {
+    for profiles in [[GCM, CM], [CM, GCM]] {
+        let mut bench = Bench::offering(&profiles, |_, _| {});
+        bench.connect();
+        let taken = bench.client.profile;
+        assert!(
+            matches!(taken, Some(ProtectionProfile::AeadAes128Gcm)),
+            "{profiles:?}: {taken:?}"
+        );
+        let packet = bench.audio();
+        bench.send(&packet);
+        assert_eq!(bench.packets(), 1);
+    }
+}
+
+/// A record with one whole handshake message as two records with a piece of it each (RFC 6347 §4.2.3).
+fn in_two(record: &[u8]) -> [Vec<u8>; 2] {
+    let (header, message) = record.split_at(13);
+    let (begin, body) = message.split_at(12);
+    let piece = |at: usize, piece: &[u8]| {
+        let mut record = header[..11].to_vec();
+        // a number that the publisher itself comes to later
+        record[10] += u8::from(at > 0) * 40;
+        record.extend((12 + piece.len() as u16).to_be_bytes());
+        record.extend(&begin[..6]);
+        record.extend(&(at as u32).to_be_bytes()[1..]);
+        record.extend(&(piece.len() as u32).to_be_bytes()[1..]);
+        record.extend(piece);
+        record
+    };
+    let half = body.len() / 2;
+    [piece(0, &body[..half]), piece(half, &body[half..])]
+}
+
+#[test]
+fn a_greeting_may_come_in_pieces_and_in_any_order() {
+    let mut bench = Bench::offering(&[CM, GCM], |_, _| {});
+    bench.client.connect(bench.now);
+    let greeting = bench.client.poll_dtls().unwrap();
+    let [first, second] = in_two(&greeting);
+    for piece in [&second, &second, &first] {
+        assert!(!bench.client.is_connected());
+        bench.connection.handle_datagram(piece, bench.now);
+    }
+    bench.exchange();
+    let taken = bench.client.profile;
+    assert!(
+        matches!(taken, Some(ProtectionProfile::AeadAes128Gcm)),
+        "{taken:?}"
+    );
+}
+
+#[test]
+fn what_others_send_into_a_handshake_costs_only_itself() {
+    let record = |kind: u8, body: &[u8]| {
+        let mut record = vec![kind, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 99];
+        record.extend((body.len() as u16).to_be_bytes());
+        record.extend(body);
+        record
+    };
+    let strange = [
+        record(23, b"hello"),   // data before there are keys
+        record(20, &[2]),       // RFC 5246 §7.1: the one value is 1
+        record(21, &[2]),       // half an alert
+        record(21, &[7, 40]),   // of a level that there is not
+        record(22, &[1, 0, 0]), // less than a header
+        record(99, &[0; 40]),   // RFC 6347 §4.1.2.7
+        record(22, &[0; 40])[..30].to_vec(),
+    ];
+    let mut bench = Bench::new(GCM);
+    bench.client.connect(bench.now);
+    for _ in 0..8 {
+        for datagram in &strange {
+            bench.connection.handle_datagram(datagram, bench.now);
+        }
+        bench.exchange();
+    }
+    assert_eq!((bench.client.is_connected(), bench.closed()), (true, None));
+}
+
+#[test]
 fn what_is_forged_broken_or_was_here_before_costs_only_itself() {
     let mut bench = Bench::new(GCM);
     bench.connect();
@@ -208,6 +299,91 @@ fn what_is_forged_broken_or_was_here_before_costs_only_itself() {
     let packet = bench.audio();
     bench.send(&packet);
     assert_eq!((bench.packets(), bench.closed()), (2, None));
+}
+
+#[test]
+fn the_handshake_tells_how_long_the_way_is_and_a_report_when_media_was_captured() {
+    const ROAD: Duration = Duration::from_millis(40);
+    let mut bench = Bench::new(GCM);
+    bench.client.connect(bench.now);
+    while !bench.client.is_connected() {
+        while let Some(datagram) = bench.client.poll_dtls() {
+            bench.connection.handle_datagram(&datagram, bench.now);
+        }
+        let outputs = std::iter::from_fn(|| match bench.connection.poll_output() {
+            Some(ConnectionOutput::Transmit(datagram)) => Some(datagram),
+            _ => None,
+        });
+        let answers: Vec<Bytes> = outputs.collect();
+        bench.now += ROAD;
+        for datagram in answers {
+            bench.client.handle_dtls(&datagram, bench.now);
+        }
+    }
+    assert_eq!(
+        bench.connection.clock(),
+        None,
+        "nothing has come that it could be about"
+    );
+    let packet = bench.audio();
+    let came = bench.now;
+    bench.send(&packet);
+    let clock = bench.connection.clock().unwrap();
+    assert_eq!((clock.arrived, clock.captured), (came, None));
+    assert_eq!(clock.round_trip, Some(ROAD));
+    let report = SenderReport {
+        ssrc: AUDIO,
+        ntp_time: 0xE900_0000 << 32,
+        rtp_time: 101 * 960,
+        ..SenderReport::default()
+    };
+    let report = bench.client.rtcp(&report);
+    bench.send(&report);
+    // NTP counts from 1900 (RFC 3550 §4): 70 years, of which 17 had a leap day
+    let unix = 0xE900_0000_u64 - (70 * 365 + 17) * 86_400;
+    let captured = bench.connection.clock().unwrap().captured;
+    assert_eq!(
+        captured,
+        Some(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(unix))
+    );
+}
+
+#[test]
+fn a_publisher_tells_how_loud_its_sound_is() {
+    let mut bench = Bench::with(GCM, |config, _| {
+        config.receiver.extensions.audio_level = Some(7);
+    });
+    bench.connect();
+    let heard = |bench: &Bench| bench.connection.level(TrackId(0), bench.now);
+    let packet = bench.audio();
+    bench.send(&packet);
+    assert_eq!(heard(&bench), None, "it has not told yet");
+    // the first bit says that it is a voice (RFC 6464 §3)
+    for (sequence, level) in [(200, 0x80 | 23), (201, 40), (202, 127)] {
+        let header = Header {
+            ssrc: AUDIO,
+            payload_type: 111,
+            sequence_number: sequence,
+            timestamp: u32::from(sequence) * 960,
+            extension: true,
+            extension_profile: rtc::rtp::header::EXTENSION_PROFILE_ONE_BYTE,
+            extensions: vec![rtc::rtp::header::Extension {
+                id: 7,
+                payload: Bytes::copy_from_slice(&[level]),
+            }],
+            ..Header::default()
+        };
+        let packet = bench.client.rtp(header, &[0xf8, 0xff, 0xfe]);
+        bench.send(&packet);
+    }
+    assert_eq!(heard(&bench), Some(-23));
+    assert_eq!(
+        bench.connection.level(TrackId(1), bench.now),
+        None,
+        "a picture has none"
+    );
+    bench.pass(Duration::from_secs(2));
+    assert_eq!(heard(&bench), Some(-127), "nothing comes any more");
 }
 
 #[test]
@@ -253,6 +429,42 @@ fn a_handshake_whose_datagrams_are_lost_is_repeated() {
     let packet = bench.audio();
     bench.send(&packet);
     assert_eq!(bench.packets(), 1);
+}
+
+#[test]
+fn a_publisher_that_lives_may_mute_all_for_a_while() {
+    let second = Duration::from_secs(1);
+    let limit = |_: &mut ConnectionConfig, ingest: &mut IngestConfig| ingest.mute_timeout = 100 * second;
+    let mut bench = Bench::with(GCM, limit);
+    bench.connect();
+    let packet = bench.audio();
+    bench.send(&packet);
+    // as Chromium does where a sender has no track any more
+    let goodbye = Goodbye {
+        sources: vec![AUDIO],
+        ..Goodbye::default()
+    };
+    let goodbye = bench.client.rtcp(&goodbye);
+    bench.send(&goodbye);
+    for _ in 0..40 {
+        bench.pass(second * 2);
+        bench.connection.handle_check(false, bench.now);
+    }
+    assert_eq!(bench.closed(), None, "80 s");
+    let packet = bench.audio();
+    bench.send(&packet);
+    assert_eq!(bench.packets(), 2);
+    for _ in 0..49 {
+        bench.pass(second * 2);
+        bench.connection.handle_check(false, bench.now);
+    }
+    assert_eq!(bench.closed(), None, "98 s");
+    bench.pass(second * 2);
+    assert_eq!(
+        bench.closed(),
+        Some(&CloseReason::MediaTimeout),
+        "100 s, whatever lives"
+    );
 }
 
 #[test]
@@ -392,7 +604,7 @@ fn picture(sequence: u16) -> (Header, &'static [u8]) {
 #[test]
 fn a_picture_that_only_a_repair_packet_holds_comes_out_in_its_place() {
     let mut bench = Bench::with(GCM, |config, _| {
-        let offer = Client::new(GCM).offer().replace("SAVPF 96", "SAVPF 96 49")
+        let offer = Client::new(&[GCM]).offer().replace("SAVPF 96", "SAVPF 96 49")
             + "a=rtpmap:49 flexfec-03/90000\r\na=ssrc-group:FEC-FR 2000 3000\r\na=ssrc:3000 cname:c\r\n";
         config.receiver.repairs = Offer::parse(&offer).unwrap().repairs().cloned().collect();
     });
@@ -418,6 +630,46 @@ fn a_picture_that_only_a_repair_packet_holds_comes_out_in_its_place() {
             .iter()
             .any(|it| matches!(it, SessionEvent::Media(Media::Gap(_))))
     );
+}
+
+#[test]
+fn a_picture_that_is_sent_again_in_a_stream_of_its_own_comes_out_in_its_place() {
+    let mut bench = Bench::with(GCM, |config, _| {
+        let offer = Client::new(&[GCM]).offer().replace("SAVPF 96", "SAVPF 96 97")
+            + "a=rtcp-fb:96 nack\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\na=ssrc-group:FID 2000 3000\r\n";
+        let offer = Offer::parse(&offer).unwrap();
+        config.receiver.retransmission = offer.retransmission();
+        config.receiver.feedback.sent_apart = vec![96];
+    });
+    bench.connect();
+    let again = |number: u16, of: u16| {
+        let (header, payload) = picture(of);
+        let header = Header {
+            ssrc: 3_000,
+            payload_type: 97,
+            sequence_number: number,
+            ..header
+        };
+        (header, [&of.to_be_bytes(), payload].concat())
+    };
+    for sequence in [1, 3] {
+        let (header, payload) = picture(sequence);
+        let packet = bench.client.rtp(header, payload);
+        bench.send(&packet);
+    }
+    bench.pass(Duration::from_millis(100));
+    assert!(bench.told::<TransportLayerNack>() >= 1);
+    assert_eq!(bench.packets(), 1, "the third waits for the second");
+    // padding, what nobody misses, and then what is missing
+    let (header, _) = again(500, 2);
+    for (header, payload) in [(header, Vec::new()), again(501, 1), again(502, 2)] {
+        let packet = bench.client.rtp(header, &payload);
+        bench.send(&packet);
+    }
+    assert_eq!(bench.packets(), 3);
+    let stats = bench.connection.stats();
+    assert_eq!((stats.packets_received, stats.packets_asked), (3, 1));
+    assert!(stats.round_trip.is_some(), "it was an answer");
 }
 
 #[test]

@@ -103,6 +103,11 @@ const LONGEST_REPEAT: Duration = Duration::from_secs(1);
 const DOUBTS: u32 = 8;
 
 impl RoundTrip {
+    /// The mean, once one is known.
+    pub(super) fn mean(&self) -> Option<Duration> {
+        self.measured.map(|(mean, _)| mean)
+    }
+
     /// The answer to a request that was not repeated came after `span`.
     pub(super) fn handle_answer(&mut self, span: Duration) {
         self.doubtful = 0;

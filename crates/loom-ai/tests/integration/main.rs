@@ -1,0 +1,7 @@
+//! Every test of the crate from outside, in one program: a program each takes far longer to build.
+
+mod decoding;
+mod lookup;
+mod material;
+mod no_speech;
+mod speech;

@@ -1,0 +1,7 @@
+//! Every test of the crate from outside, in one program: a program each takes far longer to build.
+
+mod joined;
+mod late;
+mod life;
+mod push;
+mod support;

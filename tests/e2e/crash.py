@@ -1,0 +1,183 @@
+"""Kills the server at random instants while it records, starts it again on the same folder, and holds what is there against what viewers
+had been shown: `python tests/e2e/crash.py --runs 300 --seed 1`. Publishers (aiortc), uploads and edits run when it dies."""
+
+import argparse
+import pathlib
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import httpx
+
+import judges
+import material
+from server import Server, until
+
+PART = 0.334
+KINDS = ["publish", "publish", "publish", "upload", "edit"]
+
+
+class Shown:
+    """What a viewer has been shown of each media playlist: the end of the last part or segment that was listed, and all names."""
+
+    def __init__(self, base, recording):
+        self.ends, self.over = {}, threading.Event()
+        self.folder = f"{base}/v1/recordings/{recording['id']}/hls"
+        self.thread = threading.Thread(target=self.follow, daemon=True)
+        self.thread.start()
+
+    def follow(self):
+        with httpx.Client(timeout=5, trust_env=False) as http:
+            while not self.over.is_set():
+                try:
+                    self.look(http)
+                except httpx.HTTPError:
+                    pass  # it is dead, or not there yet
+                time.sleep(0.05)
+
+    def look(self, http):
+        main = http.get(f"{self.folder}/main.m3u8")
+        if main.status_code != 200:
+            return
+        for path in judges.named(main.text):
+            text = http.get(f"{self.folder}/{path}")
+            if text.status_code == 200:
+                self.ends[path] = max(self.ends.get(path, 0.0), listed(text.text))
+
+    def stop(self):
+        self.over.set()
+        self.thread.join(10)
+        return self.ends
+
+
+def listed(playlist):
+    """Seconds up to the end of the last part or segment."""
+    seconds, parts = 0.0, 0.0
+    for line in playlist.splitlines():
+        if line.startswith("#EXTINF:"):
+            seconds, parts = seconds + float(line[8:].split(",")[0]), 0.0
+        elif line.startswith("#EXT-X-PART:"):
+            parts += float(re.search(r"DURATION=([\d.]+)", line)[1])
+    return seconds + parts
+
+
+class Run:
+    """One kill: what ran, what was shown, and what was there afterwards."""
+
+    def __init__(self, dice, original):
+        self.original = original
+        self.kind = dice.choice(KINDS)
+        self.after = dice.uniform(0.0, {"publish": 9.0, "upload": 4.0, "edit": 0.6}[self.kind])
+
+    def begin(self, server):
+        """Starts it; gives the recording and the process that publishes, where there is one."""
+        if self.kind == "edit":
+            answer = server.http.post(f"/v1/recordings/{self.original['id']}/edits", json={"cut": [[2, 4]]})
+            assert answer.status_code == 201, answer.text
+            return answer.json()["recordings"][0], None
+        recording = server.create(f"Killed: {self.kind}")
+        if self.kind == "upload":
+            content = material.film_mp4().read_bytes()
+            threading.Thread(target=quietly, args=(server.upload, recording, content, "video/mp4"), daemon=True).start()
+            return recording, None
+        script = pathlib.Path(__file__).with_name("publisher.py")
+        command = [
+            sys.executable, script, "--url", recording["whip_url"], "--token", recording["whip_token"], "--codec", "h264",
+            "--video", material.flashes(), "--rate", 30, "--audio", material.beeps(), "--seconds", 60, "--no-hang-up",
+        ]
+        publisher = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # what takes longest is to begin: count from there
+        until(lambda: server.show(recording)["state"] == "live" or publisher.poll() is not None, 60, "the publisher")
+        return recording, publisher
+
+    def kill(self, server):
+        recording, publisher = self.begin(server)
+        shown = Shown(server.base, recording)
+        time.sleep(self.after)
+        server.process.send_signal(signal.SIGKILL)
+        server.process.wait()
+        server.http.close()
+        if publisher:
+            publisher.kill()
+            publisher.wait()
+        return recording, shown.stop()
+
+    def judge(self, server, recording, ends):
+        """Seconds that were listed and are not there."""
+        until(lambda: server.http.get(f"/v1/recordings/{recording['id']}").status_code == 200, 30, "the recording to be found")
+        ready = until(lambda: final(server, recording), 120, "its end")
+        if not ends:
+            return ready["state"], 0.0
+        assert ready["state"] == "ready", f"{ready['state']}: {ready.get('reason')}; listed was {ends}"
+        kinds = judges.renditions(server, ready)
+        lost = 0.0
+        for path, before in ends.items():
+            text = server.http.get(judges.url(server, ready, path)).text
+            assert "#EXT-X-ENDLIST" in text and "#EXT-X-PART" not in text, text
+            if kinds.get(path) == "subtitles":
+                continue
+            base = path.rsplit("/", 1)[0]
+            for name in [line for line in text.splitlines() if line and not line.startswith("#")]:
+                answer = server.http.get(judges.url(server, ready, f"{base}/{name}"))
+                assert answer.status_code == 200 and answer.content, f"{path} lists {name}, which is not there"
+            judges.decode(judges.url(server, ready, path))
+            lost = max(lost, before - listed(text))
+        return ready["state"], lost
+
+
+def final(server, recording):
+    now = server.show(recording)
+    return now if now["state"] in ("ready", "failed") else None
+
+
+def quietly(act, *arguments):
+    try:
+        act(*arguments)
+    except httpx.HTTPError:
+        pass  # the server died meanwhile
+
+
+def campaign(folder, runs, seed, say=print):
+    """Kills so often; gives the most seconds that any kill lost of what had been listed."""
+    dice = random.Random(seed)
+    worst, seen = 0.0, {}
+    server = Server(folder, LOOM_CAPTIONS="off")
+    try:
+        film = server.create("What edits are made of")
+        server.upload(film, material.film_mp4().read_bytes(), "video/mp4")
+        original = server.until_state(film, "ready", seconds=300)
+        for nth in range(runs):
+            run = Run(dice, original)
+            recording, ends = run.kill(server)
+            server = Server(folder, LOOM_CAPTIONS="off")
+            state, lost = run.judge(server, recording, ends)
+            worst = max(worst, lost)
+            seen[run.kind, state] = seen.get((run.kind, state), 0) + 1
+            say(f"kill {nth + 1}: {run.kind} after {run.after:.2f} s, listed {max(ends.values(), default=0):.2f} s, {state}, lost {lost:.3f} s")
+            assert server.http.delete(f"/v1/recordings/{recording['id']}").status_code == 204
+            left = [path for path in (folder / "data").rglob("*") if recording["id"] in path.name]
+            assert not left, f"the recording was deleted, and {left} are there"
+        assert server.until_state(original, "ready")["duration"] == original["duration"]
+    finally:
+        server.close()
+    say(f"{runs} kills (seed {seed}), {seen}: at most {worst:.3f} s lost of what had been listed; a part is {PART} s")
+    return worst
+
+
+def main():
+    asked = argparse.ArgumentParser(description=__doc__)
+    asked.add_argument("--runs", type=int, default=300)
+    asked.add_argument("--seed", type=int, default=int(time.time()))
+    asked = asked.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        worst = campaign(pathlib.Path(folder), asked.runs, asked.seed, say=lambda line: print(line, flush=True))
+    sys.exit(worst > PART)
+
+
+if __name__ == "__main__":
+    main()
