@@ -34,22 +34,25 @@ def main():
         environment = {**os.environ, "PAIRS": str(PAIRS), "RECORDINGS": str(RECORDINGS), "ROUNDS": str(ROUNDS)}
         told = subprocess.run([OURS, video, str(RATE), sound], env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
     told = [json.loads(line) for line in told.splitlines()]
-    rows, names = [], {"given": "Rust, each packet given away", "copied": "Rust, each packet copied from a buffer", "c": "C"}
+    rows, names = [], {"given": "each packet given away", "copied": "each packet copied from a buffer"}
     for what, cost, unit in [("whole", lambda it: it["seconds"], "CPU-s"), ("call", lambda it: it["nanos"] / it["calls"], "ns a packet")]:
-        costs = {way: [cost(it) for it in told if it["what"] == what and it["way"] == way] for way in names}
+        costs = {it["way"]: [] for it in told}
+        for it in told:
+            if it["what"] == what:
+                costs[it["way"]].append(cost(it))
+        label = "the recordings, live" if what == "whole" else "the call alone"
         for way, name in names.items():
-            ratios = [ours / theirs for ours, theirs in zip(costs["c"], costs[way])]
-            first, middle, third = quartiles(ratios)
-            beside = "" if way == "c" else f"{middle:.3f} ({first:.3f} to {third:.3f})"
-            label = "the recordings, live" if what == "whole" else "the call alone"
-            rows.append([label, name, f"{statistics.median(costs[way]):.4g} {unit}", beside, len(ratios)])
-    text = rig.table(["what is measured", "who pushes", "median", "C beside it: median of pairs (quartiles)", "pairs"], *rows)
+            rust, c = costs[way], costs[f"c-{way}"]
+            first, middle, third = quartiles([ours / theirs for ours, theirs in zip(c, rust)])
+            both = [f"{statistics.median(it):.4g} {unit}" for it in (rust, c)]
+            rows.append([label, name, *both, f"{middle:.3f} ({first:.3f} to {third:.3f})", len(rust)])
+    text = rig.table(["what is measured", "how", "Rust", "C", "C to Rust: median of pairs (quartiles)", "pairs"], *rows)
     text += f"""
 
 {RECORDINGS} recordings of {SECONDS} s at once, source only, {size:.1f} MB of 720p H.264 and AAC each: processor time of the whole process,
 engine and disk with it. The call alone is the time of the thread that makes 1,000 calls. All are the same machine code of the engine in one
-process; the C call is made by C. A packet that a C program hands over is copied, as `Bytes::copy_from_slice` copies one that is in an encoder's
-buffer; what a Rust program owns already it can give away."""
+process; the C call is made by C: `loom_pusher_give_packet` beside `Pusher::packet` of what is there already, `loom_pusher_packet` beside
+`Pusher::packet` of a copy."""
     rig.report("ffi", "The C ABI on pushed packets (limit 1.02)", text, f"PAIRS={PAIRS} RECORDINGS={RECORDINGS} ROUNDS={ROUNDS} SECONDS={SECONDS} make bench-ffi")
 
 

@@ -111,7 +111,10 @@ def test_a_telephone_that_joins_lies_beside_the_screen_to_a_tenth_of_a_second(se
     offsets, worst = apart(seen["video-2"], seen["source"])
     print(f"pictures, {way}, clock {off:+} s, by {by}: worst {worst} of {len(offsets)}: {offsets}")
     assert len(offsets) >= 8 and worst < 0.1, (seen, offsets)
-    heard = {path: beeps(judges.url(server, ready, f"{path}/index.m3u8")) for path in ("opus", "opus-2")}
+    heard = {path: beeps(judges.url(server, ready, f"{path}/index.m3u8"), whole=True) for path in ("opus", "opus-2", "aac-2")}
     offsets, worst = apart(heard["opus-2"], heard["opus"])
     print(f"sound, {way}, clock {off:+} s, by {by}: worst {worst} of {len(offsets)}: {offsets}")
     assert len(offsets) >= 8 and worst < 0.1, (heard, offsets)
+    # what is made of its sound has all of it too
+    offsets, worst = apart(heard["aac-2"], heard["opus-2"])
+    assert abs(len(heard["aac-2"]) - len(heard["opus-2"])) <= 1 and worst < 0.1, (heard, offsets)

@@ -41,18 +41,19 @@ def packet_times(target):
     return [float(line.strip(",")) for line in done.stdout.split()]
 
 
-def beep_times(target):
-    """When a tone begins, by libav: each frame counts from its own time, for there are gaps between."""
-    times, loud_until = [], -1.0
+def beep_times(target, whole=False):
+    """When a tone begins, by libav: each frame counts from its own time, for there are gaps between. `whole`: only of those of which all is
+    there, for what is cut off may have lost its beginning."""
+    tones = []
     with av.open(target) as sound:
         for frame in sound.decode(audio=0):
             samples = numpy.abs(frame.to_ndarray()[0])
             for index in numpy.flatnonzero(samples > 0.1)[:: max(1, frame.sample_rate // 1000)]:
                 at = frame.time + float(index) / frame.sample_rate
-                if at - loud_until > 0.3:
-                    times.append(at)
-                loud_until = at
-    return times
+                if not tones or at - tones[-1][1] > 0.3:
+                    tones.append([at, at])
+                tones[-1][1] = at
+    return [begin for begin, end in tones if not whole or end - begin > 0.09]
 
 
 def published(server, recording, publish, times):

@@ -28,6 +28,14 @@ unsafe extern "C" {
         data: *const u8,
         size: usize,
     ) -> loom_result;
+    fn give_to_each(
+        pushers: *const *const loom_pusher,
+        count: usize,
+        track: usize,
+        at: i64,
+        data: *const u8,
+        size: usize,
+    ) -> loom_result;
 }
 
 /// What the sound needs to be decoded.
@@ -44,7 +52,7 @@ pub(crate) trait Host {
     fn drop_all(&mut self) -> Result<()>;
 }
 
-/// What a Rust host does with a packet.
+/// What a host does with a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Packet {
     /// It has one of its own, and gives that away.
@@ -142,13 +150,14 @@ impl Host for Rust {
 }
 
 pub(crate) struct C {
+    how: Packet,
     engine: *mut loom_engine,
     recordings: Vec<*mut loom_recording>,
     pushers: Vec<*mut loom_pusher>,
 }
 
 impl C {
-    pub(crate) fn start(folder: &Path) -> Result<Self> {
+    pub(crate) fn start(folder: &Path, how: Packet) -> Result<Self> {
         let folder = CString::new(folder.to_string_lossy().as_bytes())?;
         let mut engine = null_mut();
         // SAFETY: the configuration is as long as it says, and zeros are a value of it; texts outlive the calls
@@ -162,6 +171,7 @@ impl C {
             check(loom_engine_start(&config, &mut engine))?;
         }
         Ok(Self {
+            how,
             engine,
             recordings: Vec::new(),
             pushers: Vec::new(),
@@ -202,8 +212,12 @@ impl Host for C {
 
     fn push(&self, track: usize, at: i64, data: &Bytes) -> Result<()> {
         let pushers: *const *const loom_pusher = self.pushers.as_ptr().cast();
-        // SAFETY: there are that many pushers and bytes
-        check(unsafe { push_to_each(pushers, self.pushers.len(), track, at, data.as_ptr(), data.len()) })
+        let push = match self.how {
+            Packet::Given => give_to_each,
+            Packet::Copied => push_to_each,
+        };
+        // SAFETY: there are that many pushers and bytes, and the bytes outlive the recordings
+        check(unsafe { push(pushers, self.pushers.len(), track, at, data.as_ptr(), data.len()) })
     }
 
     fn finish(&mut self) -> Result<()> {

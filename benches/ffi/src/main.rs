@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::host::{C, Host, Packet, Rust};
 
-const WAYS: [&str; 3] = ["given", "copied", "c"];
+const WAYS: [&str; 4] = ["given", "copied", "c-given", "c-copied"];
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -86,11 +86,11 @@ impl Item {
 }
 
 /// Each begins as often as the others.
-fn turn(round: usize) -> [&'static str; 3] {
+fn turn(round: usize) -> [&'static str; 4] {
     let mut ways = WAYS;
-    ways.rotate_left(round % 3);
-    if round % 2 == 1 {
-        ways.swap(1, 2);
+    ways.rotate_left(round % 4);
+    if round / 4 % 2 == 1 {
+        ways.reverse();
     }
     ways
 }
@@ -99,7 +99,8 @@ fn host(way: &str, folder: &std::path::Path) -> Result<Box<dyn Host>> {
     Ok(match way {
         "given" => Box::new(Rust::start(folder, Packet::Given)?),
         "copied" => Box::new(Rust::start(folder, Packet::Copied)?),
-        _ => Box::new(C::start(folder)?),
+        "c-given" => Box::new(C::start(folder, Packet::Given)?),
+        _ => Box::new(C::start(folder, Packet::Copied)?),
     })
 }
 

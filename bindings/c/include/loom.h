@@ -442,6 +442,12 @@ typedef struct {
 } loom_track;
 
 /**
+ * Called with `user`, once, on any thread, when a packet that was given away is not read any more. It should not wait, and may make no call
+ * of Loom's.
+ */
+typedef void (*loom_release_fn)(void *user);
+
+/**
  * A raw picture in I420: planar YUV 4:2:0 of 8 bits, ITU-R BT.709, limited range. The planes of chroma have half the width and height.
  */
 typedef struct {
@@ -847,6 +853,21 @@ loom_result loom_pusher_packet(const loom_pusher *pusher,
                                int64_t dts,
                                const uint8_t *data,
                                size_t size);
+
+/**
+ * As loom_pusher_packet, of a packet that is not copied: `data` stays as it is until `release` is called with `user`, which may be before
+ * this returns, and is so too where this fails. Without `release` it stays for ever, as a constant does.
+ *
+ * LOOM_BEHIND, LOOM_ERROR_MEDIA, LOOM_ERROR_STATE: as loom_pusher_packet.
+ */
+loom_result loom_pusher_give_packet(const loom_pusher *pusher,
+                                    size_t track,
+                                    int64_t pts,
+                                    int64_t dts,
+                                    const uint8_t *data,
+                                    size_t size,
+                                    loom_release_fn release,
+                                    void *user);
 
 /**
  * Takes a raw picture, which is copied: shown from `pts` on.

@@ -34,8 +34,9 @@ pub use hls::{
 pub use log::{loom_log_fn, loom_log_set};
 pub use pusher::{
     LOOM_TRACK_AAC, LOOM_TRACK_AV1, LOOM_TRACK_H264, LOOM_TRACK_OPUS, LOOM_TRACK_PICTURES, LOOM_TRACK_SOUND,
-    LOOM_TRACK_VP8, LOOM_TRACK_VP9, loom_picture, loom_pusher, loom_pusher_free, loom_pusher_open,
-    loom_pusher_packet, loom_pusher_picture, loom_pusher_sound, loom_pusher_wants_key_frame, loom_track,
+    LOOM_TRACK_VP8, LOOM_TRACK_VP9, loom_picture, loom_pusher, loom_pusher_free, loom_pusher_give_packet,
+    loom_pusher_open, loom_pusher_packet, loom_pusher_picture, loom_pusher_sound,
+    loom_pusher_wants_key_frame, loom_release_fn, loom_track,
 };
 pub use recording::{
     LOOM_STATE_CREATED, LOOM_STATE_DELETED, LOOM_STATE_FAILED, LOOM_STATE_LIVE, LOOM_STATE_PAUSED,

@@ -1,5 +1,6 @@
 //! Media that the host pushes, with no WebRTC.
 
+use std::ffi::c_void;
 use std::sync::Arc;
 
 use ::bytes::Bytes;
@@ -179,6 +180,83 @@ pub unsafe extern "C" fn loom_pusher_packet(
             .inner()?
             .packet(track, pts, dts, Bytes::copy_from_slice(data))?)
     })
+}
+
+/// Called with `user`, once, on any thread, when a packet that was given away is not read any more. It should not wait, and may make no call
+/// of Loom's.
+pub type loom_release_fn = Option<unsafe extern "C" fn(user: *mut c_void)>;
+
+/// As loom_pusher_packet, of a packet that is not copied: `data` stays as it is until `release` is called with `user`, which may be before
+/// this returns, and is so too where this fails. Without `release` it stays for ever, as a constant does.
+///
+/// LOOM_BEHIND, LOOM_ERROR_MEDIA, LOOM_ERROR_STATE: as loom_pusher_packet.
+///
+/// # Safety
+/// `pusher` was given out and not freed; `data` has `size` bytes, which nobody changes before `release` is called.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loom_pusher_give_packet(
+    pusher: *const loom_pusher,
+    track: usize,
+    pts: i64,
+    dts: i64,
+    data: *const u8,
+    size: usize,
+    release: loom_release_fn,
+    user: *mut c_void,
+) -> loom_result {
+    call(|| {
+        // SAFETY: as the call's own
+        let data = unsafe { Given::new(data, size, release, user) };
+        let (pts, dts) = (MediaTime::from_nanos(pts), MediaTime::from_nanos(dts));
+        // SAFETY: as the call's own
+        let it = unsafe { object(pusher, "pusher")? };
+        Ok(it.inner()?.packet(track, pts, dts, Bytes::from_owner(data?))?)
+    })
+}
+
+/// A packet that the host lends until it is released.
+struct Given {
+    data: &'static [u8],
+    release: loom_release_fn,
+    user: *mut c_void,
+}
+
+// SAFETY: nobody changes the bytes, and `release` may be called on any thread
+unsafe impl Send for Given {}
+
+impl Given {
+    /// # Safety
+    /// `data` is NULL or has `size` bytes, which nobody changes before `release` is called.
+    unsafe fn new(
+        data: *const u8,
+        size: usize,
+        release: loom_release_fn,
+        user: *mut c_void,
+    ) -> Result<Self, Failure> {
+        let mut given = Self {
+            data: &[],
+            release,
+            user,
+        };
+        // SAFETY: as the call's own; they stay as long as this is there
+        given.data = unsafe { items(data, size, "data") }?;
+        Ok(given)
+    }
+}
+
+impl AsRef<[u8]> for Given {
+    fn as_ref(&self) -> &[u8] {
+        self.data
+    }
+}
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        if let Some(release) = self.release {
+            // SAFETY: the host said so
+            unsafe { release(self.user) };
+        }
+    }
 }
 
 /// Takes a raw picture, which is copied: shown from `pts` on.

@@ -8,6 +8,8 @@ static void says(const char *part) {
   }
 }
 
+static void count_release(void *user) { ++*(int *)user; }
+
 static void null(loom_engine *engine, loom_recording *recording, loom_pusher *pusher, loom_events *events) {
   loom_recording *made = NULL;
   loom_bytes *bytes = NULL;
@@ -89,6 +91,10 @@ static void null(loom_engine *engine, loom_recording *recording, loom_pusher *pu
   EXPECT(loom_pusher_open(recording, NULL, 1, &opened), LOOM_ERROR_NULL);
   EXPECT(loom_pusher_open(recording, &track, 1, NULL), LOOM_ERROR_NULL);
   EXPECT(loom_pusher_packet(NULL, 0, 0, 0, SILENCE, 3), LOOM_ERROR_NULL);
+  int released = 0;
+  EXPECT(loom_pusher_give_packet(NULL, 0, 0, 0, SILENCE, 3, count_release, &released), LOOM_ERROR_NULL);
+  EXPECT(loom_pusher_give_packet(pusher, 0, 0, 0, NULL, 3, count_release, &released), LOOM_ERROR_NULL);
+  TRUE(released == 2); /* what is not taken is given back at once */
   EXPECT(loom_pusher_packet(pusher, 0, 0, 0, NULL, 3), LOOM_ERROR_NULL);
   EXPECT(loom_pusher_picture(NULL, 1, 0, &picture), LOOM_ERROR_NULL);
   EXPECT(loom_pusher_picture(pusher, 1, 0, NULL), LOOM_ERROR_NULL);
@@ -255,6 +261,9 @@ int main(int argc, char **argv) {
   EXPECT(loom_pusher_packet(pusher, 0, INT64_MAX, INT64_MAX, SILENCE, 3), LOOM_ERROR_MEDIA);
   EXPECT(loom_pusher_packet(pusher, 0, 20 * MS, 40 * MS, SILENCE, 3), LOOM_ERROR_MEDIA);
   EXPECT(loom_pusher_packet(pusher, 0, 20 * MS, 20 * MS, SILENCE, 0), LOOM_ERROR_MEDIA);
+  int released = 0;
+  EXPECT(loom_pusher_give_packet(pusher, 0, 0, 0, SILENCE, 3, count_release, &released), LOOM_ERROR_MEDIA);
+  TRUE(released == 1);
   EXPECT(loom_pusher_packet(pusher, 1, 20 * MS, 20 * MS, SILENCE, 3), LOOM_ERROR_MEDIA);
   EXPECT(loom_pusher_packet(pusher, 3, 20 * MS, 20 * MS, SILENCE, 3), LOOM_ERROR_MEDIA);
   EXPECT(loom_pusher_picture(pusher, 1, 20 * MS, &narrow), LOOM_ERROR_MEDIA);
