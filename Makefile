@@ -1,7 +1,7 @@
 # What a person types; CI types the same. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test slow crash soak outage bench bench-ingest bench-delivery bench-ffi bench-packaging bench-speech bench-transcode bench-validators players check fuzz netem lossy header install-c c-check c-threads docs reference recorder features sizes msrv api api-write package otel
+.PHONY: help serve test slow crash roads commands soak outage bench bench-ingest bench-delivery bench-ffi bench-packaging bench-speech bench-transcode bench-validators players check fuzz netem lossy header install-c c-check c-threads docs reference recorder features sizes msrv api api-write package otel
 SHELL := /bin/bash
 PUBLISHED := loom-core loom-ingest loom-transcode loom-hls loom-ai loom-engine loom-ffi
 MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
@@ -88,6 +88,16 @@ crash: ## kill the server CRASH_RUNS times (300) while it records, inject FAULT_
 	cargo build --workspace --bins --examples
 	FAULT_RUNS=$${FAULT_RUNS:-300} cargo nextest run --workspace --no-capture -E 'test(powerless_disks)'
 	.venv/bin/python tests/e2e/crash.py --runs $${CRASH_RUNS:-300} $${CRASH_SEED:+--seed $$CRASH_SEED}
+
+roads: ## print what a bad road costs a publisher, in virtual time
+	@scripts/setup test
+	cargo nextest run -p loom-ingest -E 'test(road_tests)' --no-capture
+
+commands: ## run every command of README and guide as it stands there: cargo builds each program, optimised and alone
+	@scripts/setup test
+	cargo build --release -p loom-ffi
+	cargo build --release -p loom-server
+	LOOM_AS_DOCUMENTED=1 LOOM_BIN=$(CURDIR)/target/release/loom-server .venv/bin/python -m pytest tests/e2e/test_{commands,examples,embedding,node,python}.py
 
 soak: ## recordings start and stop for SOAK_SECONDS (300), SOAK_AT_ONCE (3) at a time; what the server has left of them (SOAK_SEED)
 	@scripts/setup test

@@ -1,5 +1,6 @@
 """What README and guide say: links lead somewhere, and every command is one that is run."""
 
+import ast
 import pathlib
 import re
 import shutil
@@ -7,95 +8,97 @@ import subprocess
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-GUIDE = ROOT / "docs" / "src"
-PAGES = [
-    *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")),
-    *sorted((ROOT / "bindings").glob("*/README.md")),
-    *sorted(GUIDE.glob("*.md")),
-]
-EXAMPLES = "tests/e2e/test_examples.py"
+import documented
+from documented import FENCE, GUIDE, PAGES, ROOT, TOOLS, blocks
 
-# Each command that is no make target, as a pattern, and the test that runs what it names.
-RUN_BY = {
-    r"cargo run --release -p embed-file -- talk\.mp4 out": (EXAMPLES, "test_a_file_becomes_an_hls_folder_and_a_transcript"),
-    r"cargo run --release -p transcribe -- talk\.mp4 --format (vtt|txt)": (EXAMPLES, "test_a_file_becomes_text"),
-    r"curl -sX POST .*": (EXAMPLES, "test_the_requests_of_the_guide_are_answered"),
-    r"cargo build --release -p loom-ffi": ("tests/e2e/test_python.py", "python"),
-    r"pip wheel --no-deps -w dist bindings/python && pip install dist/\*\.whl": ("tests/e2e/test_python.py", "python"),
-    r"npm pack \./bindings/node --pack-destination dist && npm install dist/loom-video-\*\.tgz": ("tests/e2e/test_node.py", "project"),
-    r"cc -pthread -o host bindings/c/examples/host\.c \$\(pkg-config --cflags --libs loom\) -lm": ("tests/e2e/test_embedding.py", "host"),
-    r"cargo run --release -p embed-(axum|hyper) -- 127\.0\.0\.1:8081": (EXAMPLES, "test_a_publisher_is_recorded_and_watched"),
-    r"cargo run --release -p embed-custom -- 127\.0\.0\.1:8081 data alice=SECRET": (EXAMPLES, "test_a_store_a_token_check_and_a_transcriber_of_the_programs_own"),
-    r"cargo run --release -p embed-draw -- out 10": (EXAMPLES, "test_pictures_that_a_program_draws_become_an_hls_folder"),
-    r"ffmpeg -re .* -f h264 - \| cargo run --release -p embed-pipe -- out 30": (EXAMPLES, "test_a_pipe_becomes_an_hls_folder_and_an_mp4"),
-    r"ffmpeg -re .* -f s16le - \| cargo run --release -p embed-captions": (EXAMPLES, "test_sound_on_a_pipe_is_written_down_as_it_comes"),
-}
+# In what the pages' blocks are written. Of these `sh` alone has what is typed; an ini file, nginx's, JavaScript and Python are run by tests.
+LANGUAGES = {"sh", "rust", "js", "python", "ini", "nginx"}
 
 
-def blocks(page, languages):
-    """The fenced blocks of these languages, and where each begins."""
-    text = page.read_text()
-    for found in re.finditer(r"^ *```([^\n`]*)\n(.*?)^ *```$", text, re.M | re.S):
-        if found[1].split(",")[0].strip() in languages:
-            yield found[2], f"{page.relative_to(ROOT)}:{text[:found.start()].count(chr(10)) + 1}"
+def makefile():
+    return (ROOT / "Makefile").read_text()
 
 
 def targets():
-    return set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.M))
+    return set(re.findall(r"^([a-z][a-z0-9-]*):", makefile(), re.M))
 
 
-def commands():
-    for page in PAGES:
-        for block, where in blocks(page, ("sh", "console", "bash")):
-            for line in block.replace("\\\n", " ").splitlines():
-                line = re.sub(r"\s+# .*", "", line.strip().removeprefix("$ ")).strip()
-                if line and not line.startswith("#"):
-                    yield line, where
+def recipe_lines():
+    """Every line that a target runs as it stands."""
+    return {line for line in re.findall(r"^\t@?(.*)$", makefile(), re.M) if "$" not in line}
+
+
+def is_make(line):
+    made = re.fullmatch(r"(?:[A-Z_]+=\S+ )*make ([a-z0-9-]+)(?: [A-Z_]+=\S+)*", line)
+    return line in recipe_lines() or bool(made) and made[1] in targets()
+
+
+def is_run(node):
+    """Whether pytest runs this function: a test or a fixture."""
+    fixture = any("fixture" in ast.unparse(it) for it in getattr(node, "decorator_list", ()))
+    return isinstance(node, ast.FunctionDef) and (node.name.startswith("test_") or fixture)
+
+
+def taken():
+    """(where, page, words) of each command that a test takes from its page by `documented`."""
+    found, wrong = [], []
+    for file in sorted((ROOT / "tests").rglob("test_*.py")):
+        tree = ast.parse(file.read_text())
+        is_call = lambda node: isinstance(node, ast.Call) and ast.unparse(node.func) in ("documented", "documented.documented")
+        within = {call for function in tree.body if is_run(function) for call in ast.walk(function) if is_call(call)}
+        unused = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for call in filter(is_call, ast.walk(tree)):
+            where = f"{file.relative_to(ROOT)}:{call.lineno}"
+            said = [it.value for it in call.args if isinstance(it, ast.Constant)]
+            if call in within and call not in unused and len(said) == 2:
+                found.append((where, *said))
+            elif file != pathlib.Path(__file__):
+                wrong.append(where)
+    assert not wrong, f"no test takes a page's command here, and names both, to run it: {wrong}"
+    return found
 
 
 def test_every_command_is_a_make_target_or_run_by_a_test():
-    found = list(commands())
+    found = [(line, where) for page in PAGES for line, where in documented.commands(page)]
     assert len(found) > 10, found
-    unknown, used = [], set()
-    for line, where in found:
-        made = re.fullmatch(r"(?:[A-Z_]+=\S+ )*make ([a-z0-9-]+)(?: [A-Z_]+=\S+)*", line)
-        known = [pattern for pattern in RUN_BY if re.fullmatch(pattern, line)]
-        used.update(known)
-        if not known and not (made and made[1] in targets()):
-            unknown.append(f"{where}: {line}")
-    assert not unknown, "neither a make target nor run by a test:\n" + "\n".join(unknown)
-    assert used == set(RUN_BY), f"nobody says {set(RUN_BY) - used} any more"
+    run = {documented.documented(page, words) for _, page, words in taken()}
+    unknown = [f"{where}: {line}" for line, where in found if line not in run and not is_make(line)]
+    assert not unknown, "neither run by a test nor by make:\n" + "\n".join(unknown)
+
+
+def test_what_looks_like_a_command_is_taken_for_one(tmp_path, monkeypatch):
+    """No test holds any of these, wherever they stand."""
+    monkeypatch.setattr(documented, "ROOT", tmp_path)
+    page = tmp_path / "page.md"
+    lines = ["cargo run -p a", "A=1 cargo test", "pytest tests", ".venv/bin/python -m a", "npm ci", "pip install a"]
+    lines += ["scripts/setup all", "gst-launch-1.0 a", "ffmpeg -i a", "curl a"]
+    said = "\n".join(f"Say `{line}`, or" for line in lines)
+    page.write_text(f"{said}\n`cargo\nrun` is said.\n\n```sh\nmake a  # first\n# nothing\ncat \\\n  b\n```\n")
+    assert sorted(line for line, _ in documented.commands(page)) == sorted([*lines, "cargo run", "make a", "cat    b"])
+    assert not any(map(is_make, lines))
 
 
 def test_every_target_that_is_named_in_passing_exists():
     named = {
         (target, page.name)
         for page in (*PAGES, ROOT / "CHANGELOG.md", ROOT / "benches" / "RESULTS.md")
-        for target in re.findall(r"`(?:[A-Z_0-9]+=[^\s`]+ )*make ([a-z0-9-]+)[ `]", page.read_text())
+        for target in re.findall(r"`(?:[A-Z_0-9]+=[^\s`]+ )*make ([a-z0-9-]+)[ `]", " ".join(page.read_text().split()))
     }
     assert len(named) > 20, named
     assert not [it for it in named if it[0] not in targets()]
 
 
-@pytest.mark.parametrize("pattern", RUN_BY)
-def test_what_is_said_to_run_a_command_does(pattern):
-    path, name = RUN_BY[pattern]
-    text = (ROOT / path).read_text()
-    assert f"def {name}(" in text, f"{path} has no {name}"
-
-
-def test_no_block_is_left_without_a_language():
-    """An indented or a bare block would pass by the tests above."""
-    bare = [where for page in PAGES for _, where in blocks(page, ("",)) if page.name not in ("ARCHITECTURE.md",)]
-    assert not bare, bare
-    indented = [
-        f"{page.relative_to(ROOT)}: {line}"
-        for page in PAGES
-        for line in re.sub(r"^ *```.*?^ *```$", "", page.read_text(), flags=re.M | re.S).splitlines()
-        if re.match(r"    (make|cargo|pip|curl|docker|apt)\b", line)
-    ]
-    assert not indented, indented
+def test_every_block_is_in_a_language_that_is_known():
+    """A block of another one, a bare or an indented one would pass by the tests above."""
+    for page in PAGES:
+        text = page.read_text()
+        languages = {found[1].split(",")[0].strip() for found in FENCE.finditer(text)}
+        # ARCHITECTURE.md draws the flow in one
+        assert languages <= LANGUAGES | ({""} if page.name == "ARCHITECTURE.md" else set()), f"{page.relative_to(ROOT)}: {languages - LANGUAGES}"
+        rest = FENCE.sub("", text)
+        assert "```" not in rest and "~~~" not in rest, f"{page.relative_to(ROOT)} has a block that is not understood"
+        indented = [line for line in rest.splitlines() if re.match(rf"(    |\t)(make \S|{TOOLS})", line)]
+        assert not indented, f"{page.relative_to(ROOT)}: {indented}"
 
 
 def anchors(page):
@@ -130,7 +133,7 @@ def test_nginx_takes_the_configuration(tmp_path):
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if not nginx or not shutil.which("openssl"):
         pytest.skip("NO NGINX or no openssl: the guide's configuration was not tried")
-    site, cache = [block for block, _ in blocks(GUIDE / "deploying.md", ("nginx",))]
+    site, cache = [block for block, _ in blocks(GUIDE / "deploying.md", "nginx")]
     key, certificate = tmp_path / "privkey.pem", tmp_path / "fullchain.pem"
     make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=loom.example", "-keyout", key, "-out", certificate]
     subprocess.run(make, check=True, capture_output=True)

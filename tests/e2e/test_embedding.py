@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import subprocess
 import pytest
 
 import players
+from documented import documented
 from players import begun, moved, shown
 from server import BINARY, ROOT, until
 
@@ -29,15 +31,15 @@ def installed(tmp_path_factory):
 
 
 class Host:
-    """bindings/c/examples/host.c, built and running."""
+    """bindings/c/examples/host.c, built by a line of the README, and running."""
 
-    def __init__(self, prefix, folder):
+    def __init__(self, line, prefix, folder):
         variables = {**os.environ, "PKG_CONFIG_PATH": f"{prefix}/lib/pkgconfig", "LD_LIBRARY_PATH": f"{prefix}/lib"}
-        flags = subprocess.run(["pkg-config", "--cflags", "--libs", "loom"], env=variables, check=True, capture_output=True, text=True)
-        source, program = ROOT / "bindings" / "c" / "examples" / "host.c", folder / "host"
-        warnings = ["-Wall", "-Wextra", "-Werror"]
-        subprocess.run(["cc", "-std=gnu11", "-O1", "-pthread", *warnings, "-o", program, source, *flags.stdout.split(), "-lm"], check=True)
-        self.process = subprocess.Popen([program, folder / "data", "0", str(SECONDS)], env=variables, stdout=subprocess.PIPE, text=True)
+        (folder / "bindings").symlink_to(ROOT / "bindings")
+        strict = f"cc -std=gnu11 -O1 -Wall -Wextra -Werror -c -o /dev/null -I {shlex.quote(str(prefix))}/include bindings/c/examples/host.c"
+        for line in (strict, line):
+            subprocess.run(["bash", "-c", line], cwd=folder, env=variables, check=True)
+        self.process = subprocess.Popen([folder / "host", folder / "data", "0", str(SECONDS)], env=variables, stdout=subprocess.PIPE, text=True)
         self.url = self.process.stdout.readline().strip()
         self.base = self.url.removesuffix("/main.m3u8")
 
@@ -48,7 +50,7 @@ class Host:
 
 @pytest.fixture
 def host(installed, tmp_path):
-    host = Host(installed, tmp_path)
+    host = Host(documented("bindings/c/README.md", "cc "), installed, tmp_path)
     yield host
     host.close()
 

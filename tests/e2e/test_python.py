@@ -1,16 +1,17 @@
-"""The Python package as a person gets it: its wheel in a clean environment, with nothing of this repository beside it."""
+"""The Python package as its README says to get it: its wheel in a clean environment, with nothing of this repository beside it."""
 
 import json
 import os
+import shutil
 import subprocess
-import sys
 
 import pytest
 
 import judges
-from server import BINARY, MODEL, ROOT, SHARED
+from documented import documented, put_release
+from material import film_mp4
+from server import BINARY, MODEL, ROOT
 
-FILM = SHARED / "media" / "natural" / "big-buck-bunny-480p-30sec.mp4"
 PACKAGE = ROOT / "bindings" / "python"
 OFFER = sorted((ROOT / "crates" / "loom-ingest" / "testdata" / "offers").glob("*.sdp"))[0]
 
@@ -20,17 +21,18 @@ def python(tmp_path_factory):
     """An interpreter of a clean environment that has the wheel."""
     library = BINARY.parent / "libloom.so"
     assert library.exists(), "there is no C library: cargo build --workspace"
-    folder = tmp_path_factory.mktemp("python")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    # built from a copy: what building leaves behind is no file of the repository
-    subprocess.run(["cp", "-r", PACKAGE, folder / "source"], check=True)
-    variables = {**os.environ, "LOOM_LIBRARY": str(library)}
-    subprocess.run([*pip, "wheel", "--quiet", "--no-deps", "-w", folder / "dist", folder / "source"], env=variables, check=True)
-    (wheel,) = (folder / "dist").glob("loom_video-*-py3-none-linux_*.whl")
-    subprocess.run([sys.executable, "-m", "venv", folder / "clean"], check=True)
-    interpreter = folder / "clean" / "bin" / "python"
-    subprocess.run([interpreter, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-index", wheel], check=True)
-    return interpreter
+    tree = tmp_path_factory.mktemp("python")
+    put_release(library, tree)
+    # of a copy: what building leaves behind is no file of the repository
+    shutil.copytree(PACKAGE, tree / "bindings" / "python", ignore=shutil.ignore_patterns("build", "*.egg-info"))
+    variables = {key: value for key, value in os.environ.items() if key != "LOOM_LIBRARY"}
+    for line in (documented("bindings/python/README.md", "-m venv"), documented("bindings/python/README.md", "pip wheel")):
+        subprocess.run(["bash", "-c", line], cwd=tree, env=variables, check=True)
+    (_,) = (tree / "dist").glob("loom_video-*-py3-none-linux_*.whl")
+    # what was installed stands for itself
+    for used in ("bindings", "target"):
+        shutil.rmtree(tree / used)
+    return tree / "venv" / "bin" / "python"
 
 
 def run(python, folder, *command, **variables):
@@ -41,15 +43,13 @@ def run(python, folder, *command, **variables):
 
 
 def test_twenty_lines_turn_a_film_into_an_hls_folder_and_a_transcript(python, tmp_path):
-    if not FILM.exists():
-        pytest.skip(f"NO FILM at {FILM}")
     source = PACKAGE / "examples" / "film.py"
     assert len(source.read_text().splitlines()) <= 20
     model = {"LOOM_MODEL": str(MODEL)} if MODEL.exists() else {}
-    said = run(python, tmp_path, source, FILM, tmp_path / "out", **model)
+    said = run(python, tmp_path, source, film_mp4(), tmp_path / "out", **model)
     assert "media: 9" in said, said[-1000:]
     assert "transcript: 100%" in said or not MODEL.exists(), said[-1000:]
-    assert FILM.exists(), "the film is copied, not taken"
+    assert film_mp4().exists(), "the film is copied, not taken"
     judges.decode(tmp_path / "out" / "hls" / "main.m3u8")
     if MODEL.exists():
         assert (tmp_path / "out" / "transcript.vtt").read_text().startswith("WEBVTT")
@@ -58,12 +58,10 @@ def test_twenty_lines_turn_a_film_into_an_hls_folder_and_a_transcript(python, tm
 
 @pytest.mark.parametrize("program", ["film.py", "README.md"])
 def test_a_film_without_sound_has_no_transcript_and_that_is_no_error(python, tmp_path, program):
-    if not FILM.exists():
-        pytest.skip(f"NO FILM at {FILM}")
     source = (PACKAGE / "README.md").read_text().split("```python\n")[1].split("```")[0]
     if program == "film.py":
         source = (PACKAGE / "examples" / program).read_text()
-    subprocess.run(["ffmpeg", "-v", "error", "-i", FILM, "-t", "3", "-an", "-c", "copy", tmp_path / "talk.mp4"], check=True)
+    subprocess.run(["ffmpeg", "-v", "error", "-i", film_mp4(), "-t", "3", "-an", "-c", "copy", tmp_path / "talk.mp4"], check=True)
     model = {"LOOM_MODEL": str(MODEL)} if MODEL.exists() else {}
     run(python, tmp_path, "-c", source, "talk.mp4", ".", **model)
     judges.decode(next(tmp_path.glob("*/main.m3u8")))
@@ -199,13 +197,11 @@ def test_every_call_of_a_host_is_made_and_a_later_engine_finds_what_was_recorded
 
 
 def test_a_film_that_is_cancelled_has_failed_at_once(python, tmp_path):
-    if not FILM.exists():
-        pytest.skip(f"NO FILM at {FILM}")
     program = f"""
 import loom
 with loom.Engine("work", captions=False) as engine:
     recording = engine.create()
-    recording.import_file({str(FILM)!r})
+    recording.import_file({str(film_mp4())!r})
     recording.cancel()
     assert recording.state == "failed", recording.state
     assert "cancelled" in recording.info()["reason"]
