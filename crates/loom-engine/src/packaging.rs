@@ -41,6 +41,9 @@ const BATCH: usize = 64;
 /// How often a recording's state is written down while it grows.
 const PERSIST_EVERY: Duration = Duration::from_secs(5);
 
+/// How often it is told that packets are left out.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
 /// Hz of the speech spool.
 pub(crate) const SPOOL_RATE: u32 = 16_000;
 
@@ -189,6 +192,8 @@ impl Packaging {
             append_at: None,
             shed: Vec::new(),
             lost: false,
+            refused: 0,
+            refused_at: None,
             deferred: VecDeque::new(),
             told: Vec::new(),
         };
@@ -284,6 +289,9 @@ struct Worker {
     shed: Vec<RenditionId>,
     /// Media was lost for want of room: the recording goes on at the next key frame.
     lost: bool,
+    /// Packets that the packager would not have, since that was last told, and when it was.
+    refused: u64,
+    refused_at: Option<Instant>,
     /// What came meanwhile, and is to be done yet.
     deferred: VecDeque<Work>,
     /// Who is to be told that something is done, once all of it is stored.
@@ -579,10 +587,15 @@ impl Worker {
     }
 
     /// One bad packet costs itself, not the recording.
-    fn survive(&self, outcome: Result<(), loom_hls::HlsError>) {
-        if let Err(why) = outcome {
-            metrics::counter!("loom_packets_refused_total").increment(1);
-            tracing::warn!(recording = %self.recording.id, error = %why, "a packet was left out");
+    fn survive(&mut self, outcome: Result<(), loom_hls::HlsError>) {
+        let Err(why) = outcome else { return };
+        metrics::counter!("loom_packets_refused_total").increment(1);
+        self.refused += 1;
+        // an encoder's silence, which stands there already, comes in runs of hundreds
+        if self.refused_at.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            let packets = std::mem::take(&mut self.refused);
+            self.refused_at = Some(Instant::now());
+            tracing::warn!(recording = %self.recording.id, packets, error = %why, "packets were left out");
         }
     }
 
