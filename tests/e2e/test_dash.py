@@ -14,7 +14,7 @@ from conftest import watchable
 from players import begun, live_recording, moved, played_to_the_end, shown, whole_recording
 from server import Server, until
 
-PLAY_SECONDS = float(os.environ.get("PLAY_SECONDS", 20))
+PLAY_SECONDS = float(os.environ.get("PLAY_SECONDS", 12))
 # What a segment lasts, seconds, where nothing else is asked for.
 SEGMENT = 2.0
 

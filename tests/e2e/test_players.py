@@ -14,7 +14,7 @@ import players
 from players import begun, live_recording, moved, played_to_the_end, shown, whole_recording
 from server import Server
 
-PLAY_SECONDS = float(os.environ.get("PLAY_SECONDS", 20))
+PLAY_SECONDS = float(os.environ.get("PLAY_SECONDS", 12))
 
 
 @pytest.fixture(scope="module", params=[pytest.param(334, marks=pytest.mark.slow), 200])

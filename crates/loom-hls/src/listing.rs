@@ -21,10 +21,12 @@ pub(crate) struct Listing {
     pub(crate) pauses: Pauses,
     head: PlaylistHead,
     began: bool,
-    /// What the stored playlist says of [`independent`](Self::independent), once there is one.
-    stored: Option<bool>,
+    /// What the stored playlist says of [`independent`](Self::independent) and [`long`](Self::long), once there is one.
+    stored: Option<(bool, bool)>,
     /// Whether every video segment starts with a key frame.
     pub(crate) independent: bool,
+    /// Whether a segment is longer than the target duration, by what is rounded off.
+    long: bool,
     body: String,
     /// The same for the playlist of its key pictures, where it has any.
     frames: Option<String>,
@@ -63,6 +65,7 @@ impl Listing {
             began: false,
             stored: None,
             independent: true,
+            long: false,
             body: String::new(),
             frames: frames.then(String::new),
             ranges: Vec::new(),
@@ -124,6 +127,8 @@ impl Listing {
     /// Adds a closed segment to the stored playlist.
     pub(crate) fn close(&mut self, opening: Opening, entry: SegmentEntry, out: &mut VecDeque<HlsOutput>) {
         let from = self.body.len();
+        self.long |= self.head.is_exceeded(&entry);
+        let says = (self.independent, self.long);
         playlist::write_opening(&mut self.body, &opening);
         playlist::write_segment(&mut self.body, &entry);
         let mut of_frames = 0;
@@ -132,7 +137,7 @@ impl Listing {
             playlist::write_opening(frames, &opening);
             playlist::write_frame(frames, &entry.of_frame());
         }
-        if self.stored == Some(self.independent) {
+        if self.stored == Some(says) {
             out.push_back(HlsOutput::Append {
                 key: address::playlist(&self.id),
                 data: self.body[from..].to_owned().into(),
@@ -145,7 +150,7 @@ impl Listing {
             }
         } else {
             self.store(PlaylistState::Ended, out);
-            self.stored = Some(self.independent);
+            self.stored = Some(says);
         }
     }
 
@@ -181,7 +186,8 @@ impl Listing {
     fn store(&self, state: PlaylistState, out: &mut VecDeque<HlsOutput>) {
         let mut store = |key: String, head: &PlaylistHead, body: &str| {
             let mut text = String::with_capacity(body.len() + 512);
-            playlist::write_head(&mut text, head, &Beginning::of(head, state, self.independent));
+            let beginning = Beginning::of(head, state, self.independent, self.long);
+            playlist::write_head(&mut text, head, &beginning);
             for range in &self.ranges {
                 text.push_str(&range.line);
             }

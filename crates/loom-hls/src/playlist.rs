@@ -41,6 +41,11 @@ impl PlaylistHead {
         self.target_duration * 6
     }
 
+    /// Whether a segment is longer than the target duration, which it may be by what is rounded off.
+    pub(crate) fn is_exceeded(&self, segment: &SegmentEntry) -> bool {
+        segment.duration.duration() > self.target_duration
+    }
+
     /// The head of the playlist of this one's key pictures.
     pub(crate) fn of_frames(&self) -> Self {
         Self {
@@ -68,6 +73,8 @@ pub(crate) struct Beginning {
     pub(crate) state: PlaylistState,
     /// Whether every segment begins with a key frame.
     pub(crate) independent: bool,
+    /// Whether a segment is longer than the target duration, by what is rounded off.
+    pub(crate) long: bool,
     pub(crate) first_segment: u64,
     pub(crate) discontinuity_sequence: u64,
     /// Segments leave it at its beginning.
@@ -77,10 +84,11 @@ pub(crate) struct Beginning {
 
 impl Beginning {
     /// That of a playlist which lists everything.
-    pub(crate) fn of(head: &PlaylistHead, state: PlaylistState, independent: bool) -> Self {
+    pub(crate) fn of(head: &PlaylistHead, state: PlaylistState, independent: bool, long: bool) -> Self {
         Self {
             state,
             independent,
+            long,
             first_segment: head.first_segment,
             discontinuity_sequence: head.discontinuity_sequence,
             slides: false,
@@ -174,9 +182,11 @@ impl std::fmt::Display for Seconds {
 pub(crate) fn write_head(out: &mut String, head: &PlaylistHead, beginning: &Beginning) {
     let live = beginning.state == PlaylistState::Growing;
     let delta = live && head.blocking;
-    // §8: EXT-X-MAP needs 6, with EXT-X-I-FRAMES-ONLY 5; delta updates that leave out date ranges, which are on offer while it grows, 10
+    // §8: EXT-X-MAP needs 6, with EXT-X-I-FRAMES-ONLY 5, but only from 6 on is the target duration what the longest segment is when rounded;
+    // delta updates that leave out date ranges, which are on offer while it grows, 10
     let version = match (delta, head.mapped, head.frames) {
         (true, ..) => 10,
+        _ if beginning.long => 6,
         (false, true, true) => 5,
         (false, true, false) => 6,
         (false, false, _) => 3, // durations that are no whole seconds

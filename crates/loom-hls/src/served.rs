@@ -39,6 +39,8 @@ pub(crate) struct Served {
     /// The running number of the part that comes next.
     next_part: u64,
     independent: bool,
+    /// Whether a segment is longer than the target duration, by what is rounded off.
+    long: bool,
     pub(crate) ended: bool,
     /// The playlist as text, in the forms that were asked for since it last changed.
     texts: Mutex<Vec<(Show, Bytes)>>,
@@ -119,6 +121,7 @@ impl Default for Served {
             parts: BTreeMap::new(),
             next_part: 0,
             independent: true,
+            long: false,
             ended: false,
             texts: Mutex::default(),
             last_closed: None,
@@ -184,6 +187,7 @@ impl Served {
             } => {
                 self.open(segment, opening);
                 self.independent = independent;
+                self.long |= self.head.as_ref().is_some_and(|head| head.is_exceeded(&entry));
                 self.last_closed = Some(segment);
                 self.closed += entry.duration.duration();
                 if let Some(listed) = self.recent.back_mut() {
@@ -384,7 +388,7 @@ impl Served {
                 }),
             slides: window.is_some(),
             start: show.start.or(head.start),
-            ..Beginning::of(head, state, self.independent)
+            ..Beginning::of(head, state, self.independent, self.long)
         };
         let mut text = String::with_capacity(self.settled.len() + 4096);
         playlist::write_head(&mut text, head, &beginning);

@@ -281,12 +281,12 @@ fn ffmpeg_decrypts_samples_to_what_they_were() {
         return;
     }
     let streams = [
-        h264_stream("source", 320, 180, 5, 60, 2),
-        aac_stream("aac", 5),
-        opus_stream("opus", 5),
-        hevc_stream("hevc", 320, 180, 5, 60),
-        ivf_stream("vp9", VideoCodec::Vp9, 320, 180, 5, 60),
-        ivf_stream("av1", VideoCodec::Av1, 320, 180, 5, 60),
+        h264_stream("source", 320, 180, 3, 60, 2),
+        aac_stream("aac", 3),
+        opus_stream("opus", 3),
+        hevc_stream("hevc", 320, 180, 3, 60),
+        ivf_stream("vp9", VideoCodec::Vp9, 320, 180, 3, 60),
+        ivf_stream("av1", VideoCodec::Av1, 320, 180, 3, 60),
     ];
     let plain = made(PackagerConfig::default(), &streams);
     for scheme in [EncryptionScheme::Cenc, EncryptionScheme::Cbcs] {

@@ -28,8 +28,12 @@ fn config() -> PackagerConfig {
     }
 }
 
-/// Pictures at 25 a second with a key frame every 2 s, and sound, as one recording.
+/// Pictures and sound, as one recording.
 struct Growing {
+    /// Milliseconds from one picture to the next.
+    every: i64,
+    /// Milliseconds from one key frame to the next.
+    keys: i64,
     packager: Packager,
     folder: Folder,
     at: i64,
@@ -45,6 +49,8 @@ impl Growing {
             .handle_format(&id("aac"), CodecParameters::Audio(aac_stereo()))
             .unwrap();
         Self {
+            every: 40,
+            keys: 2_000,
             packager,
             folder: Folder::default(),
             at: 0,
@@ -54,8 +60,8 @@ impl Growing {
     fn to(&mut self, millis: i64) {
         while self.at < millis {
             let at = MediaTime::from_millis(self.at);
-            if self.at % 40 == 0 {
-                let key = self.at % 2_000 == 0;
+            if self.at % self.every == 0 {
+                let key = self.at % self.keys == 0;
                 let picture = packet(at, at, None, key, vec![1; if key { 5_000 } else { 500 }]);
                 self.packager.handle_packet(&id("source"), picture).unwrap();
             }
@@ -538,6 +544,25 @@ fn the_key_pictures_playlist_grows_with_the_segments() {
             .text("source/iframes.m3u8", "")
             .starts_with("#EXTM3U\n#EXT-X-VERSION:5\n")
     );
+}
+
+#[test]
+fn where_a_segment_exceeds_the_target_duration_by_what_is_rounded_off_the_version_says_so() {
+    let mut growing = Growing::new(PackagerConfig {
+        low_latency: false,
+        ..config()
+    });
+    // none at 4 s
+    (growing.every, growing.keys) = (60, 60_000);
+    growing.to(14_000);
+    growing.end();
+    for path in ["source/index.m3u8", "source/iframes.m3u8"] {
+        for text in [growing.text(path, ""), growing.folder.stored(path)] {
+            assert!(text.contains("#EXT-X-TARGETDURATION:4\n"), "{text}");
+            assert!(text.contains("#EXTINF:4.02"), "{text}");
+            assert!(text.starts_with("#EXTM3U\n#EXT-X-VERSION:6\n"), "{text}");
+        }
+    }
 }
 
 #[test]

@@ -528,6 +528,9 @@ impl Reader {
         if !self.media.i_frames && segment.map.is_some() {
             self.need(6, "EXT-X-MAP without EXT-X-I-FRAMES-ONLY");
         }
+        if segment.duration > self.media.target as f64 {
+            self.need(6, "a segment that is longer than the Target Duration");
+        }
         self.media.segments.push(segment);
         self.info = false;
     }

@@ -78,14 +78,6 @@ fn durations(media: &Media, at: &str, report: &mut Report) {
                 seen,
             );
         }
-        if media.version < 6 && segment.duration > media.target as f64 {
-            report.must(
-                "§8",
-                at,
-                "before version 6 no segment is longer than the Target Duration",
-                segment.number,
-            );
-        }
     }
 }
 
