@@ -172,6 +172,7 @@ def test_the_transcript_has_every_form_and_its_words_have_times(server, captions
     assert times[-1] <= told.finished["duration"]
 
 
+@pytest.mark.slow
 def test_the_transcript_is_as_right_as_whisper_cpp_with_the_same_weights(server, captions, told):
     if not captions or not MODEL.exists():
         pytest.skip("NO SPEECH MODEL in ../shared: word errors were not compared with whisper.cpp")

@@ -46,6 +46,7 @@ def test_gstreamer_says_whether_it_has_an_element(element, there):
     assert (asked.returncode == 0) == there, asked.stdout[-1000:] + asked.stderr
 
 
+@pytest.mark.slow
 def test_the_whip_suite_holds_a_server_that_is_not_its_own_to_the_rfc(tmp_path):
     """That of `embed-custom`, which has other HTTP code around the engine's."""
     host = Host(tmp_path / "custom", documented("docs/src/embedding.md", "-p embed-custom"), "/alice/whip")

@@ -79,6 +79,7 @@ def runs(program, folder, **variables):
     assert (done.returncode, done.stdout.strip()) == (0, VERSION), done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_program_has_the_library_within_it(installed, tmp_path):
     variables = {**os.environ, "PKG_CONFIG_PATH": f"{installed}/lib/pkgconfig"}
     flags = ["pkg-config", "--cflags", "--libs", "--static", "loom"]

@@ -786,8 +786,9 @@ pub(crate) fn describe(planned: &PlannedRendition) -> RenditionInfo {
             height,
             frame_rate,
         },
-        RenditionShape::Audio { channels, codec, .. } => RenditionKind::Audio {
-            name: audio_name(codec).to_owned(),
+        // the same sound in another coding has the same name (RFC 8216bis §4.4.6.1.1)
+        RenditionShape::Audio { channels, .. } => RenditionKind::Audio {
+            name: "Sound".to_owned(),
             language: None,
             channels,
         },
@@ -821,8 +822,8 @@ pub(crate) fn told(planned: &PlannedRendition) -> RenditionDescription {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use loom_core::TrackId;
     use loom_core::codec::{h264, opus};
+    use loom_core::{AudioCodec, TrackId};
     use loom_hls::PackagerConfig;
 
     use super::*;
@@ -893,6 +894,28 @@ mod tests {
         ];
         let pps = Bytes::from_static(&[0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0]);
         CodecParameters::Video(h264::parameters(SPS, &[pps]).expect("parameters"))
+    }
+
+    /// By it the packager knows that the one is made of the other.
+    #[test]
+    fn the_same_sound_has_one_name_in_every_coding() {
+        let name = |codec| {
+            let planned = PlannedRendition {
+                id: id(audio_name(codec)),
+                shape: RenditionShape::Audio {
+                    codec,
+                    sample_rate: 48_000,
+                    channels: 2,
+                },
+                bitrate: 128_000,
+                kept: codec == AudioCodec::Opus,
+            };
+            match describe(&planned).kind {
+                RenditionKind::Audio { name, .. } => name,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(name(AudioCodec::Opus), name(AudioCodec::Aac));
     }
 
     #[tokio::test(flavor = "multi_thread")]
