@@ -148,23 +148,25 @@ async fn a_file_becomes_a_recording_that_plays_and_can_be_downloaded() {
     assert!(engine.recordings().expect("a list").is_empty());
 }
 
+/// What ffmpeg calls the hash of each packet of a stream.
+fn hashes(input: &Path, stream: &str) -> Vec<String> {
+    let done = Command::new("ffmpeg")
+        .args(["-v", "error", "-i"])
+        .arg(input)
+        .args(["-map", stream, "-c", "copy", "-f", "framehash", "-"])
+        .output()
+        .expect("ffmpeg runs");
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    let of_packets = text.lines().filter(|line| !line.starts_with('#'));
+    let hash = |line: &str| line.rsplit(',').next().unwrap_or_default().trim().to_owned();
+    of_packets.map(hash).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_source_alone_is_kept_bit_for_bit_where_nothing_else_is_wanted() {
     let folder = tempfile::tempdir().expect("a folder");
     let Some(film) = film(folder.path()) else { return };
-    // What ffmpeg calls the hash of each stream's packets, before and after.
-    let hashes = |input: &Path, stream: &str| {
-        let done = Command::new("ffmpeg")
-            .args(["-v", "error", "-i"])
-            .arg(input)
-            .args(["-map", stream, "-c", "copy", "-f", "framehash", "-"])
-            .output()
-            .expect("ffmpeg runs");
-        let text = String::from_utf8_lossy(&done.stdout).into_owned();
-        let of_packets = text.lines().filter(|line| !line.starts_with('#'));
-        let hash = |line: &str| line.rsplit(',').next().unwrap_or_default().trim().to_owned();
-        of_packets.map(hash).collect::<Vec<_>>()
-    };
+    // before and after
     let (pictures, sound) = (hashes(&film, "0:v"), hashes(&film, "0:a"));
     let engine = Engine::start(EngineConfig {
         ladder: Wanted::source_only(),

@@ -528,9 +528,6 @@ impl Reader {
         if !self.media.i_frames && segment.map.is_some() {
             self.need(6, "EXT-X-MAP without EXT-X-I-FRAMES-ONLY");
         }
-        if segment.duration > self.media.target as f64 {
-            self.need(6, "a segment that is longer than the Target Duration");
-        }
         self.media.segments.push(segment);
         self.info = false;
     }
@@ -553,6 +550,16 @@ impl Reader {
         }
         self.complete(String::new());
         self.media.open = std::mem::take(&mut self.next);
+        // by now the target is known, wherever it stands
+        let target = self.media.target as f64;
+        if self
+            .media
+            .segments
+            .iter()
+            .any(|segment| segment.duration > target)
+        {
+            self.need(6, "a segment that is longer than the Target Duration");
+        }
         let mut media = self.media;
         if !self.seen.iter().any(|tag| tag == "EXT-X-TARGETDURATION") {
             report.must(

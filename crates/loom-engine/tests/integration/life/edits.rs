@@ -8,7 +8,7 @@ use loom_engine::{
     Engine, EngineConfig, EngineError, MediaTime, Recording, RecordingId, RecordingState, TextCue, read_cues,
 };
 
-use super::{assert_whole, film, text};
+use super::{assert_whole, film, hashes, text};
 use crate::support::{config, ended};
 
 const fn ms(millis: i64) -> MediaTime {
@@ -36,20 +36,6 @@ async fn made(engine: &Engine, pieces: Vec<loom_engine::Piece>) -> Recording {
         .expect("it can be made");
     assert_eq!(ended(&made).await, RecordingState::Ready, "{:?}", made.info());
     made
-}
-
-/// What ffmpeg calls the hash of each packet of a stream.
-fn hashes(input: &Path, stream: &str) -> Vec<String> {
-    let done = Command::new("ffmpeg")
-        .args(["-v", "error", "-i"])
-        .arg(input)
-        .args(["-map", stream, "-c", "copy", "-f", "framehash", "-"])
-        .output()
-        .expect("ffmpeg runs");
-    let text = String::from_utf8_lossy(&done.stdout).into_owned();
-    let of_packets = text.lines().filter(|line| !line.starts_with('#'));
-    let hash = |line: &str| line.rsplit(',').next().unwrap_or_default().trim().to_owned();
-    of_packets.map(hash).collect()
 }
 
 /// All of it decodes without a complaint.
