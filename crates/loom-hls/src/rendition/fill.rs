@@ -38,20 +38,6 @@ impl MediaTrack {
         self.part.is_none() || self.stills == Stills::Repeated
     }
 
-    /// [`Self::fill`] for pictures only: the last sound is drawn out instead.
-    pub(super) fn fill_picture(
-        &mut self,
-        end: u64,
-        number: u64,
-        clock: &SegmentClock,
-        out: &mut VecDeque<HlsOutput>,
-    ) -> Result<(), HlsError> {
-        match self.kind {
-            MediaKind::Video => self.fill(end, number, clock, out),
-            MediaKind::Audio => Ok(()),
-        }
-    }
-
     /// Repeats the picture held back: wherever a part must end, so that none is longer than its target nor shorter than 85 % of
     /// it (RFC 8216bis §4.4.4.9), and where a segment begins in between.
     fn repeat(
@@ -278,7 +264,7 @@ impl MediaTrack {
         let least = match self.kind {
             MediaKind::Video => Duration::from_millis(50),
             // a sample of sound that comes too late is lost, a picture only shown later
-            MediaKind::Audio => Duration::from_millis(500),
+            MediaKind::Audio => SOUND_PATIENCE,
         };
         (self.late.mul_f64(1.25) + least + tick).min(LONGEST_PATIENCE)
     }
@@ -311,5 +297,7 @@ const LONG_FRAME: Duration = Duration::from_millis(40);
 const SOUND_TAIL: Duration = Duration::from_millis(30);
 /// Within what a packet's lateness is forgotten.
 const FADES: Duration = Duration::from_secs(10);
+/// How long sound is waited for at least.
+pub(crate) const SOUND_PATIENCE: Duration = Duration::from_millis(500);
 /// Well below [`PackagerConfig::stall`](crate::PackagerConfig::stall).
-const LONGEST_PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const LONGEST_PATIENCE: Duration = Duration::from_secs(2);

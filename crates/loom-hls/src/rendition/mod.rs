@@ -23,6 +23,7 @@ use crate::publish::{Change, HlsOutput};
 use crate::rendition::segment::{Behind, OpenSegment};
 use crate::still::{self, Repeater};
 
+pub(crate) use crate::rendition::fill::{LONGEST_PATIENCE, SOUND_PATIENCE};
 pub(crate) use crate::rendition::measured::Measured;
 
 /// One rendition of pictures or sound: packets become samples, samples chunks, chunks parts and segments.
@@ -571,7 +572,7 @@ impl MediaTrack {
             {}
             let end = end.ticks(self.scale).max(0) as u64;
             if let Some(open) = &self.open {
-                self.fill_picture(end, open.number, clock, out)?;
+                self.fill(end, open.number, clock, out)?;
                 self.settle_at(end, limits::AUDIO_TAIL, out)?;
                 self.close_segment(end.max(self.end), out)?;
             } else if let Some(last) = self.next.filter(|next| *next <= clock.newest() && end > self.end) {
