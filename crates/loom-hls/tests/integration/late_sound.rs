@@ -31,7 +31,8 @@ fn sound_whose_encoder_dies_before_the_end_is_silent_up_to_it() {
         let name = stream.info.id.as_str();
         let seen = media::probe_packets(&dir.path().join(name).join("index.m3u8"), "0");
         let (at, _, lasts, _) = seen[seen.len() - 1];
-        let off = (at + lasts - seen[0].0 - f64::from(SECONDS)).abs();
+        // the last packet's length is not told where it is as long as any
+        let off = (at + lasts.max(0.02) - seen[0].0 - f64::from(SECONDS)).abs();
         assert!(off < 0.05, "{name}: {off} s");
     }
 }
