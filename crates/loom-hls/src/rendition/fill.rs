@@ -59,16 +59,24 @@ impl MediaTrack {
                 false => open.part_start,
             };
             let last = number - u64::from(self.fresh && number > open.number);
-            // past a boundary a key frame is waited for, as long as the target duration allows
-            let latest = open.start + self.ticks(self.target);
             let boundary = (last > open.number)
                 .then(|| self.boundary(clock, open.number + 1))
                 .flatten()
-                .map(|boundary| if boundary > at { boundary } else { latest })
-                .filter(|boundary| *boundary > at && boundary + rounding < next);
+                .filter(|boundary| boundary + rounding < next);
+            let part_end = begun + target;
             let (from, crosses) = match boundary {
-                Some(boundary) if boundary <= begun + target => (boundary, Some(open.number + 1)),
-                _ => (begun + target, None),
+                // a key frame was waited for past it, and none came; the target duration is kept
+                Some(boundary) if boundary <= at => {
+                    let latest = open.start + self.ticks(self.target);
+                    let from = if latest > at {
+                        part_end.min(latest)
+                    } else {
+                        part_end
+                    };
+                    (from, Some(open.number + 1))
+                }
+                Some(boundary) if boundary <= part_end => (boundary, Some(open.number + 1)),
+                _ => (part_end, None),
             };
             if from >= next || from <= at {
                 return Ok(());
@@ -223,7 +231,7 @@ impl MediaTrack {
         out: &mut VecDeque<HlsOutput>,
     ) -> Result<(), HlsError> {
         let Some(open) = &self.open else { return Ok(()) };
-        let number = self.without_key(clock.segment_at(until), until, open);
+        let number = self.without_key(clock.segment_at(until), until, open, clock);
         let next = until.ticks(self.scale).max(0) as u64;
         self.fill(next, number.max(open.number), clock, out)
     }
