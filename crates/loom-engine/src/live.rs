@@ -262,7 +262,7 @@ impl Running {
         let packager = Packager::new(config.playlists.apply(&recording.id, packager))?;
         let declared = renditions(&plan, captions, &further);
         let clock = got.zero().map(|zero| MediaClock {
-            zero: zero.into_std(),
+            zero,
             every: config.part / 2,
         });
         let packaging = Packaging::start(recording.clone(), packager, declared, clock)?;
