@@ -115,8 +115,14 @@ impl Course {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut steps = Vec::new();
         for _ in 0..20 {
-            steps.push((Duration::from_millis(rng.random_range(160_000..180_000)), Step::Pause));
-            steps.push((Duration::from_millis(rng.random_range(1_000..50_000)), Step::Resume));
+            steps.push((
+                Duration::from_millis(rng.random_range(160_000..180_000)),
+                Step::Pause,
+            ));
+            steps.push((
+                Duration::from_millis(rng.random_range(1_000..50_000)),
+                Step::Resume,
+            ));
         }
         steps.push((Duration::from_secs(200), Step::Stop));
         Self {

@@ -105,17 +105,25 @@ pub(super) fn judge(walk: &Walk, folder: &Path, info: Option<&RecordingInfo>) ->
     }
     if info.state != RecordingState::Ready {
         let lost = wanted.len();
-        return Err(format!("it is {}, and {lost} samples are lost: {info:?}", info.state));
+        return Err(format!(
+            "it is {}, and {lost} samples are lost: {info:?}",
+            info.state
+        ));
     }
     let renditions = read(folder)?;
     for rendition in &renditions {
         whole(rendition)?;
     }
     together(&renditions)?;
-    let seconds = renditions.iter().map(|it| it.segments.iter().map(|it| it.seconds).sum());
+    let seconds = renditions
+        .iter()
+        .map(|it| it.segments.iter().map(|it| it.seconds).sum());
     figures.seconds = seconds.fold(0.0, f64::max);
     if (figures.seconds - info.duration).abs() > 0.1 {
-        return Err(format!("{} s are listed, {} s are told", figures.seconds, info.duration));
+        return Err(format!(
+            "{} s are listed, {} s are told",
+            figures.seconds, info.duration
+        ));
     }
     let seen = |kind| -> Result<Vec<Seen>, String> {
         let all = renditions.iter().filter(|it| it.kind == kind).map(stamped);
@@ -153,7 +161,10 @@ fn whole(rendition: &Rendition) -> Result<(), String> {
         let mut end = first.start;
         for chunk in &segment.chunks {
             if chunk.start != end {
-                return wrong(format!("a chunk begins at {}, the one before ends at {end}", chunk.start));
+                return wrong(format!(
+                    "a chunk begins at {}, the one before ends at {end}",
+                    chunk.start
+                ));
             }
             end += chunk.samples.iter().map(|it| u64::from(it.duration)).sum::<u64>();
         }
@@ -245,19 +256,16 @@ fn nothing_of_pauses(walk: &Walk, seen: &[&[Seen]]) -> Result<(), String> {
     for (from, to) in walk.pauses() {
         let within = |seen: &&Seen| (from..to).contains(&seen.stamp.captured);
         if let Some(seen) = seen.iter().flat_map(|it| it.iter()).find(within) {
-            return Err(format!("paused from {from:?} to {to:?}, and {seen:?} is recorded"));
+            return Err(format!(
+                "paused from {from:?} to {to:?}, and {seen:?} is recorded"
+            ));
         }
     }
     Ok(())
 }
 
 /// All that came is there, but for what lies at the edges of what is recorded.
-fn nothing_missing(
-    walk: &Walk,
-    wanted: &[&Unit],
-    sounds: &[Seen],
-    pictures: &[Seen],
-) -> Result<(), String> {
+fn nothing_missing(walk: &Walk, wanted: &[&Unit], sounds: &[Seen], pictures: &[Seen]) -> Result<(), String> {
     let numbers = |seen: &[Seen]| -> BTreeSet<Stamp> { seen.iter().map(|it| it.stamp).collect() };
     let (sounds, pictures) = (numbers(sounds), numbers(pictures));
     let missing = wanted.iter().filter(|unit| match unit.kind {
@@ -269,7 +277,10 @@ fn nothing_missing(
         None => Ok(()),
         Some(first) => {
             let (count, of) = (missing.len(), wanted.len());
-            Err(format!("{count} of {of} that came are missing, the first {first:?}; {:?}", walk.states))
+            Err(format!(
+                "{count} of {of} that came are missing, the first {first:?}; {:?}",
+                walk.states
+            ))
         }
     }
 }
@@ -304,15 +315,19 @@ impl Walk {
             .collect();
         let offered = self.sessions.iter().skip(1).map(|(at, _)| *at);
         let offered = offered.chain([Duration::MAX]);
-        self.sessions.iter().zip(offered).flat_map(move |((began, units), replaced)| {
-            let live = live.clone();
-            let began = *began;
-            came(units).filter(move |unit| {
-                let at = unit.stamp.captured;
-                let in_time = |(from, to): &(Duration, Duration)| at >= (*from).max(began) + EDGE && at < *to;
-                live.iter().any(in_time) && at + EDGE < replaced
+        self.sessions
+            .iter()
+            .zip(offered)
+            .flat_map(move |((began, units), replaced)| {
+                let live = live.clone();
+                let began = *began;
+                came(units).filter(move |unit| {
+                    let at = unit.stamp.captured;
+                    let in_time =
+                        |(from, to): &(Duration, Duration)| at >= (*from).max(began) + EDGE && at < *to;
+                    live.iter().any(in_time) && at + EDGE < replaced
+                })
             })
-        })
     }
 }
 

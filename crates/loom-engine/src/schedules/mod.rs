@@ -67,7 +67,11 @@ impl Machine {
 /// A runtime whose clock goes on when nothing else is to be done.
 fn runtime() -> Runtime {
     let mut builder = Builder::new_current_thread();
-    builder.enable_all().start_paused(true).build().expect("a runtime")
+    builder
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .expect("a runtime")
 }
 
 /// Walks a course, and judges what there is after that in another process's eyes.
@@ -84,7 +88,11 @@ fn run(course: &Course, pictures: &Arc<Pictures>) -> Result<Figures, String> {
     drop(first);
     let info = match walk.deleted {
         true => None,
-        false => Some(runtime().block_on(timeout(FOR_EVER, ended(folder.path(), &name))).map_err(never)?),
+        false => Some(
+            runtime()
+                .block_on(timeout(FOR_EVER, ended(folder.path(), &name)))
+                .map_err(never)?,
+        ),
     };
     let root = folder.path().join("recordings").join(name.as_str());
     judge(&walk, &root, info.as_ref()).map_err(|why| format!("{why}; refused: {:?}", walk.refusals))
@@ -111,7 +119,10 @@ fn asked(name: &str) -> Option<u64> {
 /// Runs the seeds on all cores. Gives what was found of all, and says which do not hold.
 fn run_all(seeds: std::ops::Range<u64>, draw: impl Fn(u64) -> Course + Sync) -> Figures {
     let pictures = Arc::new(runtime().block_on(Pictures::make()));
-    let (next, found) = (AtomicU64::new(seeds.start), Mutex::new((Figures::default(), Vec::new())));
+    let (next, found) = (
+        AtomicU64::new(seeds.start),
+        Mutex::new((Figures::default(), Vec::new())),
+    );
     let work = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);

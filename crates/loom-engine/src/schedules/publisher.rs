@@ -49,8 +49,7 @@ impl Publisher {
     /// It ends its session, as a browser does.
     pub(super) fn leave(&self) {
         let goodbye = self.sender().goodbye();
-        self.session
-            .step(|line, now| line.handle_datagram(&goodbye, now));
+        self.session.step(|line, now| line.handle_datagram(&goodbye, now));
         self.vanish();
         self.changed.notify_one();
     }

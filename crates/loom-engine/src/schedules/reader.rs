@@ -98,7 +98,11 @@ fn rendition(hls: &Path, uri: &str, is_main: bool) -> Result<Rendition, String> 
         });
     }
     let init = init.ok_or_else(|| failed("it has no init segment".to_owned()))?;
-    let media = &init.trak.first().ok_or_else(|| failed("no track".to_owned()))?.mdia;
+    let media = &init
+        .trak
+        .first()
+        .ok_or_else(|| failed("no track".to_owned()))?
+        .mdia;
     Ok(Rendition {
         name: uri.trim_end_matches("/index.m3u8").to_owned(),
         is_main,

@@ -174,7 +174,10 @@ impl Sender {
 
     /// When it sends next.
     pub(super) fn due(&self) -> Instant {
-        self.camera.next().min(self.microphone.next()).min(self.next_report)
+        self.camera
+            .next()
+            .min(self.microphone.next())
+            .min(self.next_report)
     }
 
     /// What it sends by now.
@@ -260,9 +263,7 @@ impl Sender {
         let unit = Some(self.note(MediaKind::Video, stamp, key));
         let payloads = self.pictures.payloads(self.keys, self.since_key, &stamp);
         for (at, payload) in payloads.iter().enumerate() {
-            let data = self
-                .camera
-                .packet(captured, at + 1 == payloads.len(), payload);
+            let data = self.camera.packet(captured, at + 1 == payloads.len(), payload);
             sent.push(Datagram { data, unit });
         }
     }

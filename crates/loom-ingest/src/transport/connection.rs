@@ -7,8 +7,8 @@ use loom_core::TrackId;
 
 use super::DatagramKind;
 use super::dtls::{Dtls, DtlsEvent, Identity};
-use super::receiver::{Receiver, ReceiverConfig, ReceiverOutput};
 use super::protection::Protection;
+use super::receiver::{Receiver, ReceiverConfig, ReceiverOutput};
 use super::srtp::Opened;
 use crate::clock::SessionClock;
 use crate::config::IngestConfig;
