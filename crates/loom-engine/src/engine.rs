@@ -140,7 +140,7 @@ impl Engine {
 
     /// As [`Self::start`], on another disk than the system's.
     pub(crate) async fn start_on(disk: Arc<dyn Disk>, config: EngineConfig) -> Result<Self, EngineError> {
-        let machine = tokio::task::spawn_blocking(|| Machine::probe(disk));
+        let machine = tokio::task::spawn_blocking(move || Machine::probe(disk));
         let machine = machine.await.map_err(|_| EngineError::ShuttingDown)??;
         Self::start_with(machine, config).await
     }

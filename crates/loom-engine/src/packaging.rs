@@ -142,7 +142,7 @@ impl PackagingThreads {
     }
 
     /// Those of the caller, whose clock is theirs too.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "ingest"))]
     pub(crate) fn here() -> Self {
         Self {
             handle: Handle::current(),

@@ -182,7 +182,8 @@ fn together(renditions: &[Rendition]) -> Result<(), String> {
     let starts = |rendition: &Rendition| -> BTreeMap<String, (f64, bool)> {
         let mut at = 0.0;
         let start = |segment: &Segment| {
-            let begins = std::mem::replace(&mut at, at + segment.seconds);
+            let begins = at;
+            at += segment.seconds;
             (segment.uri.clone(), (begins, segment.discontinuity))
         };
         rendition.segments.iter().map(start).collect()

@@ -79,20 +79,15 @@ fn run(course: &Course, pictures: &Arc<Pictures>) -> Result<Figures, String> {
     let folder = TempDir::new().expect("a folder");
     let name = RecordingId::new(&format!("seed-{}", course.seed)).expect("a name");
     let never = |_| "it never ends".to_owned();
-    let first = runtime();
-    let walk = first.block_on(timeout(FOR_EVER, async {
+    let walk = runtime().block_on(async {
         let engine = start(folder.path()).await;
-        course.walk(&engine, &name, pictures).await
-    }));
+        timeout(FOR_EVER, course.walk(&engine, &name, pictures)).await
+    });
     let walk = walk.map_err(never)?;
-    drop(first);
+    let after = async { timeout(FOR_EVER, ended(folder.path(), &name)).await };
     let info = match walk.deleted {
         true => None,
-        false => Some(
-            runtime()
-                .block_on(timeout(FOR_EVER, ended(folder.path(), &name)))
-                .map_err(never)?,
-        ),
+        false => Some(runtime().block_on(after).map_err(never)?),
     };
     let root = folder.path().join("recordings").join(name.as_str());
     judge(&walk, &root, info.as_ref()).map_err(|why| format!("{why}; refused: {:?}", walk.refusals))

@@ -79,7 +79,7 @@ impl Pictures {
                 let nals = self.sets.iter().map(|set| &set[..]).chain([&sei[..]]);
                 vec![together(nals), self.keys[key % 2].to_vec()]
             }
-            since => vec![together([&sei[..], &self.others[since % FRAME_NUMS]])],
+            since => vec![together([&sei[..], &self.others[since % FRAME_NUMS][..]])],
         }
     }
 }
