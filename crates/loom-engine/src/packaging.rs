@@ -516,6 +516,7 @@ impl Worker {
             Work::Finish(done) => {
                 self.clock = None;
                 let outcome = self.packager.finish().map_err(EngineError::from);
+                self.recording.lengthen(self.packager.head());
                 let outcome = outcome.and(self.store()).and(spared(self.spool.flush()));
                 self.tell(done, outcome);
                 return Ok(());

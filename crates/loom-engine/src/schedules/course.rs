@@ -1,3 +1,4 @@
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -55,8 +56,8 @@ pub(super) struct Walk {
     pub(super) sessions: Vec<(Duration, Vec<Unit>)>,
     /// The states that the recording came to.
     pub(super) states: Vec<(Duration, RecordingState)>,
-    /// When it was asked to go on.
-    pub(super) resumed: Vec<Duration>,
+    /// What was done, and when.
+    pub(super) steps: Vec<(Duration, Step)>,
     /// What was refused, and is no error of the caller's.
     pub(super) refusals: Vec<String>,
     pub(super) deleted: bool,
@@ -168,6 +169,18 @@ impl Course {
     }
 }
 
+impl fmt::Display for Walk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let offered = self.sessions.iter().map(|(at, units)| (*at, units.len()));
+        let offered: Vec<_> = offered.collect();
+        write!(
+            f,
+            "done {:?}\n  states {:?}\n  sessions {offered:?}\n  refused {:?}",
+            self.steps, self.states, self.refusals
+        )
+    }
+}
+
 /// Whoever walks a course.
 struct Walker<'a> {
     course: &'a Course,
@@ -186,6 +199,7 @@ struct Walker<'a> {
 impl Walker<'_> {
     async fn take(&mut self, step: Step) {
         self.walk.ended = self.epoch.elapsed();
+        self.walk.steps.push((self.walk.ended, step));
         let recording = self.recording.clone();
         let newest = self.publishers.last().map(|(_, publisher)| publisher.clone());
         match step {
@@ -194,7 +208,6 @@ impl Walker<'_> {
                     .spawn(async move { recording.pause().await.map_err(|why| (step, why)) });
             }
             Step::Resume => {
-                self.walk.resumed.push(self.epoch.elapsed());
                 self.asked
                     .spawn(async move { recording.resume().await.map_err(|why| (step, why)) });
             }

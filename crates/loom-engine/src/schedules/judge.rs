@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use loom_core::MediaKind;
 
-use super::course::{DELAY, Walk};
+use super::course::{DELAY, Step, Walk};
 use super::reader::{Rendition, Segment, read};
 use super::sender::Unit;
 use super::stamp::Stamp;
@@ -99,16 +99,11 @@ pub(super) fn judge(walk: &Walk, folder: &Path, info: Option<&RecordingInfo>) ->
             false => Ok(figures),
         };
     };
-    let wanted: Vec<&Unit> = walk.wanted().collect();
-    if info.state == RecordingState::Failed && wanted.is_empty() {
+    if info.state == RecordingState::Failed && walk.wanted(&BTreeMap::new()).is_empty() {
         return Ok(figures);
     }
     if info.state != RecordingState::Ready {
-        let lost = wanted.len();
-        return Err(format!(
-            "it is {}, and {lost} samples are lost: {info:?}",
-            info.state
-        ));
+        return Err(format!("it is {}: {info:?}", info.state));
     }
     let renditions = read(folder)?;
     for rendition in &renditions {
@@ -136,7 +131,12 @@ pub(super) fn judge(walk: &Walk, folder: &Path, info: Option<&RecordingInfo>) ->
     (figures.sounds, figures.pictures) = (sounds.len(), pictures.len());
     figures.offsets = offsets(&sounds, &pictures);
     nothing_of_pauses(walk, &[&sounds, &pictures])?;
-    nothing_missing(walk, &wanted, &sounds, &pictures)?;
+    let mut taken = BTreeMap::new();
+    for seen in sounds.iter().chain(&pictures) {
+        let first: &mut Duration = taken.entry(seen.stamp.session).or_insert(seen.stamp.captured);
+        *first = seen.stamp.captured.min(*first);
+    }
+    nothing_missing(&walk.wanted(&taken), &sounds, &pictures)?;
     Ok(figures)
 }
 
@@ -266,7 +266,7 @@ fn nothing_of_pauses(walk: &Walk, seen: &[&[Seen]]) -> Result<(), String> {
 }
 
 /// All that came is there, but for what lies at the edges of what is recorded.
-fn nothing_missing(walk: &Walk, wanted: &[&Unit], sounds: &[Seen], pictures: &[Seen]) -> Result<(), String> {
+fn nothing_missing(wanted: &[&Unit], sounds: &[Seen], pictures: &[Seen]) -> Result<(), String> {
     let numbers = |seen: &[Seen]| -> BTreeSet<Stamp> { seen.iter().map(|it| it.stamp).collect() };
     let (sounds, pictures) = (numbers(sounds), numbers(pictures));
     let missing = wanted.iter().filter(|unit| match unit.kind {
@@ -278,10 +278,7 @@ fn nothing_missing(walk: &Walk, wanted: &[&Unit], sounds: &[Seen], pictures: &[S
         None => Ok(()),
         Some(first) => {
             let (count, of) = (missing.len(), wanted.len());
-            Err(format!(
-                "{count} of {of} that came are missing, the first {first:?}; {:?}",
-                walk.states
-            ))
+            Err(format!("{count} of {of} that came are missing, the first {first:?}"))
         }
     }
 }
@@ -298,49 +295,55 @@ impl Walk {
         let paused = self.states.iter().zip(ends);
         let paused = paused.filter(|((_, state), _)| *state == RecordingState::Paused);
         paused.map(|((from, _), end)| {
-            let asked = self.resumed.iter().filter(|at| **at >= *from);
-            let to = asked.min().copied().unwrap_or(end).min(end);
+            let asked = self.steps.iter().rev().skip_while(|(at, _)| at >= from);
+            let is_wanted = asked.map(|(_, step)| *step).find(|step| matches!(step, Step::Pause | Step::Resume));
+            let resumed = self.steps.iter().filter(|(at, step)| at >= from && *step == Step::Resume);
+            let to = match is_wanted {
+                Some(Step::Resume) => *from, // somebody changed their mind before it rested
+                _ => resumed.map(|(at, _)| *at).min().unwrap_or(end).min(end),
+            };
             // what was on its way by then may count as captured then
             (*from, to.saturating_sub(DELAY + ON_THE_WAY).max(*from))
         })
     }
 
-    /// What was sent and came while the recording was live, except near the beginnings and ends of that.
-    fn wanted(&self) -> impl Iterator<Item = &Unit> {
+    /// What was sent and came while the recording was live, except near the beginnings and ends of that. A session takes another's place once all
+    /// that it offers has come, or has been waited for; `taken` is when what was taken of each was captured first.
+    fn wanted(&self, taken: &BTreeMap<u8, Duration>) -> Vec<&Unit> {
         let ends = self.states.iter().skip(1).map(|(at, _)| *at);
         let ends = ends.chain([self.ended]).map(|at| at.min(self.ended));
         let live = self.states.iter().zip(ends);
         let live = live.filter(|((_, state), _)| *state == RecordingState::Live);
         let live: Vec<(Duration, Duration)> = live
-            .map(|((from, _), to)| (*from, to.saturating_sub(EDGE)))
+            .map(|((from, _), to)| (*from + EDGE, to.saturating_sub(EDGE)))
             .collect();
-        let offered = self.sessions.iter().skip(1).map(|(at, _)| *at);
-        let offered = offered.chain([Duration::MAX]);
-        self.sessions
-            .iter()
-            .zip(offered)
-            .flat_map(move |((began, units), replaced)| {
-                let live = live.clone();
-                let began = *began;
-                came(units).filter(move |unit| {
-                    let at = unit.stamp.captured;
-                    let in_time =
-                        |(from, to): &(Duration, Duration)| at >= (*from).max(began) + EDGE && at < *to;
-                    live.iter().any(in_time) && at + EDGE < replaced
-                })
-            })
+        let is_live = |at: Duration| live.iter().any(|(from, to)| (*from..*to).contains(&at));
+        let mut wanted = Vec::new();
+        for (session, (offered, units)) in (0..).zip(&self.sessions) {
+            let latest = *offered + ARRIVAL;
+            let from = taken.get(&session).map_or(latest, |first| (*first + EDGE).min(latest));
+            let next = taken.range(session + 1..).next();
+            let to = next.map_or(Duration::MAX, |(_, first)| first.saturating_sub(EDGE));
+            let in_time = |unit: &&Unit| (from..to).contains(&unit.stamp.captured);
+            wanted.extend(came(units).filter(in_time).filter(|unit| is_live(unit.stamp.captured)));
+        }
+        wanted
     }
 }
 
-/// What came, of pictures only those for which nothing is missing that they are made of.
+/// What came: of pictures only those for which nothing is missing that they are made of, and of sound nothing right behind the first losses,
+/// which are waited for so long that the recording has gone on.
 fn came(units: &[Unit]) -> impl Iterator<Item = &Unit> {
-    let mut decodes = false;
+    let (mut decodes, mut losses, mut lost) = (false, 0, None);
     units.iter().filter(move |unit| {
         if unit.kind == MediaKind::Video {
             decodes = unit.whole && (decodes || unit.key);
             return decodes;
         }
-        unit.whole
+        if !unit.whole && losses < FIRST_LOSSES {
+            (losses, lost) = (losses + 1, Some(unit.stamp.captured));
+        }
+        unit.whole && lost.is_none_or(|lost| unit.stamp.captured > lost + WAIT)
     })
 }
 
@@ -352,5 +355,10 @@ const BOUNDARY: f64 = 0.021;
 const NEAR: Duration = Duration::from_millis(30);
 /// So much longer than the least a datagram may be under way.
 const ON_THE_WAY: Duration = Duration::from_millis(85);
+/// How long a session may take to bring all that it offers, or to be taken without.
+const ARRIVAL: Duration = Duration::from_millis(9_500);
+/// How long the first losses of sound are waited for (`reorder_wait`), and how many are before the wait is shorter.
+const WAIT: Duration = Duration::from_millis(900);
+const FIRST_LOSSES: usize = 3;
 /// What was on its way, or waited for what was lost, when something began or ended.
 const EDGE: Duration = Duration::from_millis(1_500);

@@ -90,7 +90,7 @@ fn run(course: &Course, pictures: &Arc<Pictures>) -> Result<Figures, String> {
         false => Some(runtime().block_on(after).map_err(never)?),
     };
     let root = folder.path().join("recordings").join(name.as_str());
-    judge(&walk, &root, info.as_ref()).map_err(|why| format!("{why}; refused: {:?}", walk.refusals))
+    judge(&walk, &root, info.as_ref()).map_err(|why| format!("{why}\n  {walk}"))
 }
 
 async fn start(folder: &Path) -> Engine {
