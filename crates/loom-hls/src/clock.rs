@@ -203,6 +203,9 @@ impl SegmentClock {
                 return;
             }
             let boundary = self.starts[self.starts.len() - 1].at + length;
+            if self.leads == Lead::Pictures && self.pictures.is_some_and(|p| boundary <= p) {
+                return; // the pictures stand beyond it already, and make the next
+            }
             self.push(boundary, false);
         }
     }
