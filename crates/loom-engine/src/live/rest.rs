@@ -142,7 +142,13 @@ impl Running {
         loop {
             // where nothing is known to run, whatever comes first will do
             let late = match got.waits() {
-                Some(late) => late.map(|late| if stands { late.min(asked + STILL_LIMIT) } else { late }),
+                Some(late) => late.map(|late| {
+                    if stands {
+                        late.min(asked + STILL_LIMIT)
+                    } else {
+                        late
+                    }
+                }),
                 None if got.began().is_none() && got.closed.is_none() => None,
                 None => break,
             };

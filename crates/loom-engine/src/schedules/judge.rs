@@ -278,7 +278,9 @@ fn nothing_missing(wanted: &[&Unit], sounds: &[Seen], pictures: &[Seen]) -> Resu
         None => Ok(()),
         Some(first) => {
             let (count, of) = (missing.len(), wanted.len());
-            Err(format!("{count} of {of} that came are missing, the first {first:?}"))
+            Err(format!(
+                "{count} of {of} that came are missing, the first {first:?}"
+            ))
         }
     }
 }
@@ -296,8 +298,13 @@ impl Walk {
         let paused = paused.filter(|((_, state), _)| *state == RecordingState::Paused);
         paused.map(|((from, _), end)| {
             let asked = self.steps.iter().rev().skip_while(|(at, _)| at >= from);
-            let is_wanted = asked.map(|(_, step)| *step).find(|step| matches!(step, Step::Pause | Step::Resume));
-            let resumed = self.steps.iter().filter(|(at, step)| at >= from && *step == Step::Resume);
+            let is_wanted = asked
+                .map(|(_, step)| *step)
+                .find(|step| matches!(step, Step::Pause | Step::Resume));
+            let resumed = self
+                .steps
+                .iter()
+                .filter(|(at, step)| at >= from && *step == Step::Resume);
             let to = match is_wanted {
                 Some(Step::Resume) => *from, // somebody changed their mind before it rested
                 _ => resumed.map(|(at, _)| *at).min().unwrap_or(end).min(end),
@@ -321,11 +328,17 @@ impl Walk {
         let mut wanted = Vec::new();
         for (session, (offered, units)) in (0..).zip(&self.sessions) {
             let latest = *offered + ARRIVAL;
-            let from = taken.get(&session).map_or(latest, |first| (*first + EDGE).min(latest));
+            let from = taken
+                .get(&session)
+                .map_or(latest, |first| (*first + EDGE).min(latest));
             let next = taken.range(session + 1..).next();
             let to = next.map_or(Duration::MAX, |(_, first)| first.saturating_sub(EDGE));
             let in_time = |unit: &&Unit| (from..to).contains(&unit.stamp.captured);
-            wanted.extend(came(units).filter(in_time).filter(|unit| is_live(unit.stamp.captured)));
+            wanted.extend(
+                came(units)
+                    .filter(in_time)
+                    .filter(|unit| is_live(unit.stamp.captured)),
+            );
         }
         wanted
     }

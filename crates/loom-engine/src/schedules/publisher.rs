@@ -74,11 +74,13 @@ impl Publisher {
                     self.session.step(Line::handle_check);
                 }
             }
-            self.session.step(|line, now| {
-                while let Some(delivery) = forward.poll_delivery(now) {
-                    line.handle_datagram(&delivery.item.data, now);
-                }
-            });
+            if forward.poll_timeout().is_some_and(|at| at <= now) {
+                self.session.step(|line, now| {
+                    while let Some(delivery) = forward.poll_delivery(now) {
+                        line.handle_datagram(&delivery.item.data, now);
+                    }
+                });
+            }
             if self.session.due().is_some_and(|due| due <= Instant::now()) {
                 self.session.step(Line::handle_timeout);
             }

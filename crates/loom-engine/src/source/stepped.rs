@@ -129,6 +129,7 @@ impl SteppedHandle {
     /// Does something with the session, and sees to what follows of it.
     pub(crate) fn step(&self, act: impl FnOnce(&mut Line, std::time::Instant)) {
         let mut state = self.lock();
+        let before = state.events.len();
         act(&mut state.line, Instant::now().into_std());
         state.due = loop {
             match state.line.poll_output() {
@@ -138,8 +139,9 @@ impl SteppedHandle {
                 None => break None,
             }
         };
-        drop(state);
-        self.0.told.notify_one();
+        if state.events.len() > before || state.line.is_closed() {
+            self.0.told.notify_one();
+        }
     }
 
     /// What it sends to the publisher.
