@@ -262,9 +262,10 @@ def test_a_live_recording_has_thumbnails_chapters_and_languages_while_it_grows(s
     whole = judges.joined(server, ready, path, tmp_path)
     zero = judges.span(whole)[0]
     for cue in found:
-        # a cue's time is rounded to a millisecond: the picture itself may lie a little before it
-        shown = pixels("-i", whole, "-vf", f"select='gte(t,{max(cue[0] - zero - 0.003, 0)})',scale=160:90")
-        assert numpy.abs(tile(server, ready, cue, tmp_path) - shown).max() < 16, cue
+        # a cue's time is rounded to a millisecond; and where the publisher was late, the picture before stands in its place a little longer
+        picture, about = tile(server, ready, cue, tmp_path), max(cue[0] - zero - 0.003, 0)
+        shown = (pixels("-i", whole, "-vf", f"select='gte(t,{about + later})',scale=160:90") for later in (0, 0.3))
+        assert any(numpy.abs(picture - it).max() < 16 for it in shown), cue
     assert {said for *_, said in subtitle_text(server, ready, "text-de")} == {"Guten Tag &amp; willkommen", "Auf Wiedersehen"}
     (chapter,) = cues(server.http.get(f"/v1/recordings/{recording['id']}/chapters.vtt").text)
     assert abs(chapter[0] - marked) < 0.01 and abs(chapter[1] - ready["duration"]) < 0.5

@@ -1,8 +1,8 @@
 //! Opens many connections to an HTTP server and asks on each, again and again, what a low-latency player would ask: the playlist with
 //! the next part, or the next part itself; or, of a server of files, one file at the pace at which parts come.
 //!
-//! Says at the end, as one line of JSON: answers, bytes, refusals, seconds, and for parts how long after the disk had them they
-//! were here (by the change time of the segment's file).
+//! Says at the end, as one line of JSON: answers, bytes, refusals, seconds, for parts how long after the disk had them they
+//! were here (by the change time of the segment's file), and for a file how long after its round began.
 
 mod connection;
 mod viewer;
@@ -106,7 +106,7 @@ async fn run(asked: Asked) -> Result<()> {
             let outcome = match ask {
                 Ask::Playlists => viewer::reload(address, &path, first.next, gzip, &tally).await,
                 Ask::Parts => viewer::fetch(address, &path, first.number, &tally, &watched).await,
-                Ask::File => viewer::rounds(address, &path, every, start, &tally).await,
+                Ask::File => viewer::rounds(address, &path, every, start, &tally, &watched).await,
             };
             if let Err(why) = outcome
                 && tally.lost.fetch_add(1, Ordering::Relaxed) < 3
@@ -128,7 +128,8 @@ async fn run(asked: Asked) -> Result<()> {
     let seconds = began.elapsed().as_secs_f64();
     let mut late = match asked.ask {
         Ask::Parts => watched.late(viewer::now_playing(asked.address, &asked.path).await?),
-        _ => Vec::new(),
+        Ask::File => watched.took(),
+        Ask::Playlists => Vec::new(),
     };
     late.sort_by(f64::total_cmp);
     let at = |share: f64| late.get(((late.len() as f64 * share) as usize).min(late.len().saturating_sub(1))).copied();

@@ -51,6 +51,8 @@ impl Tally {
 pub(crate) struct Watched {
     closed: Mutex<HashMap<Part, SystemTime>>,
     fetched: Mutex<Vec<(u64, SystemTime)>>,
+    /// Milliseconds that answers took, of those that are asked for in rounds.
+    took: Mutex<Vec<f64>>,
 }
 
 /// The part that comes next: its place, and its number in the rendition.
@@ -88,6 +90,11 @@ impl Watched {
             }
             segment += 1;
         }
+    }
+
+    /// Milliseconds from the beginning of a round to its whole answer.
+    pub(crate) fn took(&self) -> Vec<f64> {
+        self.took.lock().unwrap().clone()
     }
 
     /// Milliseconds from the disk to the viewer, of each part that both saw, where `now` plays at last.
@@ -200,16 +207,21 @@ pub(crate) async fn rounds(
     every: Duration,
     start: Instant,
     tally: &Tally,
+    watched: &Watched,
 ) -> Result<()> {
     let mut connection = Connection::open(address).await?;
     tally.open.fetch_add(1, Ordering::Relaxed);
     loop {
+        let mut begins = Instant::now();
         if !every.is_zero() {
             let round = start.elapsed().as_nanos() / every.as_nanos() + 1;
-            sleep_until((start + every * round as u32).into()).await;
+            begins = start + every * round as u32;
+            sleep_until(begins.into()).await;
         }
         let answer = connection.get(path, false).await?;
         let (status, bytes) = (answer.status, answer.body.len());
-        tally.count(status, bytes);
+        if tally.count(status, bytes) {
+            watched.took.lock().unwrap().push(begins.elapsed().as_secs_f64() * 1e3);
+        }
     }
 }

@@ -21,7 +21,7 @@ use crate::limits;
 use crate::listing::Listing;
 use crate::pauses::Pauses;
 use crate::publish::{Change, HlsOutput, Publish};
-use crate::rendition::MediaTrack;
+use crate::rendition::{LONGEST_PATIENCE, MediaTrack, SOUND_PATIENCE};
 use crate::text::TextCue;
 
 /// Turns a recording's packets and cues into CMAF segments and their playlists.
@@ -827,13 +827,21 @@ impl Packager {
         siblings.filter_map(|it| it.media()?.latest).max()
     }
 
+    /// How far all that has come that one publisher sends: what was there from the start, or what came beside it.
+    fn latest_beside(&self, of: &Declared) -> Option<MediaTime> {
+        let joined = |it: &Declared| matches!(it.place, Place::Aside | Place::Late);
+        let beside = self.tracks.iter().filter(|it| joined(it) == joined(of));
+        beside.filter_map(|it| it.media()?.latest).max()
+    }
+
     /// Lets what has no successor stand on, up to a little before `now`.
     fn stand(&mut self, now: MediaTime) -> Result<(), HlsError> {
         let tick = self.tick;
-        let siblings: Vec<_> = self.tracks.iter().map(|t| self.latest_of_siblings(t)).collect();
+        let others = |t: &Declared| (self.latest_of_siblings(t), self.latest_beside(t));
+        let others: Vec<_> = self.tracks.iter().map(others).collect();
         let mut until = Vec::with_capacity(self.tracks.len());
         let mut quiet: Option<MediaTime> = None;
-        for (declared, latest) in self.tracks.iter_mut().zip(siblings) {
+        for (declared, (latest, heard)) in self.tracks.iter_mut().zip(others) {
             let place = declared.place;
             let Track::Media(track) = &mut declared.track else {
                 until.push(None);
@@ -853,6 +861,13 @@ impl Packager {
             };
             if behind > coding {
                 at = at - LAGGING;
+            }
+            // where nothing comes beside it either, it is the publisher that is late, or its road
+            if track.kind() == MediaKind::Audio
+                && let Some((own, heard)) = track.latest.zip(heard)
+                && now.since(own) < LONGEST_PATIENCE
+            {
+                at = at.min(heard - SOUND_PATIENCE);
             }
             let stands = !track.ended && !track.holds() && behind < LAGGING;
             until.push(stands.then_some((at, track.kind())));

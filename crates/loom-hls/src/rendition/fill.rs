@@ -38,20 +38,6 @@ impl MediaTrack {
         self.part.is_none() || self.stills == Stills::Repeated
     }
 
-    /// [`Self::fill`] for pictures only: the last sound is drawn out instead.
-    pub(super) fn fill_picture(
-        &mut self,
-        end: u64,
-        number: u64,
-        clock: &SegmentClock,
-        out: &mut VecDeque<HlsOutput>,
-    ) -> Result<(), HlsError> {
-        match self.kind {
-            MediaKind::Video => self.fill(end, number, clock, out),
-            MediaKind::Audio => Ok(()),
-        }
-    }
-
     /// Repeats the picture held back: wherever a part must end, so that none is longer than its target nor shorter than 85 % of
     /// it (RFC 8216bis §4.4.4.9), and where a segment begins in between.
     fn repeat(
@@ -73,16 +59,24 @@ impl MediaTrack {
                 false => open.part_start,
             };
             let last = number - u64::from(self.fresh && number > open.number);
-            // past a boundary a key frame is waited for, as long as the target duration allows
-            let latest = open.start + self.ticks(self.target);
             let boundary = (last > open.number)
                 .then(|| self.boundary(clock, open.number + 1))
                 .flatten()
-                .map(|boundary| if boundary > at { boundary } else { latest })
-                .filter(|boundary| *boundary > at && boundary + rounding < next);
+                .filter(|boundary| boundary + rounding < next);
+            let part_end = begun + target;
             let (from, crosses) = match boundary {
-                Some(boundary) if boundary <= begun + target => (boundary, Some(open.number + 1)),
-                _ => (begun + target, None),
+                // a key frame was waited for past it, and none came; the target duration is kept
+                Some(boundary) if boundary <= at => {
+                    let latest = open.start + self.ticks(self.target);
+                    let from = if latest > at {
+                        part_end.min(latest)
+                    } else {
+                        part_end
+                    };
+                    (from, Some(open.number + 1))
+                }
+                Some(boundary) if boundary <= part_end => (boundary, Some(open.number + 1)),
+                _ => (part_end, None),
             };
             if from >= next || from <= at {
                 return Ok(());
@@ -237,7 +231,7 @@ impl MediaTrack {
         out: &mut VecDeque<HlsOutput>,
     ) -> Result<(), HlsError> {
         let Some(open) = &self.open else { return Ok(()) };
-        let number = self.without_key(clock.segment_at(until), until, open);
+        let number = self.without_key(clock.segment_at(until), until, open, clock);
         let next = until.ticks(self.scale).max(0) as u64;
         self.fill(next, number.max(open.number), clock, out)
     }
@@ -278,7 +272,7 @@ impl MediaTrack {
         let least = match self.kind {
             MediaKind::Video => Duration::from_millis(50),
             // a sample of sound that comes too late is lost, a picture only shown later
-            MediaKind::Audio => Duration::from_millis(500),
+            MediaKind::Audio => SOUND_PATIENCE,
         };
         (self.late.mul_f64(1.25) + least + tick).min(LONGEST_PATIENCE)
     }
@@ -311,5 +305,7 @@ const LONG_FRAME: Duration = Duration::from_millis(40);
 const SOUND_TAIL: Duration = Duration::from_millis(30);
 /// Within what a packet's lateness is forgotten.
 const FADES: Duration = Duration::from_secs(10);
+/// How long sound is waited for at least.
+pub(crate) const SOUND_PATIENCE: Duration = Duration::from_millis(500);
 /// Well below [`PackagerConfig::stall`](crate::PackagerConfig::stall).
-const LONGEST_PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const LONGEST_PATIENCE: Duration = Duration::from_secs(2);

@@ -23,6 +23,7 @@ use crate::publish::{Change, HlsOutput};
 use crate::rendition::segment::{Behind, OpenSegment};
 use crate::still::{self, Repeater};
 
+pub(crate) use crate::rendition::fill::{LONGEST_PATIENCE, SOUND_PATIENCE};
 pub(crate) use crate::rendition::measured::Measured;
 
 /// One rendition of pictures or sound: packets become samples, samples chunks, chunks parts and segments.
@@ -342,7 +343,7 @@ impl MediaTrack {
             && number > open.number
             && !packet.key
         {
-            number = self.without_key(number, packet.pts, open);
+            number = self.without_key(number, packet.pts, open, clock);
         }
         if self.began_late && !self.started() {
             // the first is shown from where its segment begins, so that the segment is whole
@@ -358,11 +359,15 @@ impl MediaTrack {
     }
 
     /// The segment for a picture at `at` that is no key frame, though `number` begins there or before. All renditions of the main
-    /// picture are cut at the same instants; another picture waits for its own key frame, as long as the target duration and
-    /// the next boundary allow.
-    fn without_key(&self, number: u64, at: MediaTime, open: &OpenSegment) -> u64 {
-        let waits =
-            self.follows && number == open.number + 1 && at.since(self.time(open.start)) < self.target;
+    /// picture are cut at the same instants; another picture waits a little for its own key frame, as long as the target duration
+    /// allows and it does not stand still.
+    fn without_key(&self, number: u64, at: MediaTime, open: &OpenSegment, clock: &SegmentClock) -> u64 {
+        let due = clock.start(open.number + 1).map(|start| start.at);
+        let is_new = |since: Option<MediaTime>| since.is_some_and(|since| at.since(since) < KEY_WAIT);
+        let waits = self.follows
+            && is_new(due)
+            && is_new(self.latest)
+            && at.since(self.time(open.start)) < self.target;
         if waits { open.number } else { number }
     }
 
@@ -571,7 +576,7 @@ impl MediaTrack {
             {}
             let end = end.ticks(self.scale).max(0) as u64;
             if let Some(open) = &self.open {
-                self.fill_picture(end, open.number, clock, out)?;
+                self.fill(end, open.number, clock, out)?;
                 self.settle_at(end, limits::AUDIO_TAIL, out)?;
                 self.close_segment(end.max(self.end), out)?;
             } else if let Some(last) = self.next.filter(|next| *next <= clock.newest() && end > self.end) {
@@ -643,6 +648,9 @@ fn shape(codec: &CodecParameters) -> (String, u32, u32) {
 
 /// How late a picture may come that repeats have overtaken, seconds.
 const LATE_PICTURE: i64 = 10;
+
+/// So long past a boundary a picture beside the main one waits for a key frame of its own.
+const KEY_WAIT: Duration = Duration::from_secs(1);
 
 /// Steps of sound up to this are a clock being followed, not a loss.
 const DRIFT: Duration = Duration::from_millis(10);

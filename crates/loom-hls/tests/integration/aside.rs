@@ -1,5 +1,6 @@
 //! Pictures beside the main one: a playlist of their own, and nothing of them is lost, whoever comes first. ffprobe judges.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::support::media::{self, h264_stream, opus_stream};
@@ -253,16 +254,20 @@ fn a_picture_that_begins_late_has_gaps_up_to_there_and_the_boundaries_of_the_oth
     }
 }
 
-#[test]
-fn a_picture_aside_that_stands_while_its_key_frame_is_waited_for_outgrows_no_segment() {
+/// A main picture with a key frame every two seconds, packaged live beside another that has one every `gop` pictures, at 30 a second, and
+/// sends nothing for a while, milliseconds: it begins again with a key frame. Gives the playlists of both.
+fn beside_one_that_stands(seconds: u32, gop: u32, still: Range<i64>) -> Option<[String; 2]> {
     if !media::have_ffmpeg() {
-        return;
+        return None;
     }
-    let main = h264_stream("source", 640, 360, 9, 60, 0);
-    let mut aside = h264_stream("video-2", 480, 270, 9, 210, 0);
-    // it moves beyond where the main picture's segment ends, and then stands for three seconds
-    let stands = MediaTime::from_millis(2_500)..MediaTime::from_millis(5_700);
-    aside.packets.retain(|packet| !stands.contains(&packet.pts));
+    let main = h264_stream("source", 640, 360, seconds, 60, 0);
+    let mut aside = h264_stream("video-2", 480, 270, seconds, gop, 0);
+    let still = MediaTime::from_millis(still.start)..MediaTime::from_millis(still.end);
+    let mut keyed = false;
+    aside.packets.retain(|packet| {
+        keyed |= packet.key && packet.pts >= still.end;
+        packet.pts < still.start || keyed
+    });
     let mut packager = Packager::new(PackagerConfig::default()).unwrap();
     packager.declare(main.info.clone()).unwrap();
     packager.declare_aside(aside.info.clone()).unwrap();
@@ -274,7 +279,10 @@ fn a_picture_aside_that_stands_while_its_key_frame_is_waited_for_outgrows_no_seg
     }
     let mut folder = Folder::default();
     let mut packets = crate::support::in_order(&streams).into_iter().peekable();
-    for now in (0..9_000).step_by(50).map(MediaTime::from_millis) {
+    for now in (0..i64::from(seconds) * 1_000)
+        .step_by(50)
+        .map(MediaTime::from_millis)
+    {
         while let Some((stream, packet)) = packets.next_if(|(_, packet)| packet.dts <= now) {
             packager.handle_packet(&streams[stream].info.id, packet).unwrap();
         }
@@ -283,9 +291,35 @@ fn a_picture_aside_that_stands_while_its_key_frame_is_waited_for_outgrows_no_seg
     }
     packager.finish().unwrap();
     folder.drain(&mut packager);
-    let text = folder.stored("video-2/index.m3u8");
+    Some(["source", "video-2"].map(|name| folder.stored(&format!("{name}/index.m3u8"))))
+}
+
+#[test]
+fn a_picture_aside_that_stands_while_its_key_frame_is_waited_for_outgrows_no_segment() {
+    // it moves beyond where the main picture's segment ends, and then stands for three seconds
+    let Some([_, text]) = beside_one_that_stands(9, 210, 2_500..5_700) else {
+        return;
+    };
     let playlist = m3u8_rs::parse_media_playlist_res(text.as_bytes()).unwrap();
     for segment in &playlist.segments {
         assert!(segment.duration.round() <= 4.0, "{text}");
+    }
+}
+
+#[test]
+fn a_picture_aside_keeps_in_step_with_the_main_one_whatever_its_key_frames_and_while_it_is_away() {
+    for (gop, away) in [(60, 4_300..9_700), (90, 0..0)] {
+        let Some([main, text]) = beside_one_that_stands(14, gop, away.clone()) else {
+            return;
+        };
+        let (theirs, own) = (segments(&main), segments(&text));
+        assert_eq!(theirs.len(), own.len(), "{gop}\n{text}");
+        let away = away.start as f64 / 1e3 + 1.0..away.end as f64 / 1e3;
+        for (their, own) in theirs.iter().zip(&own) {
+            assert!(own.1 - own.0 > 0.3 && !own.2, "{gop}: {own:?}\n{text}");
+            // a key frame of its own was waited for
+            let most = if away.contains(&their.0) { 0.01 } else { 1.2 };
+            assert!((own.0 - their.0).abs() < most, "{gop}: {own:?} {their:?}\n{text}");
+        }
     }
 }
