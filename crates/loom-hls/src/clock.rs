@@ -337,6 +337,26 @@ mod tests {
     }
 
     #[test]
+    fn sound_makes_no_boundary_where_the_pictures_stand_already() {
+        let mut clock = SegmentClock::new(&PackagerConfig {
+            segment: Duration::from_millis(1_600),
+            ..PackagerConfig::default()
+        });
+        clock.lead(Lead::Pictures, MediaTime::ZERO);
+        clock.see_picture(ms(0), true);
+        clock.see_picture(ms(700), true);
+        clock.see_still(ms(4_400));
+        clock.see_sound(ms(4_350));
+        assert_eq!(
+            clock.newest(),
+            2,
+            "3.6 s behind the last, and pictures have passed it"
+        );
+        clock.see_still(ms(4_800));
+        assert_eq!(clock.start(3).map(|s| s.at), Some(ms(4_700)));
+    }
+
+    #[test]
     fn a_segment_that_began_without_a_key_frame_goes_on_to_the_second_that_comes() {
         let mut clock = clock();
         // a key frame every two seconds, but for 5.5 s in between
