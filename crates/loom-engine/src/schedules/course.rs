@@ -94,6 +94,10 @@ impl Course {
             _ => Step::Delete,
         };
         steps.push((pause(&mut rng), end));
+        if end == Step::Leave {
+            // it may not have been the one who is recorded
+            steps.push((Duration::from_secs(30), Step::Stop));
+        }
         let (loss, burst) = (rng.random_range(0.0..0.03), rng.random_range(0.0..0.01));
         let jitter = rng.random_range(0..=40);
         let mut ppm = || rng.random_range(-200.0..=200.0);

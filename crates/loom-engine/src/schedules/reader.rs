@@ -65,11 +65,12 @@ pub(super) fn read(folder: &Path) -> Result<Vec<Rendition>, String> {
     }
     playlists
         .iter()
-        .map(|(uri, is_main)| rendition(&hls, uri, *is_main))
+        .filter_map(|(uri, is_main)| rendition(&hls, uri, *is_main).transpose())
         .collect()
 }
 
-fn rendition(hls: &Path, uri: &str, is_main: bool) -> Result<Rendition, String> {
+/// One of them; `None` where it is nothing but gaps.
+fn rendition(hls: &Path, uri: &str, is_main: bool) -> Result<Option<Rendition>, String> {
     let path = hls.join(uri);
     let failed = |why: String| format!("{}: {why}", path.display());
     let folder = path.parent().unwrap_or(hls);
@@ -97,13 +98,13 @@ fn rendition(hls: &Path, uri: &str, is_main: bool) -> Result<Rendition, String> 
             chunks,
         });
     }
-    let init = init.ok_or_else(|| failed("it has no init segment".to_owned()))?;
+    let Some(init) = init else { return Ok(None) };
     let media = &init
         .trak
         .first()
         .ok_or_else(|| failed("no track".to_owned()))?
         .mdia;
-    Ok(Rendition {
+    Ok(Some(Rendition {
         name: uri.trim_end_matches("/index.m3u8").to_owned(),
         is_main,
         kind: match media.hdlr.handler {
@@ -112,7 +113,7 @@ fn rendition(hls: &Path, uri: &str, is_main: bool) -> Result<Rendition, String> 
         },
         scale: media.mdhd.timescale,
         segments,
-    })
+    }))
 }
 
 fn moov(data: &[u8]) -> Result<Moov, String> {
