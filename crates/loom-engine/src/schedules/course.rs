@@ -115,6 +115,21 @@ impl Course {
         }
     }
 
+    /// A publisher that is gone when hardly anything has come of it, and comes back seconds later.
+    pub(super) fn brief(seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let gone = Duration::from_millis(rng.random_range(20..250));
+        let back = Duration::from_millis(rng.random_range(200..4_500));
+        Self {
+            steps: vec![
+                (gone, Step::Vanish),
+                (back, Step::Come),
+                (Duration::from_secs(5), Step::Stop),
+            ],
+            ..Self::draw(seed)
+        }
+    }
+
     /// An hour of media with 20 pauses, on a bad road, of a publisher whose clocks run apart.
     pub(super) fn hour(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);

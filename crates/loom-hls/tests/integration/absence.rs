@@ -275,7 +275,7 @@ fn what_came_before_an_absence_is_listed_where_only_the_picture_had_come_to_the_
     let sound = CodecParameters::Audio(opus::rtp_parameters());
     packager.handle_format(&id("opus"), sound).unwrap();
     let lasts = Some(Duration::from_millis(20));
-    let mut say = |packager: &mut Packager, at: i64| {
+    let say = |packager: &mut Packager, at: i64| {
         let said = packet(ms(at), ms(at), lasts, true, vec![0xfc, 0xff, 0xfe]);
         packager.handle_packet(&id("opus"), said).unwrap();
     };
