@@ -170,7 +170,7 @@ fn who_is_gone_when_hardly_anything_has_come_of_it_comes_back_to_the_same_timeli
 }
 
 #[test]
-#[ignore = "half a minute; `make schedules` runs it"]
+#[ignore = "a minute; `make schedules` runs it"]
 fn for_an_hour_with_20_pauses_sound_and_pictures_stay_in_step() {
     let seed = asked("LOOM_SEED").unwrap_or(1);
     let figures = run_all(seed..seed + 1, Course::hour);
