@@ -1,7 +1,7 @@
 # What a person types; CI types the same. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test slow crash roads commands soak outage bench bench-ingest bench-delivery bench-ffi bench-packaging bench-speech bench-transcode bench-validators players check fuzz netem lossy header install-c c-check c-threads docs reference recorder features sizes msrv api api-write package otel
+.PHONY: help serve test slow crash roads schedules commands soak outage bench bench-ingest bench-delivery bench-ffi bench-packaging bench-speech bench-transcode bench-validators players check fuzz netem lossy header install-c c-check c-threads docs reference recorder features sizes msrv api api-write package otel
 SHELL := /bin/bash
 PUBLISHED := loom-core loom-ingest loom-transcode loom-hls loom-ai loom-engine loom-ffi
 MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
@@ -92,6 +92,10 @@ crash: ## kill the server CRASH_RUNS times (300) while it records, inject FAULT_
 roads: ## print what a bad road costs a publisher, in virtual time
 	@scripts/setup test
 	cargo nextest run -p loom-ingest -E 'test(road_tests)' --no-capture
+
+schedules: ## SCHEDULES (1000) random schedules of what can be done to a recording, an hour with 20 pauses, and a day of recordings, in virtual time (LOOM_SEED)
+	@scripts/setup test
+	SCHEDULES=$${SCHEDULES:-1000} cargo nextest run --workspace --run-ignored all --no-capture -E 'test(schedules)'
 
 commands: ## run every command of README and guide as it stands there: cargo builds each program, optimised and alone
 	@scripts/setup test

@@ -140,6 +140,13 @@ impl Engine {
 
     /// As [`Self::start`], on another disk than the system's.
     pub(crate) async fn start_on(disk: Arc<dyn Disk>, config: EngineConfig) -> Result<Self, EngineError> {
+        let machine = tokio::task::spawn_blocking(move || Machine::probe(disk));
+        let machine = machine.await.map_err(|_| EngineError::ShuttingDown)??;
+        Self::start_with(machine, config).await
+    }
+
+    /// As [`Self::start`], with a machine that is known.
+    pub(crate) async fn start_with(machine: Machine, config: EngineConfig) -> Result<Self, EngineError> {
         config.check()?;
         let root = config.data_dir.join("recordings");
         fs::create_dir_all(&root).map_err(EngineError::io("create the folder", &root))?;
@@ -148,9 +155,12 @@ impl Engine {
             [] => None,
             pathways => Some(Steering::new(pathways, STEERING_TTL)?),
         };
-        let (backend, capabilities) = tokio::task::spawn_blocking(machine)
-            .await
-            .map_err(|_| EngineError::ShuttingDown)??;
+        let Machine {
+            disk,
+            backend,
+            capabilities,
+            packaging,
+        } = machine;
         #[cfg(feature = "ingest")]
         let ingest = bind(&config).await?;
         let speech = Speech::load(config.captions.clone());
@@ -167,7 +177,7 @@ impl Engine {
             backend,
             capabilities,
             speech,
-            packaging: PackagingThreads::start()?,
+            packaging,
             runtime: Handle::current(),
             over: watch::Sender::new(false),
             #[cfg(feature = "hls")]
@@ -397,13 +407,30 @@ impl Engine {
     }
 }
 
-/// What runs plans here, and what it can do.
-fn machine() -> Result<(Arc<dyn Backend>, Capabilities), EngineError> {
-    #[cfg(feature = "transcode")]
-    let machine = (loom_transcode::GstBackend::new()?, Capabilities::probe()?);
-    #[cfg(not(feature = "transcode"))]
-    let machine = (loom_transcode::KeptBackend, Capabilities::none());
-    Ok((Arc::new(machine.0), machine.1))
+/// What an engine runs on.
+pub(crate) struct Machine {
+    pub(crate) disk: Arc<dyn Disk>,
+    /// What runs plans.
+    pub(crate) backend: Arc<dyn Backend>,
+    /// What that can do.
+    pub(crate) capabilities: Capabilities,
+    pub(crate) packaging: PackagingThreads,
+}
+
+impl Machine {
+    /// This one, with that disk. Blocks.
+    fn probe(disk: Arc<dyn Disk>) -> Result<Self, EngineError> {
+        #[cfg(feature = "transcode")]
+        let (backend, capabilities) = (loom_transcode::GstBackend::new()?, Capabilities::probe()?);
+        #[cfg(not(feature = "transcode"))]
+        let (backend, capabilities) = (loom_transcode::KeptBackend, Capabilities::none());
+        Ok(Self {
+            disk,
+            backend: Arc::new(backend),
+            capabilities,
+            packaging: PackagingThreads::start()?,
+        })
+    }
 }
 
 /// The port that publishers send to.

@@ -407,7 +407,7 @@ impl Joined {
     }
 
     fn aligned(&self, runs: &Runs, handle: &SourceHandle) -> (i64, AlignedBy) {
-        let (now, wall) = (std::time::Instant::now(), SystemTime::now());
+        let (now, wall) = (Instant::now().into_std(), SystemTime::now());
         let read = |handle: &SourceHandle, zero: Instant| match handle.clock() {
             Some(clock) => Reading::of(&clock, now, wall),
             None => Reading::at(zero.into_std()),

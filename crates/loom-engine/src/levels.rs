@@ -1,10 +1,10 @@
 //! How loud each sound is that comes in, for those who ask.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use loom_core::{LevelMeter, PcmFrame, TrackId};
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::id::PublisherName;
 use crate::source::SourceHandle;
@@ -51,12 +51,13 @@ impl Levels {
 
     /// The main sound, decoded.
     pub(crate) fn hear(&self, frame: &PcmFrame) {
-        self.lock().decoded.handle_samples(&frame.samples, Instant::now());
+        let now = Instant::now().into_std();
+        self.lock().decoded.handle_samples(&frame.samples, now);
     }
 
     /// How loud each is of which that is known: its publisher tells (RFC 6464), or it is decoded here.
     pub(crate) fn now(&self) -> Vec<LevelDescription> {
-        let now = Instant::now();
+        let now = Instant::now().into_std();
         let sounds = self.lock();
         let told = sounds.tracks.iter().filter_map(|track| {
             let decoded = || track.is_main.then(|| sounds.decoded.level(now)).flatten();

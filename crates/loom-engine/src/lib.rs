@@ -57,6 +57,8 @@ mod pump;
 mod push;
 mod recording;
 mod salvage;
+#[cfg(all(test, feature = "ingest"))]
+mod schedules;
 mod source;
 mod store;
 mod sync;

@@ -231,6 +231,8 @@ struct Running {
     packaging: Packaging,
     pump: JoinHandle<()>,
     held: Vec<Media>,
+    /// When the graph was last fed.
+    fed: Instant,
     closed: Option<CloseReason>,
     /// A session that will take over once its media comes.
     candidate: Option<Arrival>,
@@ -262,7 +264,7 @@ impl Running {
         let packager = Packager::new(config.playlists.apply(&recording.id, packager))?;
         let declared = renditions(&plan, captions, &further);
         let clock = got.zero().map(|zero| MediaClock {
-            zero: zero.into_std(),
+            zero,
             every: config.part / 2,
         });
         let packaging = Packaging::start(recording.clone(), packager, declared, clock)?;
@@ -337,6 +339,7 @@ impl Running {
             packaging,
             pump,
             held: got.held,
+            fed: zero,
             closed: got.closed,
             candidate: None,
             session,
@@ -573,8 +576,8 @@ impl Running {
         let (Some(theirs), Some(began)) = (take::earliest(&got.held), got.began()) else {
             return Ok(());
         };
-        // What the graph still had of the take before is there by now, or soon.
-        tokio::time::sleep_until(began + SETTLE).await;
+        // What the graph still had of the take before is there by now, or soon; what had been held back was fed only now.
+        tokio::time::sleep_until(began.max(self.fed) + SETTLE).await;
         let arrived = MediaTime::ZERO + began.duration_since(self.zero);
         let (from, to) = self.packaging.go_on(arrived).await?;
         for track in self.formats.iter().map(|format| format.track) {
@@ -627,6 +630,7 @@ impl Running {
     }
 
     fn feed(&mut self, media: Media) {
+        self.fed = Instant::now();
         let track = match &media {
             Media::Format(format) => format.track,
             Media::Packet(packet) => packet.track,

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use loom_core::{CodecParameters, Cue, MediaTime, Packet, PcmFrame, Picture, RenditionId, Timescale};
 use loom_hls::{
@@ -17,8 +17,9 @@ use loom_hls::{
     TextCue, TimedMetadata,
 };
 use loom_transcode::{PlannedRendition, RenditionShape};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::error::EngineError;
@@ -120,7 +121,10 @@ pub(crate) enum Declared {
 
 /// The threads on which recordings are packaged: here, and only here, tasks may wait for the disk.
 #[derive(Debug)]
-pub(crate) struct PackagingThreads(Option<Runtime>);
+pub(crate) struct PackagingThreads {
+    handle: Handle,
+    own: Option<Runtime>,
+}
 
 impl PackagingThreads {
     pub(crate) fn start() -> Result<Self, EngineError> {
@@ -131,14 +135,26 @@ impl PackagingThreads {
             .enable_time()
             .build()
             .map_err(EngineError::io("start threads for", "packaging"))?;
-        Ok(Self(Some(threads)))
+        Ok(Self {
+            handle: threads.handle().clone(),
+            own: Some(threads),
+        })
+    }
+
+    /// Those of the caller, whose clock is theirs too.
+    #[cfg(all(test, feature = "ingest"))]
+    pub(crate) fn here() -> Self {
+        Self {
+            handle: Handle::current(),
+            own: None,
+        }
     }
 }
 
 impl Drop for PackagingThreads {
     fn drop(&mut self) {
         // The last who lets go may be a task, which must not wait. What still runs there holds a handle, so nothing does.
-        if let Some(threads) = self.0.take() {
+        if let Some(threads) = self.own.take() {
             threads.shutdown_background();
         }
     }
@@ -174,7 +190,6 @@ impl Packaging {
             }
         }
         recording.set_packaging(work.downgrade());
-        let threads = shared.packaging.0.as_ref().ok_or(EngineError::ShuttingDown)?;
         let worker = Worker {
             spool: Spool::at(recording.folder.path("speech.pcm")),
             recording,
@@ -198,7 +213,7 @@ impl Packaging {
             told: Vec::new(),
         };
         let stage = tracing::debug_span!("packaging", recording = %worker.recording.id);
-        threads.spawn(worker.run(queue).instrument(stage));
+        shared.packaging.handle.spawn(worker.run(queue).instrument(stage));
         Ok(Self { work })
     }
 
@@ -501,6 +516,7 @@ impl Worker {
             Work::Finish(done) => {
                 self.clock = None;
                 let outcome = self.packager.finish().map_err(EngineError::from);
+                self.recording.lengthen(self.packager.head());
                 let outcome = outcome.and(self.store()).and(spared(self.spool.flush()));
                 self.tell(done, outcome);
                 return Ok(());

@@ -511,7 +511,8 @@ impl Recording {
     /// Cancellation: what was asked for is done all the same.
     ///
     /// # Errors
-    /// [`EngineError::WrongState`] where it has not begun or has ended.
+    /// [`EngineError::WrongState`] where it has not begun or has ended; [`EngineError::NotReady`] where nothing came of the publisher within
+    /// 20 s, as of one that has muted all it sends: it is `paused` until the first that comes, and goes on with that.
     pub async fn resume(&self) -> Result<(), EngineError> {
         self.set_rest(false).await
     }

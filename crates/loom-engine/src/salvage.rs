@@ -64,7 +64,7 @@ pub(crate) fn salvage(recording: &Arc<Inner>, reason: &str) {
         tracing::error!(recording = %recording.id, error = %why, "text that was announced could not be completed");
     }
     let longest = lengths.into_iter().fold(0.0, f64::max);
-    recording.update(|info| info.duration = info.duration.max(longest));
+    recording.update(|info| info.duration = longest);
     recording.happened(Step::Ended(reason.to_owned()));
     finish::begin(recording);
     let recording = recording.clone();

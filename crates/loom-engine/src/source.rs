@@ -7,6 +7,12 @@ use loom_ingest::{Session, SessionHandle};
 
 use crate::push::{Pushed, PushedHandle};
 
+#[cfg(all(test, feature = "ingest"))]
+pub(crate) mod stepped;
+
+#[cfg(all(test, feature = "ingest"))]
+use stepped::{Stepped, SteppedHandle};
+
 /// A source of media. Dropping it closes it.
 #[derive(Debug)]
 pub(crate) enum Source {
@@ -15,6 +21,9 @@ pub(crate) enum Source {
     Session(Session),
     /// The host, by a [`Pusher`](crate::Pusher).
     Pushed(Pushed),
+    /// A publisher whose session a test steps.
+    #[cfg(all(test, feature = "ingest"))]
+    Stepped(Stepped),
 }
 
 /// Steers a [`Source`]; of no effect once that is over.
@@ -23,6 +32,8 @@ pub(crate) enum SourceHandle {
     #[cfg(feature = "ingest")]
     Session(SessionHandle),
     Pushed(PushedHandle),
+    #[cfg(all(test, feature = "ingest"))]
+    Stepped(SteppedHandle),
 }
 
 impl Source {
@@ -32,6 +43,8 @@ impl Source {
             #[cfg(feature = "ingest")]
             Self::Session(it) => it.id().as_str(),
             Self::Pushed(it) => it.id(),
+            #[cfg(all(test, feature = "ingest"))]
+            Self::Stepped(it) => it.id(),
         }
     }
 
@@ -41,6 +54,8 @@ impl Source {
             #[cfg(feature = "ingest")]
             Self::Session(it) => it.tracks(),
             Self::Pushed(it) => it.tracks(),
+            #[cfg(all(test, feature = "ingest"))]
+            Self::Stepped(it) => it.tracks(),
         }
     }
 
@@ -49,6 +64,8 @@ impl Source {
             #[cfg(feature = "ingest")]
             Self::Session(it) => SourceHandle::Session(it.handle()),
             Self::Pushed(it) => SourceHandle::Pushed(it.handle()),
+            #[cfg(all(test, feature = "ingest"))]
+            Self::Stepped(it) => SourceHandle::Stepped(it.handle()),
         }
     }
 
@@ -59,6 +76,8 @@ impl Source {
                 #[cfg(feature = "ingest")]
                 Self::Session(_) => true,
                 Self::Pushed(it) => it.is_opus(track.id),
+                #[cfg(all(test, feature = "ingest"))]
+                Self::Stepped(_) => true,
             }
     }
 
@@ -73,6 +92,8 @@ impl Source {
             #[cfg(feature = "ingest")]
             Self::Session(it) => it.recv().await,
             Self::Pushed(it) => it.recv().await,
+            #[cfg(all(test, feature = "ingest"))]
+            Self::Stepped(it) => it.recv().await,
         }
     }
 }
@@ -83,6 +104,8 @@ impl SourceHandle {
             #[cfg(feature = "ingest")]
             Self::Session(it) => it.id().as_str(),
             Self::Pushed(it) => it.id(),
+            #[cfg(all(test, feature = "ingest"))]
+            Self::Stepped(it) => it.id(),
         }
     }
 
@@ -91,6 +114,8 @@ impl SourceHandle {
             #[cfg(feature = "ingest")]
             Self::Session(it) => Some(it.stats()),
             Self::Pushed(_) => None,
+            #[cfg(all(test, feature = "ingest"))]
+            Self::Stepped(it) => Some(it.stats()),
         }
     }
 
@@ -100,6 +125,8 @@ impl SourceHandle {
             #[cfg(feature = "ingest")]
             Self::Session(it) => it.clock(),
             Self::Pushed(_) => None,
+            #[cfg(all(test, feature = "ingest"))]
+            Self::Stepped(it) => it.clock(),
         }
     }
 
@@ -109,6 +136,8 @@ impl SourceHandle {
             #[cfg(feature = "ingest")]
             Self::Session(it) => it.level(track),
             Self::Pushed(_) => None,
+            #[cfg(all(test, feature = "ingest"))]
+            Self::Stepped(it) => it.level(track),
         }
     }
 
@@ -117,7 +146,7 @@ impl SourceHandle {
     pub(crate) fn session(&self) -> Option<&SessionHandle> {
         match self {
             Self::Session(it) => Some(it),
-            Self::Pushed(_) => None,
+            _ => None,
         }
     }
 
@@ -126,6 +155,8 @@ impl SourceHandle {
             #[cfg(feature = "ingest")]
             Self::Session(it) => it.request_key_frame(track),
             Self::Pushed(it) => it.request_key_frame(track),
+            #[cfg(all(test, feature = "ingest"))]
+            Self::Stepped(it) => it.request_key_frame(track),
         }
     }
 
@@ -134,6 +165,8 @@ impl SourceHandle {
             #[cfg(feature = "ingest")]
             Self::Session(it) => it.close(),
             Self::Pushed(it) => it.close(),
+            #[cfg(all(test, feature = "ingest"))]
+            Self::Stepped(it) => it.close(),
         }
     }
 }

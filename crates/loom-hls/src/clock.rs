@@ -203,6 +203,9 @@ impl SegmentClock {
                 return;
             }
             let boundary = self.starts[self.starts.len() - 1].at + length;
+            if self.leads == Lead::Pictures && self.pictures.is_some_and(|p| boundary <= p) {
+                return; // the pictures stand beyond it already, and make the next
+            }
             self.push(boundary, false);
         }
     }
@@ -331,6 +334,26 @@ mod tests {
             clock.see_picture(ms(n * 40), n == 0);
         }
         assert_eq!(clock.start(2).map(|s| s.at), Some(ms(4_000)));
+    }
+
+    #[test]
+    fn sound_makes_no_boundary_where_the_pictures_stand_already() {
+        let mut clock = SegmentClock::new(&PackagerConfig {
+            segment: Duration::from_millis(1_600),
+            ..PackagerConfig::default()
+        });
+        clock.lead(Lead::Pictures, MediaTime::ZERO);
+        clock.see_picture(ms(0), true);
+        clock.see_picture(ms(700), true);
+        clock.see_still(ms(4_400));
+        clock.see_sound(ms(4_350));
+        assert_eq!(
+            clock.newest(),
+            2,
+            "3.6 s behind the last, and pictures have passed it"
+        );
+        clock.see_still(ms(4_800));
+        assert_eq!(clock.start(3).map(|s| s.at), Some(ms(4_700)));
     }
 
     #[test]

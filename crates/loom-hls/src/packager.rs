@@ -497,7 +497,9 @@ impl Packager {
         for at in 0..self.tracks.len() {
             first = first.and(self.release_held(at, true));
         }
+        // sound that is waited for longer than pictures may not have come as far as these have made segments: it does now, in silence
         let end = self.natural_end();
+        let end = end.max(self.clock.newest_start().unwrap_or(end));
         self.clock.skip_to(end, false);
         let (clock, out) = (&self.clock, &mut self.out);
         for declared in &mut self.tracks {

@@ -144,34 +144,8 @@ impl Ingest {
             },
         );
         let tracks = tracks(&offer.sections);
-        let feedback = feedback(&offer, self.config.reorder_wait);
-        let repairs = offer.repairs().cloned().collect();
-        let retransmission = offer.retransmission();
         let restarts = Restarts::new(self.identity.clone(), candidates, etag.clone(), text);
-        let now = Instant::now();
-        let connection = Connection::new(
-            ConnectionConfig {
-                ingest: Arc::clone(&self.config),
-                identity: self.identity.clone(),
-                role: offer.role,
-                fingerprints: offer.fingerprints,
-                receiver: ReceiverConfig {
-                    extensions: offer.extensions,
-                    feedback,
-                    repairs,
-                    retransmission,
-                    publisher: PublisherConfig {
-                        sections: offer.sections,
-                        reorder: ReordererConfig {
-                            wait: self.config.reorder_wait,
-                            ..ReordererConfig::default()
-                        },
-                        key_frame_spacing: self.config.key_frame_spacing,
-                    },
-                },
-            },
-            now,
-        );
+        let connection = Connection::new(agreed(&self.config, &self.identity, offer), Instant::now());
         let core = self.port.open(&self.config, from, credentials, |port, key| {
             Core::new(id, key, port, restarts, connection)
         })?;
@@ -196,6 +170,33 @@ impl Ingest {
             .map(Candidate::udp)
             .chain(tcp.into_iter().flatten())
             .collect()
+    }
+}
+
+/// What is agreed on with the publisher of an offer.
+pub(crate) fn agreed(ingest: &Arc<IngestConfig>, identity: &Identity, offer: Offer) -> ConnectionConfig {
+    let feedback = feedback(&offer, ingest.reorder_wait);
+    let repairs = offer.repairs().cloned().collect();
+    let retransmission = offer.retransmission();
+    ConnectionConfig {
+        ingest: Arc::clone(ingest),
+        identity: identity.clone(),
+        role: offer.role,
+        fingerprints: offer.fingerprints,
+        receiver: ReceiverConfig {
+            extensions: offer.extensions,
+            feedback,
+            repairs,
+            retransmission,
+            publisher: PublisherConfig {
+                sections: offer.sections,
+                reorder: ReordererConfig {
+                    wait: ingest.reorder_wait,
+                    ..ReordererConfig::default()
+                },
+                key_frame_spacing: ingest.key_frame_spacing,
+            },
+        },
     }
 }
 

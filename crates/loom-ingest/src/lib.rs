@@ -39,6 +39,9 @@ mod sdp;
 #[cfg(feature = "webrtc")]
 mod session;
 mod stats;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing;
 mod track;
 #[cfg(feature = "webrtc")]
 mod transport;

@@ -1,9 +1,8 @@
 //! The jobs of one recording and how each stands, as a pure machine: it is told what came of each try, and the time. What it says of itself
 //! in text is what survives the process.
 
-use std::time::Instant;
-
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::{JobDescription, JobKind, JobState, RetryConfig};
 

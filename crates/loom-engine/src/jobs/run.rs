@@ -2,10 +2,10 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
 
 use futures::FutureExt;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::{Instrument, debug_span};
 
 use super::queue::Next;
@@ -48,7 +48,7 @@ async fn run(recording: Arc<Inner>) {
                 running.spawn(attempt(recording.clone(), job).instrument(span));
                 continue;
             }
-            Next::At(due) => Some(due.into()),
+            Next::At(due) => Some(due),
             Next::Nothing => None,
         };
         if due.is_none() && running.is_empty() {

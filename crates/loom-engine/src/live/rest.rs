@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use loom_core::{Media, MediaKind, MediaTime, TrackFormat, TrackId};
+use loom_core::{Media, MediaKind, MediaTime, Packet, TrackFormat, TrackId};
 use loom_ingest::SessionEvent;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -132,16 +132,23 @@ impl Running {
         changed: Vec<TrackFormat>,
         later: &mut mpsc::Receiver<Take>,
     ) -> Option<(Gathered, MediaTime, Instant)> {
-        let (formats, awaited) = self.expected(recording, &changed);
+        let (formats, awaited, stands) = self.expected(recording, &changed);
         let mut got = Gathered::again(formats, &awaited);
         let mut held: Vec<Media> = changed.into_iter().map(Media::Format).collect();
         let mut keyed: Vec<TrackId> = Vec::new();
         let mut stop = recording.stop.subscribe();
         let mut ask = tokio::time::interval(ASK_AGAIN);
+        let asked = Instant::now();
         loop {
             // where nothing is known to run, whatever comes first will do
             let late = match got.waits() {
-                Some(late) => late,
+                Some(late) => late.map(|late| {
+                    if stands {
+                        late.min(asked + STILL_LIMIT)
+                    } else {
+                        late
+                    }
+                }),
                 None if got.began().is_none() && got.closed.is_none() => None,
                 None => break,
             };
@@ -159,7 +166,7 @@ impl Running {
                     if let Some(SessionEvent::Media(Media::Packet(packet))) = &event
                         && !keyed.contains(&packet.track)
                     {
-                        if !packet.key {
+                        if !packet.key || self.is_before(packet, asked) {
                             continue;
                         }
                         keyed.push(packet.track);
@@ -179,16 +186,27 @@ impl Running {
         Some((got, theirs, began))
     }
 
-    /// The formats of the session's tracks that are recorded, and which of these are to be waited for: the main picture, and what runs.
+    /// Whether a packet of the session was sent before that instant, and was only held up on its way.
+    fn is_before(&self, packet: &Packet, instant: Instant) -> bool {
+        let clock = self.session.handle().clock();
+        let clock = clock.filter(|_| instant.elapsed() < HELD_UP);
+        clock.is_some_and(|clock| {
+            let passed = instant.into_std().saturating_duration_since(clock.arrived);
+            packet.pts < MediaTime::ZERO + passed
+        })
+    }
+
+    /// The formats of the session's tracks that are recorded, which of these are to be waited for (the main picture, and what runs), and
+    /// whether that picture has stood still of late.
     fn expected(
         &self,
         recording: &Inner,
         changed: &[TrackFormat],
-    ) -> (Vec<TrackFormat>, Vec<(TrackId, MediaKind)>) {
+    ) -> (Vec<TrackFormat>, Vec<(TrackId, MediaKind)>, bool) {
         let info = recording.info();
         let further = self.further.iter().map(|it| (it.track, &it.codec));
         let main = self.formats.iter().map(|it| (it.track, &it.codec));
-        let (mut formats, mut awaited) = (changed.to_vec(), Vec::new());
+        let (mut formats, mut awaited, mut stands) = (changed.to_vec(), Vec::new(), false);
         for (at, (ours, codec)) in main.chain(further).enumerate() {
             let Some(theirs) = self.placement.theirs(ours) else {
                 continue;
@@ -209,10 +227,17 @@ impl Running {
             if runs && !self.silent.contains(&ours) || is_main_picture {
                 awaited.push((theirs, codec.kind()));
             }
+            stands |= is_main_picture && !runs;
         }
-        (formats, awaited)
+        (formats, awaited, stands)
     }
 }
+
+/// A picture that stands still comes within this when it is asked for; one that does not is muted, and holds up nothing.
+const STILL_LIMIT: Duration = Duration::from_millis(1_500);
+
+/// Nothing is held up for longer on its way; what seems to be is of a clock that stood still.
+const HELD_UP: Duration = Duration::from_secs(1);
 
 /// Pictures are asked for a key frame this often.
 const ASK_AGAIN: Duration = Duration::from_millis(400);

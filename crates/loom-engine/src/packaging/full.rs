@@ -1,11 +1,12 @@
 //! A disk that takes nothing more, or fails: what is given up then, and how the recording goes on.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use loom_core::{MediaKind, MediaTime, Packet, RenditionId};
 use loom_hls::{HlsError, Packager};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::{Work, Worker, contained};
 use crate::error::EngineError;

@@ -259,3 +259,54 @@ fn sound_that_was_given_up_and_goes_on_in_the_next_segment_has_no_hole() {
         assert!(due.is_some_and(|due| due > 7 * 48_000));
     }
 }
+
+#[test]
+fn what_came_before_an_absence_is_listed_where_only_the_picture_had_come_to_the_segments_end() {
+    const SPS: &[u8] = &[
+        0x67, 0x64, 0x00, 0x1e, 0xac, 0xd9, 0x40, 0xa0, 0x2f, 0xf9, 0x70, 0x11, 0x00, 0x00, 0x03, 0x00, 0x01,
+        0x00, 0x00, 0x03, 0x00, 0x3c, 0x0f, 0x16, 0x2d, 0x96,
+    ];
+    let pps = bytes::Bytes::from_static(&[0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0]);
+    let mut packager = Packager::new(PackagerConfig::default()).unwrap();
+    packager.declare(video("source", 640, 360)).unwrap();
+    packager.declare(audio("opus")).unwrap();
+    let picture = CodecParameters::Video(h264::parameters(SPS, &[pps]).unwrap());
+    packager.handle_format(&id("source"), picture).unwrap();
+    let sound = CodecParameters::Audio(opus::rtp_parameters());
+    packager.handle_format(&id("opus"), sound).unwrap();
+    let lasts = Some(Duration::from_millis(20));
+    let say = |packager: &mut Packager, at: i64| {
+        let said = packet(ms(at), ms(at), lasts, true, vec![0xfc, 0xff, 0xfe]);
+        packager.handle_packet(&id("opus"), said).unwrap();
+    };
+    let shown = packet(
+        ms(0),
+        ms(0),
+        Some(Duration::from_secs(1)),
+        true,
+        vec![0, 0, 0, 2, 0x65, 0x88],
+    );
+    packager.handle_packet(&id("source"), shown).unwrap();
+    (0..1_000).step_by(20).for_each(|at| say(&mut packager, at));
+    packager.handle_absence().unwrap();
+    // after the pause there is sound alone, and then nothing
+    assert_eq!(packager.handle_resume(Duration::from_secs(9)).unwrap(), ms(1_000));
+    for now in (1_000..5_200).step_by(20) {
+        if now < 4_400 {
+            say(&mut packager, now);
+        }
+        packager.handle_time(ms(now)).unwrap();
+    }
+    packager.handle_absence().unwrap();
+    packager.handle_gap(ms(9_000)).unwrap();
+    packager.finish().unwrap();
+    let mut folder = Folder::default();
+    folder.drain(&mut packager);
+    let segments = listed(&folder.stored("opus/index.m3u8"));
+    let end = segments
+        .iter()
+        .filter(|it| !it.2)
+        .map(|it| it.0 + it.1)
+        .fold(0.0, f64::max);
+    assert!((4.4..=5.1).contains(&end), "{segments:?}");
+}

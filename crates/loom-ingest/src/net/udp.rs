@@ -94,9 +94,10 @@ pub(super) async fn run(shared: Arc<Shared>) {
         }
         let count = match (load.moment, &watched) {
             (None, Some(socket)) => {
-                let next = shared.timers.next().unwrap_or_else(|| Instant::now() + IDLE);
-                if sleep.deadline() != next.into() {
-                    sleep.as_mut().reset(next.into());
+                let next = shared.timers.next().map(tokio::time::Instant::from);
+                let next = next.unwrap_or_else(|| tokio::time::Instant::now() + IDLE);
+                if sleep.deadline() != next {
+                    sleep.as_mut().reset(next);
                 }
                 tokio::select! {
                     ready = socket.readable() => match ready {

@@ -7,8 +7,9 @@ use loom_core::TrackId;
 
 use super::DatagramKind;
 use super::dtls::{Dtls, DtlsEvent, Identity};
+use super::protection::Protection;
 use super::receiver::{Receiver, ReceiverConfig, ReceiverOutput};
-use super::srtp::{Opened, Srtp};
+use super::srtp::Opened;
 use crate::clock::SessionClock;
 use crate::config::IngestConfig;
 use crate::event::{CloseReason, SessionEvent};
@@ -46,7 +47,8 @@ pub(crate) struct Connection {
     identity: Identity,
     role: DtlsRole,
     dtls: Dtls,
-    srtp: Option<Srtp>,
+    /// How RTP travels; `None` before the handshake is over.
+    protection: Option<Protection>,
     receiver: Receiver,
     /// When the receiver is due.
     due: Option<Instant>,
@@ -89,7 +91,7 @@ impl Connection {
     pub(crate) fn new(config: ConnectionConfig, now: Instant) -> Self {
         Self {
             dtls: Dtls::new(&config.identity, config.role, config.fingerprints),
-            srtp: None,
+            protection: None,
             receiver: Receiver::new(config.receiver, now),
             due: None,
             phase: Phase::New,
@@ -107,6 +109,14 @@ impl Connection {
             identity: config.identity,
             role: config.role,
         }
+    }
+
+    /// One that is connected, and seals nothing.
+    #[cfg(feature = "testing")]
+    pub(crate) fn plain(config: ConnectionConfig, now: Instant) -> Self {
+        let mut plain = Self::new(config, now);
+        plain.handle_established(Protection::Plain(Default::default()), now);
+        plain
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -272,10 +282,10 @@ impl Connection {
     }
 
     fn handle_rtp(&mut self, datagram: &[u8], now: Instant) {
-        let (Some(srtp), Some(header)) = (&mut self.srtp, RtpHeader::read(datagram)) else {
+        let (Some(protection), Some(header)) = (&mut self.protection, RtpHeader::read(datagram)) else {
             return;
         };
-        let Some(opened) = srtp.open_rtp(&header, datagram) else {
+        let Some(opened) = protection.open_rtp(&header, datagram) else {
             return;
         };
         match opened {
@@ -295,7 +305,7 @@ impl Connection {
     }
 
     fn handle_rtcp(&mut self, datagram: &[u8], now: Instant) {
-        let Some(packet) = self.srtp.as_mut().and_then(|srtp| srtp.open_rtcp(datagram)) else {
+        let Some(packet) = self.protection.as_mut().and_then(|it| it.open_rtcp(datagram)) else {
             return;
         };
         self.alive = now;
@@ -314,13 +324,7 @@ impl Connection {
             self.round_trip = [self.round_trip, took].into_iter().flatten().min();
         }
         match self.dtls.handle_datagram(datagram, now) {
-            Some(DtlsEvent::Established(srtp)) => {
-                self.srtp = Some(*srtp);
-                self.phase = Phase::Connected;
-                self.heard = now;
-                self.outputs
-                    .push_back(ConnectionOutput::Event(SessionEvent::Connected));
-            }
+            Some(DtlsEvent::Established(srtp)) => self.handle_established(Protection::Srtp(srtp), now),
             Some(DtlsEvent::Closed) => self.begin_end(CloseReason::ByPublisher, now),
             Some(DtlsEvent::Failed(why)) => {
                 self.transmit_handshake();
@@ -329,6 +333,14 @@ impl Connection {
             None => {}
         }
         self.is_stale = true;
+    }
+
+    fn handle_established(&mut self, protection: Protection, now: Instant) {
+        self.protection = Some(protection);
+        self.phase = Phase::Connected;
+        self.heard = now;
+        self.outputs
+            .push_back(ConnectionOutput::Event(SessionEvent::Connected));
     }
 
     /// Moves what the parts have ready to the outputs.
@@ -343,7 +355,7 @@ impl Connection {
                 Some(ReceiverOutput::Paused(track)) => SessionEvent::Paused(track),
                 Some(ReceiverOutput::Resumed(track)) => SessionEvent::Resumed(track),
                 Some(ReceiverOutput::Rtcp(report)) => {
-                    let sealed = self.srtp.as_mut().and_then(|srtp| srtp.seal_rtcp(&report));
+                    let sealed = self.protection.as_mut().and_then(|it| it.seal_rtcp(&report));
                     let sealed = sealed.map(|it| ConnectionOutput::Transmit(it.freeze()));
                     self.outputs.extend(sealed);
                     continue;

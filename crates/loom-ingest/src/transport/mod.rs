@@ -6,6 +6,7 @@ pub(crate) mod client;
 mod connection;
 mod dtls;
 mod hello;
+mod protection;
 mod receiver;
 pub(crate) mod replay;
 mod srtp;
