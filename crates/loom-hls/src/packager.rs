@@ -21,7 +21,7 @@ use crate::limits;
 use crate::listing::Listing;
 use crate::pauses::Pauses;
 use crate::publish::{Change, HlsOutput, Publish};
-use crate::rendition::{LONGEST_PATIENCE, MediaTrack, SOUND_PATIENCE};
+use crate::rendition::MediaTrack;
 use crate::text::TextCue;
 
 /// Turns a recording's packets and cues into CMAF segments and their playlists.
@@ -862,12 +862,8 @@ impl Packager {
             if behind > coding {
                 at = at - LAGGING;
             }
-            // where nothing comes beside it either, it is the publisher that is late, or its road
-            if track.kind() == MediaKind::Audio
-                && let Some((own, heard)) = track.latest.zip(heard)
-                && now.since(own) < LONGEST_PATIENCE
-            {
-                at = at.min(heard - SOUND_PATIENCE);
+            if let Some(silent) = track.silent_until(now, heard) {
+                at = at.min(silent);
             }
             let stands = !track.ended && !track.holds() && behind < LAGGING;
             until.push(stands.then_some((at, track.kind())));

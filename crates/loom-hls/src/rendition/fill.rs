@@ -277,6 +277,14 @@ impl MediaTrack {
         (self.late.mul_f64(1.25) + least + tick).min(LONGEST_PATIENCE)
     }
 
+    /// Up to where silence may stand for sound that stopped a short while ago, all that its publisher sends having come as far as `heard`:
+    /// where nothing comes beside it either, it is the publisher that is late, or its road. `None`: wherever patience ends.
+    pub(crate) fn silent_until(&self, now: MediaTime, heard: Option<MediaTime>) -> Option<MediaTime> {
+        let (own, heard) = self.latest.zip(heard)?;
+        let waits = self.kind == MediaKind::Audio && now.since(own) < LONGEST_PATIENCE;
+        waits.then(|| heard - SOUND_PATIENCE)
+    }
+
     /// The packets for a packet of sound that is too long for parts: each frame in one of its own.
     pub(crate) fn split(&self, packet: &Packet) -> Option<Vec<Packet>> {
         let part = self.part.filter(|_| self.stills == Stills::Repeated)?;
@@ -306,6 +314,6 @@ const SOUND_TAIL: Duration = Duration::from_millis(30);
 /// Within what a packet's lateness is forgotten.
 const FADES: Duration = Duration::from_secs(10);
 /// How long sound is waited for at least.
-pub(crate) const SOUND_PATIENCE: Duration = Duration::from_millis(500);
+const SOUND_PATIENCE: Duration = Duration::from_millis(500);
 /// Well below [`PackagerConfig::stall`](crate::PackagerConfig::stall).
-pub(crate) const LONGEST_PATIENCE: Duration = Duration::from_secs(2);
+const LONGEST_PATIENCE: Duration = Duration::from_secs(2);

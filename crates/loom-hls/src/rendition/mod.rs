@@ -23,7 +23,6 @@ use crate::publish::{Change, HlsOutput};
 use crate::rendition::segment::{Behind, OpenSegment};
 use crate::still::{self, Repeater};
 
-pub(crate) use crate::rendition::fill::{LONGEST_PATIENCE, SOUND_PATIENCE};
 pub(crate) use crate::rendition::measured::Measured;
 
 /// One rendition of pictures or sound: packets become samples, samples chunks, chunks parts and segments.
