@@ -1,7 +1,10 @@
 """Kills the server at random instants while it records, starts it again on the same folder, and holds what is there against what viewers
-had been shown: `python tests/e2e/crash.py --runs 300 --seed 1`. Publishers (aiortc), uploads and edits run when it dies."""
+had been shown: `python tests/e2e/crash.py --runs 300 --seed 1`. Publishers (aiortc), uploads and edits run when it dies, and what is recorded is
+on its way to an object store (moto), which is to have each object once."""
 
 import argparse
+import collections
+import hashlib
 import pathlib
 import random
 import re
@@ -16,7 +19,9 @@ import httpx
 
 import judges
 import material
+from s3 import S3
 from server import Server, until
+from test_store import is_ready, kept
 
 PART = 0.334
 KINDS = ["publish", "publish", "publish", "upload", "edit"]
@@ -130,6 +135,24 @@ class Run:
         return ready["state"], lost
 
 
+def stored_once(s3, folder, recording):
+    """Waits until the store has the recording; each object came there once, and is what the disk has. Gives how many there are."""
+    until(lambda: is_ready(s3, recording), 120, "everything to be in the store")
+    mine = f"{recording['id']}/"
+    stored = [it for it in s3.stored if it[0].startswith(mine)]
+    twice = [it for it, times in collections.Counter(stored).items() if times > 1]
+    assert not twice, f"sent again though they had arrived: {twice}"
+    names = collections.Counter(key for key, _ in stored)
+    again = [key for key, times in names.items() if times > 1 and key.endswith((".m4s", ".mp4"))]
+    assert not again, f"stored twice: {again}"
+    assert s3.finished.count(recording["id"]) == 1, f"finished {s3.finished.count(recording['id'])} times"
+    assert not s3.unnamed, f"a playlist named what was not there: {s3.unnamed}"
+    there = {key: hashlib.sha256(s3.get(key)).hexdigest() for key in s3.keys() if key.startswith(mine)}
+    local = kept(folder, recording)
+    assert there == {key: local.get(key) for key in there}
+    return len(there)
+
+
 def final(server, recording):
     now = server.show(recording)
     return now if now["state"] in ("ready", "failed") else None
@@ -145,8 +168,10 @@ def quietly(act, *arguments):
 def campaign(folder, runs, seed, say=print):
     """Kills so often; gives the most seconds that any kill lost of what had been listed."""
     dice = random.Random(seed)
-    worst, seen = 0.0, {}
-    server = Server(folder, LOOM_CAPTIONS="off")
+    worst, seen, objects = 0.0, {}, 0
+    s3 = S3()
+    settings = {"LOOM_CAPTIONS": "off", **s3.environment}
+    server = Server(folder, **settings)
     try:
         film = server.create("What edits are made of")
         server.upload(film, material.film_mp4().read_bytes(), "video/mp4")
@@ -154,18 +179,22 @@ def campaign(folder, runs, seed, say=print):
         for nth in range(runs):
             run = Run(dice, original)
             recording, ends = run.kill(server)
-            server = Server(folder, LOOM_CAPTIONS="off")
+            server = Server(folder, **settings)
             state, lost = run.judge(server, recording, ends)
+            if state == "ready":
+                objects += stored_once(s3, folder, recording)
             worst = max(worst, lost)
             seen[run.kind, state] = seen.get((run.kind, state), 0) + 1
             say(f"kill {nth + 1}: {run.kind} after {run.after:.2f} s, listed {max(ends.values(), default=0):.2f} s, {state}, lost {lost:.3f} s")
             assert server.http.delete(f"/v1/recordings/{recording['id']}").status_code == 204
             left = [path for path in (folder / "data").rglob("*") if recording["id"] in path.name]
             assert not left, f"the recording was deleted, and {left} are there"
+            until(lambda: not [key for key in s3.keys() if key.startswith(recording["id"])], 30, "the store to have none of it")
         assert server.until_state(original, "ready")["duration"] == original["duration"]
     finally:
         server.close()
-    say(f"{runs} kills (seed {seed}), {seen}: at most {worst:.3f} s lost of what had been listed; a part is {PART} s")
+        s3.close()
+    say(f"{runs} kills (seed {seed}), {seen}, {objects} objects in the store, each sent once: at most {worst:.3f} s lost of what had been listed; a part is {PART} s")
     return worst
 
 

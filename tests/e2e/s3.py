@@ -4,6 +4,7 @@ everybody waiting or shut it."""
 import hashlib
 import io
 import itertools
+import json
 import logging
 import re
 import threading
@@ -25,6 +26,7 @@ class S3:
         self.bucket = next(BUCKETS)
         self.stored = []  # (key, SHA-256) of each put that was stored
         self.sent = {}  # key: how many times a put of it came, stored or not
+        self.finished = []  # recordings, each as often as the store was told that it is over
         self.unnamed = []  # what a playlist named when it was put, and was not there
         self.at_put = None  # called with (number of puts so far, "before" or "after"); true: no answer is given
         self.delay = 0.0  # seconds that each answer takes, but for our own client
@@ -94,6 +96,8 @@ class S3:
                 self.unnamed += [(path, name) for it in named for name in it if name and f"{folder}/{name}" not in there]
             answer = list(self.app(environment, respond))
             self.stored.append((path, hashlib.sha256(body).hexdigest()))
+            if path.endswith("/recording.json") and json.loads(body)["state"] == "ready":
+                self.finished.append(path.split("/")[0])
             if self.at_put and self.at_put(number, "after"):
                 raise ConnectionAbortedError("a test ended the client before this answer")
             return answer

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use loom_core::RenditionId;
-use loom_hls::stored::{read_timescale, whole_chunks};
+use loom_hls::stored::{first_picture, read_timescale, whole_chunks};
 
 use crate::error::EngineError;
 use crate::finish;
@@ -38,6 +39,7 @@ pub(crate) fn salvage(recording: &Arc<Inner>, reason: &str) {
     };
     let media = playlists.iter().filter(|(name, _)| is_media(name));
     let last = media.filter_map(|(_, text)| Listed::of(text).last_media()).max();
+    let multivariant = read("hls/main.m3u8".to_owned()).map_or_else(String::new, |(_, text)| text);
     let lengths: Vec<f64> = playlists
         .iter()
         .filter_map(|(name, text)| {
@@ -45,11 +47,13 @@ pub(crate) fn salvage(recording: &Arc<Inner>, reason: &str) {
             listed.end_with(last.unwrap_or(u64::MAX));
             let length = listed.length()?;
             folder.put(name, listed.closed().as_bytes()).ok()?;
-            // the playlist of the key pictures, where there is one, has the same segments
-            if let Some((name, text)) = read(name.replace("/index.m3u8", "/iframes.m3u8")) {
-                let mut frames = Listed::of(&text);
-                frames.end_with(last.unwrap_or(u64::MAX));
-                folder.put(&name, frames.closed().as_bytes()).ok()?;
+            let frames = name.replace("/index.m3u8", "/iframes.m3u8");
+            if multivariant.contains(&format!("URI=\"{}\"", frames.trim_start_matches("hls/"))) {
+                let known = read(frames.clone()).map(|(_, text)| text);
+                let text = key_pictures(known.as_deref(), &listed, |uri| {
+                    folder.read(&name.replace("index.m3u8", uri), 0, None).ok()?
+                });
+                folder.put(&frames, text.as_bytes()).ok()?;
             }
             Some(length)
         })
@@ -148,6 +152,36 @@ fn close_open_segment(recording: &Inner, rendition: &RenditionId) -> Result<bool
     playlist.push_str(&format!("#EXTINF:{:.6},\ns{number}.m4s\n", lasts.as_secs_f64()));
     folder.put(&name, playlist.as_bytes())?;
     Ok(len == data.len())
+}
+
+/// The playlist of the key pictures of the segments that are listed (RFC 8216bis §4.4.3.6), ended: what was known of it, and what it lacks by
+/// the segments themselves.
+fn key_pictures(known: Option<&str>, listed: &Listed<'_>, segment: impl Fn(&str) -> Option<Bytes>) -> String {
+    let known = known.map(Listed::of);
+    let head = known.as_ref().map_or_else(
+        || [&listed.head[..], &["#EXT-X-I-FRAMES-ONLY"]].concat(),
+        |known| known.head.clone(),
+    );
+    let known = known.map_or_else(Vec::new, |known| known.segments);
+    let lines = known.iter().take(listed.segments.len()).flat_map(|it| &it.lines);
+    let mut text: String = head.iter().chain(lines).flat_map(|line| [line, "\n"]).collect();
+    for lacking in listed.segments.iter().skip(known.len()) {
+        for line in lacking
+            .lines
+            .iter()
+            .filter(|line| !line.starts_with("#EXT-X-BITRATE:"))
+        {
+            if !line.starts_with('#')
+                && !lacking.gap
+                && let Some(len) = segment(line).and_then(|data| first_picture(&data))
+            {
+                text.push_str(&format!("#EXT-X-BYTERANGE:{len}@0\n"));
+            }
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    text + "#EXT-X-ENDLIST\n"
 }
 
 /// The head of a playlist whose first segment was not closed. No segment is longer than the packager's target, and this one has ended.

@@ -216,6 +216,15 @@ pub fn whole_chunks(scale: Timescale, segment: &[u8]) -> (usize, Duration) {
     (len, lasts.since(MediaTime::ZERO))
 }
 
+/// Where, in a segment that begins with a chunk of one picture, that picture ends: what a playlist of key pictures lists of it (RFC 8216bis
+/// §4.4.3.6).
+pub fn first_picture(segment: &[u8]) -> Option<u64> {
+    let mut from = Cursor::new(segment);
+    let (chunk, size) = cmaf::read_chunk_header(&mut from).ok()??;
+    let end = from.position().checked_add(size)?;
+    (chunk.samples.len() == 1 && end <= segment.len() as u64).then_some(end)
+}
+
 fn body(configuration: &impl Atom) -> Result<Bytes, mp4_atom::Error> {
     let mut out = Vec::new();
     configuration.encode_body(&mut out)?;

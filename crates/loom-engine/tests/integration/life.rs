@@ -221,6 +221,20 @@ async fn a_recording_that_a_crash_cut_off_is_finished_from_its_own_parts() {
             .replace("#EXT-X-ENDLIST\n", "");
         fs::write(path, text + "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"p63.m4s\"\n").expect("written");
     }
+    // one playlist of key pictures was not written yet, another lacks its last segments
+    let mut frames: Vec<PathBuf> = playlists
+        .iter()
+        .map(|it| it.with_file_name("iframes.m3u8"))
+        .collect();
+    frames.retain(|path| path.is_file());
+    let whole: Vec<String> = frames
+        .iter()
+        .map(|path| fs::read_to_string(path).expect("a playlist"))
+        .collect();
+    assert!(frames.len() > 1, "{frames:?}");
+    fs::remove_file(&frames[0]).expect("removed");
+    let cut = whole[1].rmatch_indices("#EXTINF").nth(1).expect("two segments").0;
+    fs::write(&frames[1], &whole[1][..cut]).expect("written");
     // captions were announced, and nothing had been said
     let main = root.join("hls/main.m3u8");
     let named = "#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID=\"subs\",NAME=\"English\",LANGUAGE=\"en\",URI=\"captions/index.m3u8\"\n";
@@ -243,6 +257,12 @@ async fn a_recording_that_a_crash_cut_off_is_finished_from_its_own_parts() {
         let playlist = text(&recording, &format!("{rendition}/index.m3u8")).await;
         assert!(!playlist.contains("PRELOAD-HINT"), "{playlist}");
         assert_whole(&recording, rendition, &playlist).await;
+    }
+    for (path, whole) in frames.iter().zip(&whole) {
+        let completed = fs::read_to_string(path).expect("a playlist");
+        let segments = |text: &str| text[text.find("#EXT-X-MAP").expect("a map")..].to_owned();
+        assert_eq!(segments(&completed), segments(whole), "{path:?}");
+        assert!(completed.contains("#EXT-X-I-FRAMES-ONLY\n"), "{completed}");
     }
 }
 
