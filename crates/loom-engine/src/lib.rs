@@ -22,6 +22,7 @@
 //! ```
 
 mod align;
+mod announced;
 mod arrival;
 mod captions;
 mod config;

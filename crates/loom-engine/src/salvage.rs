@@ -6,6 +6,7 @@ use bytes::Bytes;
 use loom_core::RenditionId;
 use loom_hls::stored::{first_picture, read_timescale, whole_chunks};
 
+use crate::announced;
 use crate::error::EngineError;
 use crate::finish;
 use crate::folder::Folder;
@@ -39,16 +40,27 @@ pub(crate) fn salvage(recording: &Arc<Inner>, reason: &str) {
     };
     let media = playlists.iter().filter(|(name, _)| is_media(name));
     let last = media.filter_map(|(_, text)| Listed::of(text).last_media()).max();
-    let multivariant = read("hls/main.m3u8".to_owned()).map_or_else(String::new, |(_, text)| text);
+    let multivariant = folder.multivariant_playlists().into_iter().filter_map(read);
+    let announced: String = multivariant.map(|(_, text)| text).collect();
     let lengths: Vec<f64> = playlists
         .iter()
         .filter_map(|(name, text)| {
             let mut listed = Listed::of(text);
+            if is_media(name) && listed.last_media().is_none() {
+                // it was declared, and nothing of it came
+                folder.discard(name);
+                folder.discard(&name.replace("/index.m3u8", "/iframes.m3u8"));
+                return None;
+            }
             listed.end_with(last.unwrap_or(u64::MAX));
             let length = listed.length()?;
             folder.put(name, listed.closed().as_bytes()).ok()?;
             let frames = name.replace("/index.m3u8", "/iframes.m3u8");
-            if multivariant.contains(&format!("URI=\"{}\"", frames.trim_start_matches("hls/"))) {
+            let path = frames.trim_start_matches("hls/");
+            if ['"', '/']
+                .iter()
+                .any(|before| announced.contains(&format!("{before}{path}\"")))
+            {
                 let known = read(frames.clone()).map(|(_, text)| text);
                 let text = key_pictures(known.as_deref(), &listed, |uri| {
                     folder.read(&name.replace("index.m3u8", uri), 0, None).ok()?
@@ -66,6 +78,9 @@ pub(crate) fn salvage(recording: &Arc<Inner>, reason: &str) {
     let template = media.filter_map(read).map(|(_, text)| text).next();
     if let Some(Err(why)) = template.map(|text| text::complete(recording, &text)) {
         tracing::error!(recording = %recording.id, error = %why, "text that was announced could not be completed");
+    }
+    if let Err(why) = announced::withdraw(recording) {
+        tracing::error!(recording = %recording.id, error = %why, "what is announced is not all there");
     }
     let longest = lengths.into_iter().fold(0.0, f64::max);
     recording.update(|info| info.duration = longest);

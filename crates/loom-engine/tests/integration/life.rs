@@ -208,7 +208,19 @@ async fn a_recording_that_a_crash_cut_off_is_finished_from_its_own_parts() {
     // What a killed process leaves: a state that says `live`, and playlists without their end.
     let root = data.join("recordings").join(id.as_str());
     let info = fs::read_to_string(root.join("recording.json")).expect("its state");
-    fs::write(root.join("recording.json"), info.replace("\"ready\"", "\"live\"")).expect("written");
+    // another rendition was declared, and nothing of it had come
+    let mut info: serde_json::Value = serde_json::from_str(&info).expect("JSON");
+    info["state"] = "live".into();
+    let mut declared = info["renditions"][0].clone();
+    declared["id"] = "240p".into();
+    info["renditions"]
+        .as_array_mut()
+        .expect("renditions")
+        .push(declared);
+    fs::write(root.join("recording.json"), info.to_string()).expect("written");
+    fs::create_dir(root.join("hls/240p")).expect("a folder");
+    let gap = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-MEDIA-SEQUENCE:1\n#EXT-X-GAP\n#EXTINF:2,\ns1.m4s\n";
+    fs::write(root.join("hls/240p/index.m3u8"), gap).expect("written");
     let playlists: Vec<PathBuf> = fs::read_dir(root.join("hls"))
         .expect("a folder")
         .flatten()
@@ -238,7 +250,8 @@ async fn a_recording_that_a_crash_cut_off_is_finished_from_its_own_parts() {
     // captions were announced, and nothing had been said
     let main = root.join("hls/main.m3u8");
     let named = "#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID=\"subs\",NAME=\"English\",LANGUAGE=\"en\",URI=\"captions/index.m3u8\"\n";
-    let announced = fs::read_to_string(&main).expect("a playlist") + named;
+    let pictures = "#EXT-X-STREAM-INF:BANDWIDTH=1,CODECS=\"avc1.42c01e\"\n240p/index.m3u8\n";
+    let announced = fs::read_to_string(&main).expect("a playlist") + named + pictures;
     fs::write(&main, announced).expect("written");
 
     let engine = Engine::start(config(&data))
@@ -258,6 +271,12 @@ async fn a_recording_that_a_crash_cut_off_is_finished_from_its_own_parts() {
         assert!(!playlist.contains("PRELOAD-HINT"), "{playlist}");
         assert_whole(&recording, rendition, &playlist).await;
     }
+    assert!(
+        info.renditions.iter().all(|it| it.id.as_str() != "240p"),
+        "{info:?}"
+    );
+    assert!(!fs::read_to_string(&main).expect("a playlist").contains("240p"));
+    assert!(!root.join("hls/240p/index.m3u8").exists());
     for (path, whole) in frames.iter().zip(&whole) {
         let completed = fs::read_to_string(path).expect("a playlist");
         let segments = |text: &str| text[text.find("#EXT-X-MAP").expect("a map")..].to_owned();
