@@ -19,6 +19,9 @@ from server import Server
 # Memory may grow by this much between the first round and the end, and the rest by so many.
 GROWTH_MIB, GROWTH_FILES, GROWTH_THREADS, GROWTH_TASKS, GROWTH_OBJECTS = 24, 4, 4, 8, 0
 
+# Pictures a second of what is published.
+RATE = 10
+
 # GStreamer's own tracer names each object that is alive when it is asked to.
 TRACED = {"GST_TRACERS": "leaks", "GST_DEBUG": "GST_TRACER:7", "GST_LEAKS_TRACER_SIG": "1", "GST_DEBUG_NO_COLOR": "1"}
 
@@ -37,14 +40,18 @@ def standing(server):
 
 
 def objects(server):
-    """How many objects of GStreamer are alive, by their types."""
-    before = server.log.stat().st_size
+    """How many objects of GStreamer are alive, by their types; where none is, nothing is told."""
+    size = lambda: server.log.stat().st_size
+    before, last = size(), 0
     server.process.send_signal(signal.SIGUSR1)
-    time.sleep(3)
+    deadline = time.monotonic() + 15
+    # it has told when it has begun to, and tells no more
+    while not last == size() > before and time.monotonic() < deadline:
+        last = size()
+        time.sleep(3)
     with server.log.open("rb") as log:
         log.seek(before)
         said = log.read().decode(errors="replace")
-    assert "GST_TRACER" in said, f"GStreamer does not tell what is alive:\n{said[-2000:]}"
     return collections.Counter(re.findall(r"object-alive, type-name=\(string\)(\w+)", said))
 
 
@@ -65,20 +72,23 @@ def settled(server, seconds=90):
 
 
 class Life:
-    """One recording from its beginning to its deletion."""
+    """One recording from its beginning, after a while in which there is none, to its deletion."""
 
     def __init__(self, dice, server, lasts):
         self.server, self.lived = server, False
-        self.recording = server.create("Soaked")
         self.kind = dice.choice(["publish", "publish", "vanish", "upload", "unused"])
-        self.ends = time.monotonic() + dice.uniform(1.0, lasts)
-        self.paused_at = time.monotonic() + dice.uniform(1.0, lasts)
-        self.publisher = None
+        self.begins = time.monotonic() + dice.uniform(0.0, lasts / 2)
+        self.ends = self.begins + dice.uniform(1.0, lasts)
+        self.paused_at = self.begins + dice.uniform(1.0, lasts)
+        self.recording, self.publisher = None, None
+
+    def begin(self):
+        server, self.recording = self.server, self.server.create("Soaked")
         if self.kind in ("publish", "vanish"):
             script = pathlib.Path(__file__).with_name("publisher.py")
             command = [
                 sys.executable, script, "--url", self.recording["whip_url"], "--token", self.recording["whip_token"], "--codec", "h264",
-                "--video", material.flashes(), "--rate", 30, "--audio", material.beeps(), "--seconds", 3600, "--no-hang-up",
+                "--video", material.flashes(), "--rate", RATE, "--audio", material.beeps(), "--seconds", 3600, "--no-hang-up",
             ]
             quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             self.publisher = subprocess.Popen(list(map(str, command)), **quiet)
@@ -87,7 +97,12 @@ class Life:
 
     def step(self):
         """Whether it is over, and gone."""
-        now, url = time.monotonic(), f"/v1/recordings/{self.recording['id']}"
+        now = time.monotonic()
+        if self.recording is None:
+            if now >= self.begins:
+                self.begin()
+            return False
+        url = f"/v1/recordings/{self.recording['id']}"
         if now > self.paused_at and self.kind == "publish":
             self.paused_at = float("inf")
             if self.server.http.post(f"{url}/pause").is_success:
@@ -109,18 +124,23 @@ class Life:
 def soak(folder, seconds, at_once, lasts, seed, say=print):
     """How the server stands after a first round, and at the end."""
     dice = random.Random(seed)
-    server = Server(folder, LOOM_CAPTIONS="off", LOOM_LADDER="source", LOOM_LOG="warn", **TRACED)
+    server = Server(folder, LOOM_CAPTIONS="off", LOOM_LOG="warn", **TRACED)
     count = collections.Counter()
 
     def round(length):
         lives, until_then = [], time.monotonic() + length
+        look, most = time.monotonic() + length / 2, 0
         while time.monotonic() < until_then or lives:
+            if time.monotonic() > look:
+                look, most = float("inf"), objects(server).total()
             while len(lives) < at_once and time.monotonic() < until_then:
                 lives.append(Life(dice, server, lasts))
             for life in [life for life in lives if life.step()]:
                 lives.remove(life)
                 count[life.kind, "with media" if life.lived else "without"] += 1
             time.sleep(0.05)
+        assert most, "GStreamer does not tell what is alive"
+        say(f"in the midst of it: {most} GStreamer objects")
 
     def stands():
         now, alive = settled(server)

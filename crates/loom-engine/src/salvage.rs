@@ -70,10 +70,7 @@ pub(crate) fn salvage(recording: &Arc<Inner>, reason: &str) {
             Some(length)
         })
         .collect();
-    if lengths.is_empty() || !folder.path("hls/main.m3u8").is_file() {
-        recording.fail(format!("{reason}, but nothing had been recorded"));
-        return;
-    }
+    let recorded = !lengths.is_empty() && folder.path("hls/main.m3u8").is_file();
     let media = folder.media_playlists().into_iter().filter(|name| is_media(name));
     let template = media.filter_map(read).map(|(_, text)| text).next();
     if let Some(Err(why)) = template.map(|text| text::complete(recording, &text)) {
@@ -81,6 +78,10 @@ pub(crate) fn salvage(recording: &Arc<Inner>, reason: &str) {
     }
     if let Err(why) = announced::withdraw(recording) {
         tracing::error!(recording = %recording.id, error = %why, "what is announced is not all there");
+    }
+    if !recorded {
+        recording.fail(format!("{reason}, but nothing had been recorded"));
+        return;
     }
     let longest = lengths.into_iter().fold(0.0, f64::max);
     recording.update(|info| info.duration = longest);

@@ -260,8 +260,11 @@ pub(crate) async fn send_once(
     let mut turn = recording.sending.turn.lock().await;
     let state = recording.state_now();
     let complete = recording.is_complete();
-    let nothing = recording.info().renditions.is_empty();
-    if state == RecordingState::Created || nothing || recording.sending.is_over() {
+    let info = recording.info();
+    let nothing = info.renditions.is_empty();
+    // an edit that is cut off is made anew
+    let unmade = !complete && !info.made_from.is_empty();
+    if state == RecordingState::Created || nothing || unmade || recording.sending.is_over() {
         return Ok(());
     }
     let round = Round {

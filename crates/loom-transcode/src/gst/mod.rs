@@ -10,6 +10,7 @@ mod encoder;
 mod file;
 mod live;
 mod machine;
+mod memory;
 mod pictures;
 mod poster;
 mod probe;

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use gst::prelude::*;
 use gstreamer as gst;
 
+use super::memory::give_back;
 use crate::error::TranscodeError;
 
 /// How a graph ended.
@@ -99,6 +100,7 @@ impl Running {
         let others = watcher.filter(|it| it.thread().id() != std::thread::current().id());
         if let Some(watcher) = others {
             let _ = watcher.join();
+            give_back();
         }
     }
 }
