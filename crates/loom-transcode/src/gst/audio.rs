@@ -25,6 +25,8 @@ pub(super) struct AudioGraph {
     running: Running,
     input: gst_app::AppSrc,
     line: Arc<Mutex<SoundLine>>,
+    /// What gives the unbroken line to the encoders.
+    encoders: gst_app::AppSrc,
     /// Where the decoder can make up for lost packets.
     losses: Option<Mutex<Losses>>,
 }
@@ -164,6 +166,7 @@ impl AudioGraph {
             running,
             input,
             line,
+            encoders,
             losses: conceals.then(Mutex::default),
         })
     }
@@ -238,7 +241,15 @@ impl AudioGraph {
 
     /// Ends it at once.
     pub(super) fn stop(&self) {
+        // A sink of this graph waits for room in here, and no graph stops before its sinks do.
+        let _ = self.encoders.set_state(gst::State::Null);
         self.running.stop();
+    }
+}
+
+impl Drop for AudioGraph {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
