@@ -17,7 +17,7 @@ from server import SHARED, Server
 # From its last byte to its end: a file of two seconds, while others are processed beside it.
 LONGEST = 60
 # What the server may have in memory at most, bytes.
-MOST = 1500 << 20
+MOST = 2048 << 20
 AT_ONCE = 4
 
 PICTURES = ["-f", "lavfi", "-i", "testsrc2=size=480x360:rate=12"]

@@ -24,10 +24,11 @@ DATES = re.compile(rb"\d{4}-\d\d-\d\dT[\d:.]+(Z|\+[\d:]+)")
 
 
 def film():
-    """A minute of moving pictures and sound with a key frame every four seconds: eight chunks, two rungs beside the source."""
+    """A minute of moving pictures and sound with a key frame every four seconds: eight chunks, and a rung beside the source. Its
+    sides are multiples of 16: libjpeg codes what happens to lie beyond a picture's edge up to there, and a poster would never be the same twice."""
     return material.by_ffmpeg(
-        "resume.mp4", "-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=8", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000",
-        "-t", "64", "-c:v", "libx264", "-preset", "veryfast", "-g", "32", "-bf", "2", "-pix_fmt", "yuv420p", "-c:a", "aac",
+        "resume.mp4", "-f", "lavfi", "-i", "testsrc2=size=848x480:rate=24", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000",
+        "-t", "64", "-c:v", "libx264", "-preset", "veryfast", "-g", "96", "-bf", "2", "-pix_fmt", "yuv420p", "-c:a", "aac",
     )
 
 
@@ -45,9 +46,9 @@ class Work:
     def __init__(self):
         self.begun, self.kept, self.found = [], [], []
 
-    def read(self, log):
+    def read(self, log, recording):
         for line in re.sub(r"\x1b\[[\d;]*m", "", log.read_text(errors="replace")).splitlines():
-            number = re.search(r"number=(\d+)", line)
+            number = re.search(rf"recording={recording['id']} number=(\d+)", line)
             for what, seen in [("a chunk is encoded ", self.begun), ("a chunk was encoded and is kept", self.kept), ("a chunk was encoded before", self.found)]:
                 if number and what in line + " ":
                     seen.append(int(number[1]))
@@ -106,7 +107,7 @@ def campaign(folder, runs, seed, say=print):
         took = time.monotonic() - began
         judges.check_finished(server, ready)
         reference = made(folder, recording)
-        work.read(server.log)
+        work.read(server.log, recording)
         chunks = sorted(work.kept)
         assert chunks == list(range(len(chunks))) and len(chunks) >= 6, f"encoded were {chunks}"
         at_once = most_at_once(server.log)
@@ -118,13 +119,13 @@ def campaign(folder, runs, seed, say=print):
                 after.append(dice.uniform(0.0, took / kills))
                 time.sleep(after[-1])
                 killed(server)
-                work.read(server.log)
+                work.read(server.log, recording)
                 if dice.random() < 0.25:
                     damaged.append(damage(folder, recording, dice))
                 server = Server(folder, **SETTINGS)
                 until(lambda: server.http.get(f"/v1/recordings/{recording['id']}").status_code == 200, 30, "the recording to be found")
             ready = until(lambda: end(server, recording), 180, "its end")
-            work.read(server.log)
+            work.read(server.log, recording)
             if ready["state"] == "failed":
                 assert not answers and not work.begun, f"it was accepted, and then {ready['reason']}"
             else:

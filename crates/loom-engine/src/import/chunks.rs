@@ -115,7 +115,6 @@ impl Maker {
             tracing::info!(%recording, number, "a chunk was encoded before");
             return Ok(chunk);
         }
-        tracing::debug!(%recording, number, "a chunk is encoded");
         let (chunk, by) = self.encode(request).await?;
         metrics::counter!("loom_chunks_encoded_total").increment(1);
         let (chunk, kept) = self.keep(number, sum, chunk).await?;
@@ -142,6 +141,7 @@ impl Maker {
             self.recording.events.tell(Event::Worker { chunk: number, why });
         }
         let turn = self.recording.shared.chunks.acquire().await;
+        tracing::debug!(%recording, number, "a chunk is encoded");
         let mut made = encoded(&self.here, request).await;
         if let Err(why) = &made {
             // what was short then may be there now

@@ -48,6 +48,7 @@ struct Elsewhere {
 enum Fails {
     Not,
     Saying(&'static str),
+    NeverAnswering,
     GivingNothing,
     Panicking,
 }
@@ -75,6 +76,7 @@ impl ChunkWorker for Elsewhere {
         match (self.fails)(request.number) {
             Fails::Not => {}
             Fails::Saying(why) => return Box::pin(async move { Err(why.to_owned()) }),
+            Fails::NeverAnswering => return Box::pin(std::future::pending()),
             Fails::GivingNothing => {
                 return Box::pin(async { Chunk::from_bytes(b"").map_err(|why| why.to_string()) });
             }
@@ -88,6 +90,17 @@ impl ChunkWorker for Elsewhere {
     }
 }
 
+fn in_chunks(data: &Path, worker: Option<Arc<Elsewhere>>) -> EngineConfig {
+    EngineConfig {
+        files: FileConfig {
+            chunk: Duration::from_secs(2),
+            at_once: 2,
+            worker: worker.map(|it| it as Arc<dyn ChunkWorker>),
+        },
+        ..config(data)
+    }
+}
+
 /// What a file becomes: every media file of it by its name, what workers failed at, and where it lies.
 async fn import(
     folder: &Path,
@@ -96,16 +109,9 @@ async fn import(
     let data = tempfile::tempdir_in(folder).expect("a folder");
     let copy = data.path().join("copy.mp4");
     fs::copy(folder.join("film.mp4"), &copy).expect("copied");
-    let engine = Engine::start(EngineConfig {
-        files: FileConfig {
-            chunk: Duration::from_secs(2),
-            at_once: 2,
-            worker: worker.map(|it| it as Arc<dyn ChunkWorker>),
-        },
-        ..config(&data.path().join("data"))
-    })
-    .await
-    .expect("the engine starts");
+    let engine = Engine::start(in_chunks(&data.path().join("data"), worker))
+        .await
+        .expect("the engine starts");
     let recording = engine.create(RecordingId::random()).expect("a recording");
     let mut events = recording.events();
     let watching = tokio::spawn(async move {
@@ -194,4 +200,55 @@ async fn what_a_worker_fails_at_is_encoded_here_and_an_event_says_so() {
         "{failures:?}"
     );
     assert!(here == there, "whoever encodes it, it is the same");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_engine_encodes_what_the_one_before_it_has_not_and_no_more() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(film) = film(folder.path()) else { return };
+    let data = folder.path().join("data");
+    let id = RecordingId::random();
+    let chunks = data.join("recordings").join(id.as_str()).join("chunks");
+    let kept = || fs::read_dir(&chunks).map_or(0, Iterator::count);
+    {
+        let worker = Elsewhere::new(|number| match number {
+            0 | 1 => Fails::Not,
+            _ => Fails::NeverAnswering,
+        });
+        let engine = Engine::start(in_chunks(&data, Some(worker)))
+            .await
+            .expect("the engine starts");
+        let recording = engine.create(id.clone()).expect("a recording");
+        recording.import(film.clone()).await.expect("the file is taken");
+        assert!(!film.exists(), "it lies in the recording's folder");
+        tokio::time::timeout(Duration::from_secs(60), async {
+            while kept() < 2 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
+        .expect("two chunks are kept");
+    }
+    let worker = Elsewhere::new(|_| Fails::Not);
+    let engine = Engine::start(in_chunks(&data, Some(worker.clone())))
+        .await
+        .expect("the next one starts");
+    let recording = engine.recording(&id).expect("it is found");
+    assert_eq!(
+        ended(&recording).await,
+        RecordingState::Ready,
+        "{:?}",
+        recording.info()
+    );
+    assert_eq!(worker.made(), [2, 3]);
+    assert!(
+        (recording.info().duration - 8.0).abs() < 0.2,
+        "{:?}",
+        recording.info()
+    );
+    assert!(
+        recording.info().reason.is_none(),
+        "nothing is missing: {:?}",
+        recording.info()
+    );
 }

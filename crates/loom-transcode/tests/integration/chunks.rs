@@ -133,7 +133,7 @@ fn judge(made: &Made, chunks: &[SourceChunk], path: &Path, folder: &Path) {
     let first = shown[0];
     shown.iter_mut().for_each(|at| *at -= first);
     let rungs: Vec<_> = made.packets.keys().filter(|id| id.ends_with('p')).collect();
-    assert!(rungs.len() >= 2, "{rungs:?}");
+    assert!(!rungs.is_empty(), "{:?}", made.packets.keys());
     for id in &rungs {
         let times = made.times(id);
         assert_eq!(times.len(), shown.len(), "{id}");
