@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use loom_transcode::{Chunk, ChunkRequest};
 use serde::{Deserialize, Serialize};
@@ -71,6 +71,13 @@ pub(super) fn again(folder: &Folder) -> Result<(), EngineError> {
         return Err(EngineError::BadMedia(why));
     }
     write(folder, &note)?;
+    // An engine of this same process that has just ended may be writing its last.
+    for _ in 0..20 {
+        if folder.empty().is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
     folder.empty()
 }
 
@@ -153,8 +160,6 @@ const MOST_TRIES: u32 = 5;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use loom_core::MediaTime;
     use loom_transcode::{Capabilities, Output, SourceShape, SourceVideoCodec, VideoShape, Wanted, plan};
 
