@@ -1,7 +1,7 @@
 # What a person types; CI types the same. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test slow crash roads schedules commands soak outage bench bench-ingest bench-delivery bench-ffi bench-packaging bench-speech bench-transcode bench-validators players check fuzz netem lossy header install-c c-check c-threads docs reference recorder features sizes msrv api api-write package otel
+.PHONY: help serve test slow crash resume damaged roads schedules commands soak outage bench bench-ingest bench-delivery bench-ffi bench-packaging bench-speech bench-transcode bench-validators players check fuzz netem lossy header install-c c-check c-threads docs reference recorder features sizes msrv api api-write package otel
 SHELL := /bin/bash
 PUBLISHED := loom-core loom-ingest loom-transcode loom-hls loom-ai loom-engine loom-ffi
 MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
@@ -88,6 +88,16 @@ crash: ## kill the server CRASH_RUNS times (300) while it records, inject FAULT_
 	cargo build --workspace --bins --examples
 	FAULT_RUNS=$${FAULT_RUNS:-300} cargo nextest run --workspace --no-capture -E 'test(powerless_disks)'
 	.venv/bin/python tests/e2e/crash.py --runs $${CRASH_RUNS:-300} $${CRASH_SEED:+--seed $$CRASH_SEED}
+
+resume: ## kill the server RESUME_RUNS times (50) while it processes a file, and hold what comes of it to what came undisturbed (RESUME_SEED)
+	@scripts/setup test
+	cargo build --workspace --bins --examples
+	.venv/bin/python tests/e2e/resume.py --runs $${RESUME_RUNS:-50} $${RESUME_SEED:+--seed $$RESUME_SEED}
+
+damaged: ## upload DAMAGED_FILES (500) damaged files, and see that the server takes no harm (DAMAGED_SEED)
+	@scripts/setup test
+	cargo build --workspace --bins --examples
+	.venv/bin/python tests/e2e/damaged.py --files $${DAMAGED_FILES:-500} $${DAMAGED_SEED:+--seed $$DAMAGED_SEED}
 
 roads: ## print what a bad road costs a publisher, in virtual time
 	@scripts/setup test

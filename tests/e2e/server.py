@@ -92,7 +92,7 @@ class Server:
         url = f"/v1/recordings/{recording['id']}/media"
         return self.http.post(url, content=content, headers={"content-type": content_type})
 
-    def until_state(self, recording, *states, seconds=120):
+    def until_state(self, recording, *states, seconds=120, every=0.1):
         """The recording once it is in one of these states."""
 
         def arrived():
@@ -101,7 +101,7 @@ class Server:
             assert not failed, f"the recording failed: {now.get('reason')}"
             return now if now["state"] in states else None
 
-        return until(arrived, seconds, f"the recording to be {' or '.join(states)}")
+        return until(arrived, seconds, f"the recording to be {' or '.join(states)}", every)
 
     def events(self, recording):
         """Collects the recording's server-sent events, as they come, in a list of (name, data)."""

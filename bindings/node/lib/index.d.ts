@@ -165,6 +165,7 @@ export type Event =
   | ({ event: "job" } & JobInfo)
   | { event: "gap"; from: number; to: number }
   | { event: "shed"; renditions: string[]; why: string }
+  | { event: "worker"; chunk: number; why: string }
   | { event: "chapters"; chapters: { id: number; start: number; title: string }[] }
   | { event: "tracks"; tracks: TrackInfo[] }
   | { event: "joined"; joined: JoinedInfo[] }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use loom_ai::{ModelConfig, Transcriber};
 use loom_hls::{Packager, PackagerConfig, PartForm, Pathway, SessionData, StartPoint, TextForm, Window};
 use loom_ingest::IngestConfig;
-use loom_transcode::Wanted;
+use loom_transcode::{ChunkWorker, Wanted};
 
 use crate::error::EngineError;
 use crate::id::RecordingId;
@@ -38,6 +38,8 @@ pub struct EngineConfig {
     pub ingest: IngestConfig,
     /// Speech.
     pub captions: CaptionsConfig,
+    /// How files become recordings.
+    pub files: FileConfig,
     /// The renditions wanted beside the source.
     pub ladder: Wanted,
     /// The length of a live segment, and how often the publisher is asked for a key frame: 250 ms to 5 s. Where a key frame comes early,
@@ -93,6 +95,21 @@ pub struct PlaylistConfig {
     pub session_data: Vec<SessionData>,
 }
 
+/// How files become recordings: in chunks, which are encoded apart, kept in the recording's folder until it is done, and not encoded again
+/// by a process that goes on where another was killed.
+#[derive(Debug, Clone)]
+pub struct FileConfig {
+    /// How long a chunk is at least: it ends at the file's first key frame from there on.
+    pub chunk: Duration,
+    /// How many chunks are encoded at once, of all files together. Each takes memory for what it is made of, what is made of it, and some
+    /// dozens of decoded pictures; as many as this and one more of each file are held. [`Default`]: half as many as there are cores, from 2
+    /// to 8.
+    pub at_once: usize,
+    /// Who encodes chunks; `None`: this machine. A chunk that it fails to encode is encoded here, and
+    /// [`Event::Worker`](crate::Event::Worker) says so.
+    pub worker: Option<Arc<dyn ChunkWorker>>,
+}
+
 /// Whether and with which model the engine writes captions.
 #[derive(Debug, Clone)]
 pub struct CaptionsConfig {
@@ -116,6 +133,7 @@ impl Default for EngineConfig {
             data_dir: PathBuf::from(".loom"),
             ingest: IngestConfig::default(),
             captions: CaptionsConfig::default(),
+            files: FileConfig::default(),
             ladder: Wanted::default(),
             segment: Duration::from_secs(2),
             part: Duration::from_millis(334),
@@ -129,6 +147,17 @@ impl Default for EngineConfig {
             longest_pause: Duration::from_secs(24 * 60 * 60),
             unused_after: Duration::from_secs(30 * 60),
             retry: RetryConfig::default(),
+        }
+    }
+}
+
+impl Default for FileConfig {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self {
+            chunk: Duration::from_secs(8),
+            at_once: (cores / 2).clamp(2, 8),
+            worker: None,
         }
     }
 }

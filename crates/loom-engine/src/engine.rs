@@ -11,6 +11,8 @@ use loom_hls::{PathwayClone, Steering};
 use loom_ingest::Ingest;
 use loom_transcode::{Backend, Capabilities};
 use tokio::runtime::Handle;
+#[cfg(feature = "transcode")]
+use tokio::sync::Semaphore;
 use tokio::sync::watch;
 
 use crate::captions::Speech;
@@ -25,6 +27,8 @@ use crate::finish;
 use crate::folder::{Folder, Safety};
 use crate::gather::stopped;
 use crate::id::RecordingId;
+#[cfg(feature = "transcode")]
+use crate::import;
 use crate::jobs::{self, JobKind};
 use crate::life::Step;
 use crate::packaging::PackagingThreads;
@@ -113,6 +117,9 @@ pub(crate) struct Shared {
     pub(crate) speech: Arc<Speech>,
     pub(crate) packaging: PackagingThreads,
     pub(crate) stores: Option<Arc<Stores>>,
+    /// Chunks of files that are encoded here take turns.
+    #[cfg(feature = "transcode")]
+    pub(crate) chunks: Semaphore,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) sync: Syncer,
     /// Where jobs are done, whoever asks for it.
@@ -169,6 +176,8 @@ impl Engine {
             .map_err(EngineError::io("watch over", &root))?;
         let shared = Arc::new(Shared {
             stores,
+            #[cfg(feature = "transcode")]
+            chunks: Semaphore::new(config.files.at_once.max(1)),
             disk,
             sync,
             config,
@@ -403,6 +412,8 @@ impl Engine {
         }
         for recording in shared.in_memory() {
             jobs::hand_back(&recording.0);
+            #[cfg(feature = "transcode")]
+            import::hand_back(&recording.0);
         }
     }
 }

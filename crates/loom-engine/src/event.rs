@@ -218,6 +218,13 @@ pub enum Event {
         /// What the disk said.
         why: String,
     },
+    /// The host's worker did not encode a chunk of a file: it is encoded here.
+    Worker {
+        /// The chunk's place among those of the file, from 0.
+        chunk: u32,
+        /// What the worker said, or what is wrong with what it gave.
+        why: String,
+    },
     /// The chapters, when there is one more.
     Chapters {
         /// All of them, in order of time.

@@ -11,7 +11,11 @@ use loom_hls::TextCue;
 use crate::edit;
 use crate::error::EngineError;
 use crate::event::{Event, RecordingState};
+#[cfg(feature = "transcode")]
+use crate::folder::SOURCE;
 use crate::folder::{Folder, PARTS};
+#[cfg(feature = "transcode")]
+use crate::import;
 use crate::jobs::{self, JobKind};
 use crate::life::Step;
 use crate::packaging::{SPOOL_RATE, SPOOL_SCALE, Work};
@@ -51,6 +55,8 @@ pub(crate) async fn end(recording: &Arc<Inner>) {
         remove_spool(recording);
     }
     recording.folder.discard_folder(PARTS);
+    #[cfg(feature = "transcode")]
+    import::clear(&recording.folder);
     recording.happened(Step::Done);
     recording.wake();
 }
@@ -212,6 +218,8 @@ pub(crate) fn resume(recording: &Arc<Inner>) {
             let recording = recording.clone();
             tokio::spawn(async move { end(&recording).await });
         }
+        #[cfg(feature = "transcode")]
+        RecordingState::Processing if recording.folder.path(SOURCE).is_file() => import::resume(recording),
         RecordingState::Live
         | RecordingState::Reconnecting
         | RecordingState::Paused

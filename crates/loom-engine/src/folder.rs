@@ -364,5 +364,7 @@ impl Folder {
 
 /// The folder of what is known of parts that are written, while they may be lost.
 pub(crate) const PARTS: &str = "parts";
+/// The file that a recording is made of, until it is.
+pub(crate) const SOURCE: &str = "source";
 const INFO: &str = "recording.json";
 const CONDEMNED: &str = "deleted";

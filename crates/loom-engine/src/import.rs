@@ -1,24 +1,31 @@
 //! A media file processed as a live recording would be, as fast as the machine allows.
+//!
+//! The file lies in the recording's folder until the recording is done, and so do the chunks that are encoded of it. A process that finds them
+//! packages everything anew, from the beginning, and encodes what is missing.
 
-use std::fs;
+mod chunks;
+mod kept;
+mod order;
+
 use std::panic::AssertUnwindSafe;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures::FutureExt;
 use loom_core::WallClock;
 use loom_hls::{Packager, PackagerConfig};
-use loom_transcode::{MediaInfo, Plan, SourceShape, TranscodeError, Wanted, plan, probe_file};
+use loom_transcode::{MediaInfo, Outputs, Plan, SourceShape, VideoInfo, Wanted, limits, plan, probe_file};
 
 use crate::error::EngineError;
 use crate::event::tracks_of;
 use crate::finish;
+use crate::folder::{Folder, SOURCE};
 use crate::gather::stopped;
 use crate::keys::EncryptionConfig;
 use crate::live;
 use crate::packaging::{Packaging, told};
-use crate::pump;
+use crate::pump::{self, Pump};
 use crate::recording::Inner;
 use crate::salvage;
 
@@ -28,22 +35,68 @@ const SEGMENT: Duration = Duration::from_secs(4);
 pub(crate) async fn import(recording: &Arc<Inner>, file: PathBuf) -> Result<(), EngineError> {
     recording.begin_import()?;
     // A task of its own: a caller that goes away while the file is looked at leaves no recording half begun.
-    tokio::spawn(recognise(recording.clone(), Taken(file)))
+    tokio::spawn(begin(recording.clone(), file))
         .await
         .map_err(|_| EngineError::ShuttingDown)?
 }
 
+/// Takes a file over and begins to process it.
+async fn begin(recording: Arc<Inner>, file: PathBuf) -> Result<(), EngineError> {
+    let working = recording.clone();
+    let taken = tokio::task::spawn_blocking(move || kept::take(&working.folder, &file)).await;
+    if let Err(why) = taken.map_err(|_| EngineError::ShuttingDown)? {
+        recording.fail(why.to_string());
+        return Err(why);
+    }
+    recognise(recording).await
+}
+
+/// One that was processed when its process ended is gone on with.
+pub(crate) fn resume(recording: &Arc<Inner>) {
+    recording.live.begin();
+    recording.update(|info| info.duration = 0.0);
+    let recording = recording.clone();
+    tokio::spawn(async move {
+        let working = recording.clone();
+        let again = tokio::task::spawn_blocking(move || kept::again(&working.folder)).await;
+        match again {
+            // it says itself why it fails
+            Ok(Ok(())) => drop(recognise(recording).await),
+            Ok(Err(why)) => give_up(&recording, why.to_string()),
+            Err(_) => recording.fail("it was cut off while it was read"),
+        }
+    });
+}
+
+/// That a process ends by being asked to is no reason to think that the file has ended it.
+pub(crate) fn hand_back(recording: &Inner) {
+    kept::hand_back(&recording.folder);
+}
+
+/// Removes what is of no use once the recording has ended.
+pub(crate) fn clear(folder: &Folder) {
+    kept::clear(folder);
+}
+
+fn give_up(recording: &Arc<Inner>, why: String) {
+    recording.fail(why);
+    kept::clear(&recording.folder);
+}
+
 /// Looks at the file, and starts its processing.
-async fn recognise(recording: Arc<Inner>, file: Taken) -> Result<(), EngineError> {
-    let probed = probe(file.0.clone()).await;
-    let info = match probed {
+async fn recognise(recording: Arc<Inner>) -> Result<(), EngineError> {
+    let file = recording.folder.path(SOURCE);
+    let info = match probe(file.clone()).await {
         Ok(info) => info,
         Err(why) => {
             let why = match why {
-                EngineError::Transcode(why) => EngineError::BadMedia(describe(&why, &file.0)),
+                // without the server's path for it
+                EngineError::Transcode(why) => {
+                    EngineError::BadMedia(why.to_string().replace(&format!("{file:?}"), "the file"))
+                }
                 other => other,
             };
-            recording.fail(why.to_string());
+            give_up(&recording, why.to_string());
             return Err(why);
         }
     };
@@ -56,11 +109,11 @@ async fn recognise(recording: Arc<Inner>, file: Taken) -> Result<(), EngineError
     let plan = match plan(&info.shape(), &wanted, &recording.shared.capabilities) {
         Ok(plan) => plan,
         Err(why) => {
-            recording.fail(why.to_string());
+            give_up(&recording, why.to_string());
             return Err(EngineError::BadMedia(why.to_string()));
         }
     };
-    tokio::spawn(run(recording, file, info, plan));
+    tokio::spawn(run(recording, info, plan));
     Ok(())
 }
 
@@ -69,23 +122,22 @@ async fn probe(file: PathBuf) -> Result<MediaInfo, EngineError> {
     Ok(probed.map_err(|_| EngineError::ShuttingDown)??)
 }
 
-async fn run(recording: Arc<Inner>, file: Taken, info: MediaInfo, plan: Plan) {
-    let outcome = AssertUnwindSafe(process(&recording, file, &info, &plan))
-        .catch_unwind()
-        .await;
+async fn run(recording: Arc<Inner>, info: MediaInfo, plan: Plan) {
+    let (mut cancelled, mut over) = (recording.cancel.subscribe(), recording.shared.over.subscribe());
+    let outcome = tokio::select! {
+        outcome = AssertUnwindSafe(process(&recording, &info, &plan)).catch_unwind() => outcome,
+        () = stopped(&mut cancelled) => return kept::clear(&recording.folder),
+        // the next engine goes on with it
+        () = stopped(&mut over) => return,
+    };
     match outcome {
         Ok(Ok(())) => {}
-        Ok(Err(why)) => recording.fail(why.to_string()),
+        Ok(Err(why)) => give_up(&recording, why.to_string()),
         Err(_) => salvage::salvage(&recording, "an internal error ended the import"),
     }
 }
 
-async fn process(
-    recording: &Arc<Inner>,
-    file: Taken,
-    info: &MediaInfo,
-    plan: &Plan,
-) -> Result<(), EngineError> {
+async fn process(recording: &Arc<Inner>, info: &MediaInfo, plan: &Plan) -> Result<(), EngineError> {
     tracing::info!(recording = %recording.id, %plan, "the plan");
     let shape: SourceShape = info.shape();
     // Segments can begin where the source's key frames are, if it is kept, or else where the encoders make them.
@@ -98,7 +150,7 @@ async fn process(
     let packager = PackagerConfig {
         // a file has no hour of its own: it begins when it came, so that its playlists can have dates
         zero: Some(WallClock {
-            zero: SystemTime::now(),
+            zero: kept::came(&recording.folder)?,
         }),
         text: recording.shared.config.captions.form,
         encryption: recording
@@ -118,40 +170,43 @@ async fn process(
         told_of.renditions = plan.renditions.iter().map(told).collect();
         told_of.captions = captions;
     });
-    let (backend, graph_plan, path) = (recording.shared.backend.clone(), plan.clone(), file.0.clone());
-    let outputs = tokio::task::spawn_blocking(move || backend.file(&graph_plan, &path))
-        .await
-        .map_err(|_| EngineError::ShuttingDown)??;
     let thumbnails = plan.video.as_ref().and_then(|video| video.thumbnails);
-    let mut cancelled = recording.cancel.subscribe();
-    let packaging = tokio::select! {
-        packaging = pump::pump(recording.clone(), outputs, packaging, None, thumbnails) => packaging,
-        // the outputs are dropped, which ends the graph
-        () = stopped(&mut cancelled) => return Ok(()),
+    let pump = Pump::new(recording.clone(), packaging, None, thumbnails);
+    let packaging = match is_cut(info, plan) {
+        true => chunks::run(recording, plan, pump).await?,
+        false => whole(recording, plan, pump).await?,
     };
     if let Some(why) = recording.info().reason {
-        recording.fail(why);
+        give_up(recording, why);
         return Ok(());
     }
-    drop(file);
     packaging.finish().await?;
     finish::begin(recording);
+    kept::clear(&recording.folder);
     finish::end(recording).await;
     Ok(())
 }
 
-/// What is wrong with an upload, without the server's path for it.
-fn describe(why: &TranscodeError, file: &Path) -> String {
-    why.to_string().replace(&format!("{file:?}"), "the file")
+/// Whether a file is encoded in chunks: where pictures are encoded, and have key frames to cut at.
+fn is_cut(info: &MediaInfo, plan: &Plan) -> bool {
+    let encodes = plan.video.as_ref().is_some_and(|video| !video.rungs.is_empty());
+    let in_groups = |video: &VideoInfo| video.group_bytes <= limits::GROUP_BYTES;
+    encodes && info.video.as_ref().is_some_and(in_groups)
 }
 
-/// A file that the engine took over; it is removed when it is no longer needed.
-struct Taken(PathBuf);
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        if let Err(why) = fs::remove_file(&self.0) {
-            tracing::warn!(file = %self.0.display(), error = %why, "an imported file could not be removed");
+/// Runs a plan on the whole file: one chunk, of which nothing is kept.
+async fn whole(recording: &Arc<Inner>, plan: &Plan, mut pump: Pump) -> Result<Packaging, EngineError> {
+    let mut outputs = run_on_file(recording, plan.clone()).await?;
+    while let Some(output) = outputs.recv().await {
+        if !pump.handle(output).await {
+            break;
         }
     }
+    Ok(pump.finish().await)
+}
+
+async fn run_on_file(recording: &Arc<Inner>, plan: Plan) -> Result<Outputs, EngineError> {
+    let (backend, path) = (recording.shared.backend.clone(), recording.folder.path(SOURCE));
+    let outputs = tokio::task::spawn_blocking(move || backend.file(&plan, &path)).await;
+    Ok(outputs.map_err(|_| EngineError::ShuttingDown)??)
 }

@@ -70,7 +70,7 @@ mod thumbnails;
 mod unwatched;
 
 pub use align::AlignedBy;
-pub use config::{CaptionsConfig, EngineConfig, PlaylistConfig};
+pub use config::{CaptionsConfig, EngineConfig, FileConfig, PlaylistConfig};
 pub use download::{Download, DownloadChoice, TrackChoice};
 pub use edit::{Piece, PieceDescription};
 pub use engine::{CaptionsStatus, Engine};
@@ -98,7 +98,7 @@ pub use loom_ingest::{Answer, IceRestart, SessionHandle, whip};
 pub use loom_ingest::{IceServer, IngestConfig, IngestError, ReceptionStats};
 #[cfg(feature = "transcode")]
 pub use loom_transcode::I420;
-pub use loom_transcode::{Thumbnails, Wanted};
+pub use loom_transcode::{Chunk, ChunkFuture, ChunkRequest, ChunkWorker, Thumbnails, Wanted};
 #[cfg(feature = "hls")]
 pub use origin::range;
 #[cfg(feature = "hls")]

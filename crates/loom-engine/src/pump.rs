@@ -23,30 +23,66 @@ pub(crate) async fn pump(
     captions: Option<LiveCaptions>,
     wanted: Option<loom_transcode::Thumbnails>,
 ) -> Packaging {
-    let mut thumbnails = None;
+    let mut pump = Pump::new(recording, packaging, captions, wanted);
     while let Some(output) = outputs.recv().await {
-        let taken = match output {
-            Output::Format { rendition, codec } => packaging.send(Work::Format(rendition, codec)).await,
-            Output::Packet { rendition, packet } => packaging.send(Work::Packet(rendition, packet)).await,
-            Output::Still { rendition, at } => packaging.send(Work::Still(rendition, at)).await,
+        if !pump.handle(output).await {
+            break;
+        }
+    }
+    pump.finish().await
+}
+
+/// Where what is made belongs.
+pub(crate) struct Pump {
+    recording: Arc<Inner>,
+    packaging: Packaging,
+    captions: Option<LiveCaptions>,
+    wanted: Option<loom_transcode::Thumbnails>,
+    thumbnails: Option<Thumbnails>,
+}
+
+impl Pump {
+    pub(crate) fn new(
+        recording: Arc<Inner>,
+        packaging: Packaging,
+        captions: Option<LiveCaptions>,
+        wanted: Option<loom_transcode::Thumbnails>,
+    ) -> Self {
+        Self {
+            recording,
+            packaging,
+            captions,
+            wanted,
+            thumbnails: None,
+        }
+    }
+
+    /// Moves one thing there, and waits while that is behind. `false` where no more is taken.
+    pub(crate) async fn handle(&mut self, output: Output) -> bool {
+        match output {
+            Output::Format { rendition, codec } => self.packaging.send(Work::Format(rendition, codec)).await,
+            Output::Packet { rendition, packet } => {
+                self.packaging.send(Work::Packet(rendition, packet)).await
+            }
+            Output::Still { rendition, at } => self.packaging.send(Work::Still(rendition, at)).await,
             Output::Pcm(frame) => {
-                recording.levels.hear(&frame);
-                if let Some(captions) = &captions {
+                self.recording.levels.hear(&frame);
+                if let Some(captions) = &self.captions {
                     captions.push(frame.clone());
                 }
-                packaging.send(Work::Pcm(frame)).await
+                self.packaging.send(Work::Pcm(frame)).await
             }
-            Output::Poster(picture) => packaging.send(Work::Poster(picture)).await,
+            Output::Poster(picture) => self.packaging.send(Work::Poster(picture)).await,
             Output::Thumbnail(picture) => {
-                let start = || Thumbnails::start(&recording, wanted.unwrap_or_default());
-                let thumbnails = thumbnails.get_or_insert_with(start);
+                let start = || Thumbnails::start(&self.recording, self.wanted.unwrap_or_default());
+                let thumbnails = self.thumbnails.get_or_insert_with(start);
                 thumbnails.push(picture).await;
                 true
             }
             Output::Progress { done, total } => {
                 if let Some(total) = total {
                     let fraction = (done.secs_f64() / total.as_secs_f64().max(0.001)).clamp(0.0, 1.0) as f32;
-                    recording.events.tell(crate::Event::Progress {
+                    self.recording.events.tell(crate::Event::Progress {
                         stage: "media",
                         fraction,
                     });
@@ -54,44 +90,46 @@ pub(crate) async fn pump(
                 true
             }
             Output::Warning(what) => {
-                tracing::warn!(recording = %recording.id, what, "transcode");
+                tracing::warn!(recording = %self.recording.id, what, "transcode");
                 true
             }
             Output::Failed {
                 rendition: Some(rendition),
                 reason,
             } => {
-                tracing::error!(recording = %recording.id, %rendition, reason, "a rendition failed");
-                recording.update(|info| info.renditions.retain(|r| r.id != rendition));
-                packaging.send(Work::Drop(rendition)).await
+                tracing::error!(recording = %self.recording.id, %rendition, reason, "a rendition failed");
+                self.recording
+                    .update(|info| info.renditions.retain(|r| r.id != rendition));
+                self.packaging.send(Work::Drop(rendition)).await
             }
             Output::Failed {
                 rendition: None,
                 reason,
             } => {
-                tracing::error!(recording = %recording.id, reason, "the transcode graph failed");
-                recording.happened(Step::Ended(reason));
+                tracing::error!(recording = %self.recording.id, reason, "the transcode graph failed");
+                self.recording.happened(Step::Ended(reason));
                 // Nothing more would come of what is still sent: end it, so that what there is gets finished and seen.
-                recording.happened(Step::Halt);
+                self.recording.happened(Step::Halt);
                 true
             }
-            Output::End => break,
+            Output::End => false,
             _ => true,
-        };
-        if !taken {
-            break;
         }
     }
-    if let Some(thumbnails) = thumbnails
-        && let Some(sheets) = thumbnails.finish().await
-    {
-        packaging.send(Work::Sheets(sheets)).await;
+
+    /// All is made.
+    pub(crate) async fn finish(self) -> Packaging {
+        if let Some(thumbnails) = self.thumbnails
+            && let Some(sheets) = thumbnails.finish().await
+        {
+            self.packaging.send(Work::Sheets(sheets)).await;
+        }
+        if let Some(captions) = self.captions {
+            // Its last words are for live viewers; a stop does not wait for them.
+            tokio::task::spawn_blocking(move || captions.finish());
+        }
+        self.packaging
     }
-    if let Some(captions) = captions {
-        // Its last words are for live viewers; a stop does not wait for them.
-        tokio::task::spawn_blocking(move || captions.finish());
-    }
-    packaging
 }
 
 /// The planned renditions as the packager wants them, captions last.

@@ -24,7 +24,7 @@ use crate::engine::Shared;
 use crate::error::EngineError;
 use crate::event::{ChapterDescription, Event, Events, GapDescription, RecordingInfo, RecordingState, Told};
 use crate::event_log::EventLog;
-use crate::folder::Folder;
+use crate::folder::{Folder, SOURCE};
 use crate::gather::stopped;
 use crate::id::{PublisherName, RecordingId};
 #[cfg(feature = "transcode")]
@@ -444,7 +444,8 @@ impl Recording {
         self.0.state().touched = Instant::now();
     }
 
-    /// Takes a media file over and processes it as a live recording would be. The file is deleted at the end.
+    /// Takes a media file over and processes it as a live recording would be: it is moved into the recording's folder, and deleted at the
+    /// end. Where the process ends before that, the next engine goes on with it.
     ///
     /// Returns once the file was recognised; the state is `processing` then.
     ///
@@ -804,6 +805,7 @@ impl Inner {
         info: RecordingInfo,
         sending: Sending,
     ) -> Self {
+        let is_import = !info.made_from.is_empty() || folder.path(SOURCE).is_file();
         Self {
             sending,
             id,
@@ -819,7 +821,7 @@ impl Inner {
             joiners: Joiners::new(),
             levels: Levels::default(),
             state: Mutex::new(State {
-                life: Life::new(info.state, info.reason.clone(), !info.made_from.is_empty()),
+                life: Life::new(info.state, info.reason.clone(), is_import),
                 info,
                 sessions: Vec::new(),
                 takes: None,

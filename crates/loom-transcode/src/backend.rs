@@ -7,6 +7,7 @@ use std::time::Duration;
 use loom_core::{
     CodecParameters, Media, MediaTime, Packet, PcmFrame, Picture, RenditionId, TrackFormat, TrackId,
 };
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::error::TranscodeError;
@@ -85,7 +86,7 @@ pub enum Output {
 
 /// What became of every decoded picture for one rendition: those that were encoded, and those that were left out and
 /// why. Where a run came to its end, `decoded` is the sum of the others.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PictureCount {
     /// The rendition.
     pub rendition: RenditionId,

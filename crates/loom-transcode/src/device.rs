@@ -1,8 +1,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// A kind of device that decodes, scales or encodes, by the interface through which it is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum DeviceFamily {
     /// NVDEC, NVENC and CUDA.
@@ -56,7 +58,7 @@ impl fmt::Display for DeviceFamily {
 
 /// Where decoded pictures lie. Between two domains a picture is copied. Its text is the name of GStreamer's caps
 /// feature after `memory:`, or `system`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum MemoryDomain {
     /// Ordinary memory.

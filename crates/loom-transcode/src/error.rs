@@ -98,6 +98,9 @@ pub enum TranscodeError {
         /// What is missing.
         why: String,
     },
+    /// A chunk, or a request for one, is not what it should be.
+    #[error("the chunk cannot be used: {0}")]
+    Chunk(String),
     /// A codec header could not be read.
     #[error(transparent)]
     Codec(#[from] CodecError),

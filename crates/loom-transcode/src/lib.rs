@@ -13,6 +13,7 @@
 
 mod backend;
 mod capability;
+mod chunk;
 mod device;
 mod dummy;
 mod elements;
@@ -33,11 +34,15 @@ mod timeline;
 
 pub use backend::{Backend, Feed, Output, Outputs, PictureCount};
 pub use capability::{Capabilities, ElementLimits};
+pub use chunk::{Chunk, ChunkFuture, ChunkItem, ChunkRequest, ChunkWorker};
 pub use device::{DeviceFamily, Devices, MemoryDomain};
 pub use dummy::DummyBackend;
 pub use error::{PlanError, TranscodeError};
 #[cfg(feature = "gst")]
-pub use gst::{Encoded, GstBackend, I420, PictureEncoder, SoundEncoder, probe_file};
+pub use gst::{
+    Encoded, GstBackend, I420, PictureEncoder, SoundEncoder, SourceChunk, SourceChunks, probe_file,
+    read_chunks,
+};
 pub use kept::KeptBackend;
 pub use media_info::{AudioInfo, MediaInfo, VideoInfo};
 pub use plan::{

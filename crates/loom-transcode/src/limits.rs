@@ -33,6 +33,12 @@ pub const FILE_QUEUE_PACKETS: u64 = 48;
 /// Bytes of a file's packets that wait for a decoder; the reader waits when full.
 pub const FILE_QUEUE_BYTES: u64 = 4 << 20;
 
+/// Bytes of a file's packets from one key frame to the next with which it is still encoded in chunks: a chunk is held in memory.
+pub const GROUP_BYTES: u64 = 64 << 20;
+
+/// Bytes of a file's packets with which a chunk ends at the next key frame, however short it is.
+pub const CHUNK_BYTES: u64 = 32 << 20;
+
 /// Packets that are remembered, so that decoding can begin anew where a graph fails. Beyond it all are forgotten up to
 /// the next key frame.
 pub const REPLAY_PACKETS: usize = 1800;

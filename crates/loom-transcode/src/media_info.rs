@@ -38,6 +38,8 @@ pub struct VideoInfo {
     pub frames: u64,
     /// Where decoding can start.
     pub key_frames: u64,
+    /// Bytes of packets from one key frame to the next, at most.
+    pub group_bytes: u64,
 }
 
 /// A file's audio track.

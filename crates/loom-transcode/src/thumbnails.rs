@@ -4,9 +4,10 @@ use std::time::Duration;
 
 #[cfg(any(test, feature = "gst"))]
 use loom_core::MediaTime;
+use serde::{Deserialize, Serialize};
 
 /// Small pictures that are wanted of a track.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Thumbnails {
     /// The longer side, pixels.
     pub side: u32,

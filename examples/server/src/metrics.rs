@@ -129,6 +129,21 @@ const ALL: &[(&str, Kind, &str)] = &[
         "Packets that could not be packaged.",
     ),
     (
+        "loom_chunks_encoded_total",
+        Kind::Counter,
+        "Chunks of files that were encoded.",
+    ),
+    (
+        "loom_chunks_found_total",
+        Kind::Counter,
+        "Chunks of files that an earlier process had encoded.",
+    ),
+    (
+        "loom_chunks_refused_total",
+        Kind::Counter,
+        "Chunks of files that the host's worker did not encode.",
+    ),
+    (
         "loom_thumbnails_dropped_total",
         Kind::Counter,
         "Thumbnails left out under load.",

@@ -1,5 +1,7 @@
 //! Every test of the crate from outside, in one program: a program each takes far longer to build.
 
+#[cfg(feature = "transcode")]
+mod files;
 mod joined;
 mod late;
 mod life;

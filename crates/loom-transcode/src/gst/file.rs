@@ -1,5 +1,6 @@
 //! A run on a file: a reader graph gives packets to the same two graphs that live media goes to, and waits for them.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -44,7 +45,13 @@ pub(super) fn run(plan: &Plan, path: &Path) -> Result<Outputs, TranscodeError> {
             Some(_) => {
                 running += 1;
                 let out = Outlet::new(sender.clone());
-                Some(Arc::new(VideoGraph::start(it, VIDEO_TRACK, Pace::File, out)?))
+                Some(Arc::new(VideoGraph::start(
+                    it,
+                    VIDEO_TRACK,
+                    Pace::File,
+                    SHOWN,
+                    out,
+                )?))
             }
             None => None,
         };
@@ -364,19 +371,21 @@ impl Progress {
     }
 }
 
-fn time_in(sample: &gst::Sample, at: Option<gst::ClockTime>) -> Option<MediaTime> {
+pub(super) fn time_in(sample: &gst::Sample, at: Option<gst::ClockTime>) -> Option<MediaTime> {
     running_nanos(sample.segment()?, at?).map(MediaTime::from_nanos)
 }
 
 /// The buffer with a graph's times.
-fn retimed(mut buffer: gst::Buffer, pts: MediaTime, dts: MediaTime) -> Option<gst::Buffer> {
+pub(super) fn retimed(mut buffer: gst::Buffer, pts: MediaTime, dts: MediaTime) -> Option<gst::Buffer> {
     let inner = buffer.make_mut();
     inner.set_pts(graph_time(pts)?);
     inner.set_dts(graph_time(dts));
     Some(buffer)
 }
 
+/// Before its zero a file has only what an edit list hides.
+const SHOWN: Range<MediaTime> = MediaTime::ZERO..MediaTime::from_nanos(i64::MAX);
 /// A file's tracks, as its packets name them.
-const VIDEO_TRACK: TrackId = TrackId(0);
+pub(super) const VIDEO_TRACK: TrackId = TrackId(0);
 const AUDIO_TRACK: TrackId = TrackId(1);
 const PROGRESS_NANOS: i64 = 500_000_000;

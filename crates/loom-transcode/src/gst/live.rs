@@ -1,5 +1,6 @@
 //! A live run: kept tracks go round the graphs, the rest goes through them.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use gstreamer as gst;
@@ -27,7 +28,7 @@ pub(super) fn run(plan: &Plan, formats: &[TrackFormat]) -> Result<(Feed, Outputs
     if let (Some(video), Some(format)) = (&plan.video, &roles.video) {
         if video.route.is_some() {
             let out = Outlet::new(sender.clone());
-            lock(&graphs).video = Some(VideoGraph::start(video, format.track, Pace::Live, out)?);
+            lock(&graphs).video = Some(VideoGraph::start(video, format.track, Pace::Live, ALWAYS, out)?);
             running += 1;
         }
         video_kept = video
@@ -227,7 +228,7 @@ impl LivePort {
 }
 
 /// A packet as a buffer that shares its bytes; `None` where its time is out of range.
-fn buffer_of(packet: &Packet) -> Option<gst::Buffer> {
+pub(super) fn buffer_of(packet: &Packet) -> Option<gst::Buffer> {
     let mut buffer = gst::Buffer::from_slice(packet.data.clone());
     let inner = buffer.get_mut()?;
     inner.set_pts(graph_time(packet.pts)?);
@@ -240,3 +241,6 @@ fn buffer_of(packet: &Packet) -> Option<gst::Buffer> {
     }
     Some(buffer)
 }
+
+/// Live, every picture is shown.
+const ALWAYS: Range<MediaTime> = MediaTime::from_nanos(i64::MIN)..MediaTime::from_nanos(i64::MAX);

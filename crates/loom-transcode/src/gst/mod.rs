@@ -4,6 +4,8 @@
 //! from an `appsrc`: live from [`Feed`], for a file from a reader graph (`filesrc ! parsebin`).
 
 mod audio;
+mod chunk_reader;
+mod chunk_worker;
 mod codec_caps;
 mod element;
 mod encoder;
@@ -24,14 +26,17 @@ mod video;
 mod watch;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use gstreamer as gst;
 use loom_core::TrackFormat;
 
 use crate::backend::{Backend, Feed, Outputs};
+use crate::chunk::{ChunkFuture, ChunkRequest, ChunkWorker};
 use crate::error::TranscodeError;
 use crate::plan::Plan;
 
+pub use chunk_reader::{SourceChunk, SourceChunks, read_chunks};
 pub use probe::probe_file;
 pub use raw::{Encoded, I420, PictureEncoder, SoundEncoder};
 
@@ -77,6 +82,16 @@ impl Backend for GstBackend {
 
     fn file(&self, plan: &Plan, path: &Path) -> Result<Outputs, TranscodeError> {
         file::run(plan, path)
+    }
+}
+
+impl ChunkWorker for GstBackend {
+    fn encode(&self, request: Arc<ChunkRequest>) -> ChunkFuture {
+        Box::pin(async move {
+            chunk_worker::encode(&request)
+                .await
+                .map_err(|why| why.to_string())
+        })
     }
 }
 

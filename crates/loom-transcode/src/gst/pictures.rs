@@ -1,6 +1,7 @@
 //! What the threads of a picture graph share. It outlives graphs that fail.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -22,6 +23,8 @@ use crate::shed::LoadShedder;
 
 /// What the graph's threads share. Times are those of buffers, in nanoseconds.
 pub(super) struct Shared {
+    /// Decoded pictures of other times are none of this run's: what an edit list hides, what belongs to another chunk.
+    shown: Range<MediaTime>,
     pub(super) keys: Mutex<KeyPictures>,
     pub(super) load: Mutex<LoadShedder>,
     poster: Mutex<Option<PosterTaker>>,
@@ -51,10 +54,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(plan: &VideoPlan, pace: Pace, out: &Outlet) -> Self {
+    pub(super) fn new(plan: &VideoPlan, pace: Pace, shown: Range<MediaTime>, out: &Outlet) -> Self {
         let rungs = plan.rungs.len();
         let thumbnails = plan.thumbnails;
         Self {
+            shown,
             keys: Mutex::new(KeyPictures::new(plan.keys)),
             load: Mutex::new(LoadShedder::new(rungs, plan.keep.is_some(), capacity(pace))),
             poster: Mutex::new(plan.poster.then(|| PosterTaker::new(pace, out.clone()))),
@@ -154,6 +158,11 @@ impl Shared {
         self.decoded.load(Ordering::Relaxed) > 0
     }
 
+    /// How many pictures have been decoded, by whichever graph.
+    pub(super) fn pictures(&self) -> u64 {
+        self.pictures_out.load(Ordering::Relaxed)
+    }
+
     fn done(&self) -> Option<u64> {
         let times = self.emitted.iter().map(|it| it.load(Ordering::Relaxed));
         // Where nothing is encoded, what was decoded is done with.
@@ -209,8 +218,8 @@ impl Shared {
             let Some(pts) = buffer.pts().map(gst::ClockTime::nseconds) else {
                 return DROPPED;
             };
-            // Before its zero a file has only what an edit list hides.
-            if pace == Pace::File && plain_media_time(gst::ClockTime::from_nseconds(pts)) < MediaTime::ZERO {
+            let at = plain_media_time(gst::ClockTime::from_nseconds(pts));
+            if !shared.shown.contains(&at) {
                 return DROPPED;
             }
             shared.decoded.fetch_add(1, Ordering::Relaxed);

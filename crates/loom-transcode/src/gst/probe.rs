@@ -239,6 +239,9 @@ struct Stream {
     timeless: u64,
     bytes: u64,
     keys: Vec<i64>,
+    /// Bytes since the last key frame, and the most there were.
+    group: u64,
+    most: u64,
     first: Option<i64>,
     last: i64,
     end: i64,
@@ -259,6 +262,8 @@ impl Stream {
             timeless: 0,
             bytes: 0,
             keys: Vec::new(),
+            group: 0,
+            most: 0,
             first: None,
             last: 0,
             end: 0,
@@ -290,6 +295,8 @@ impl Stream {
         };
         let key = self.is_key(buffer);
         self.starts_with_key.get_or_insert(key);
+        self.group = if key { 0 } else { self.group } + buffer.size() as u64;
+        self.most = self.most.max(self.group);
         if pts < 0 {
             self.hidden += 1;
             return;
@@ -384,6 +391,7 @@ impl Stream {
             shape,
             frames: self.packets,
             key_frames: self.keys.len() as u64,
+            group_bytes: self.most,
         })
     }
 }

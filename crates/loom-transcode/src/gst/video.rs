@@ -1,13 +1,14 @@
 //! The graph for pictures: decoded once, scaled in a cascade, encoded by one encoder a rung. Where it fails, it is made
 //! anew by the next best route, and goes on at the next picture that starts a segment.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_app as gst_app;
-use loom_core::{RenditionId, TrackId};
+use loom_core::{MediaTime, RenditionId, TrackId};
 
 use super::codec_caps::fraction;
 use super::element::{
@@ -51,17 +52,18 @@ struct State {
 
 impl VideoGraph {
     /// Builds and starts the graph: by the plan's route, or where that does not start by the next best. Its outputs,
-    /// and at last its end, go to `out`.
+    /// and at last its end, go to `out`. Of what is decoded, pictures of other times than `shown` are left out.
     pub(super) fn start(
         plan: &VideoPlan,
         track: TrackId,
         pace: Pace,
+        shown: Range<MediaTime>,
         out: Outlet,
     ) -> Result<Self, TranscodeError> {
         let inner = Arc::new(Inner {
             track,
             pace,
-            shared: Arc::new(Shared::new(plan, pace, &out)),
+            shared: Arc::new(Shared::new(plan, pace, shown, &out)),
             out,
             only_looks: plan.rungs.is_empty(),
             alive: AtomicBool::new(true),
@@ -88,6 +90,11 @@ impl VideoGraph {
     /// Whether it still takes input.
     pub(super) fn is_alive(&self) -> bool {
         self.0.alive.load(Ordering::Acquire)
+    }
+
+    /// How many pictures have been decoded.
+    pub(super) fn pictures(&self) -> u64 {
+        self.0.shared.pictures()
     }
 
     /// Packets from here on are of this format.

@@ -9,6 +9,7 @@ mod text;
 use std::time::Duration;
 
 use loom_core::{AudioCodec, MediaKind, RenditionId, VideoCodec};
+use serde::{Deserialize, Serialize};
 
 use crate::capability::Capabilities;
 use crate::device::MemoryDomain;
@@ -71,7 +72,7 @@ pub enum RenditionShape {
 }
 
 /// x264's trade of time for bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Preset {
     /// 0.6 of `Veryfast`'s time for 10 to 15 % more bits, as measured on screens and film.
     Superfast,
@@ -90,7 +91,7 @@ impl Preset {
 }
 
 /// Where encoders start a new closed group of pictures. All do so at the same pictures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum KeyRule {
     /// At the source's key frames.
     WithSource,
@@ -99,7 +100,7 @@ pub enum KeyRule {
 }
 
 /// One encoder.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RungPlan {
     /// The rendition it makes.
     pub id: RenditionId,
@@ -114,7 +115,7 @@ pub struct RungPlan {
 }
 
 /// How the video track is decoded, once, and encoded.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VideoPlan {
     /// The source's codec.
     pub source: SourceVideoCodec,

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use loom_core::{RenditionId, VideoCodec};
+use serde::{Deserialize, Serialize};
 
 use super::{Preset, RungPlan, SourceVideoCodec};
 use crate::capability::{Capabilities, ElementLimits};
@@ -11,7 +12,7 @@ use crate::device::{DeviceFamily, Devices, MemoryDomain};
 use crate::elements::{CPU_SCALER, Known, VIDEO, Work};
 
 /// One element of a route, and the memory in which pictures leave it, or enter it where it encodes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {
     /// Its factory. Settings may follow, as `name key=value`.
     pub factory: String,
@@ -38,7 +39,7 @@ impl Stage {
 }
 
 /// A copy of each picture from one memory to another.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Crossing {
     /// Where it was.
     pub from: MemoryDomain,
@@ -51,7 +52,7 @@ pub struct Crossing {
 }
 
 /// The elements that pictures pass on their way from packet to packet.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Route {
     /// Decodes, once.
     pub decoder: Stage,
@@ -102,7 +103,7 @@ impl Route {
 }
 
 /// Something that is installed and is not used.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejected {
     /// The factory, or the name of a rendition.
     pub what: String,

@@ -2,9 +2,10 @@ use std::fmt;
 use std::time::Duration;
 
 use loom_core::{AudioCodec, CodecParameters, TrackFormat, VideoCodec};
+use serde::{Deserialize, Serialize};
 
 /// A video codec that a source may have: those that Loom carries, and those that only files bring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum SourceVideoCodec {
     /// ISO/IEC 14496-10.
@@ -78,7 +79,7 @@ impl fmt::Display for SourceAudioCodec {
 }
 
 /// How a picture must be turned to be upright, clockwise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
 pub enum Rotation {
     /// It is upright.
     #[default]
