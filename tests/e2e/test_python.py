@@ -47,7 +47,7 @@ def test_twenty_lines_turn_a_film_into_an_hls_folder_and_a_transcript(python, tm
     assert len(source.read_text().splitlines()) <= 20
     model = {"LOOM_MODEL": str(MODEL)} if MODEL.exists() else {}
     said = run(python, tmp_path, source, film_mp4(), tmp_path / "out", **model)
-    assert "media: 9" in said, said[-1000:]
+    assert said.count("media: ") > 1 and "media: 100%" in said, said[-1000:]
     assert "transcript: 100%" in said or not MODEL.exists(), said[-1000:]
     assert film_mp4().exists(), "the film is copied, not taken"
     judges.decode(tmp_path / "out" / "hls" / "main.m3u8")
