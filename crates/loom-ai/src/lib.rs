@@ -35,6 +35,9 @@ mod encoder;
 mod error;
 #[cfg(feature = "candle")]
 mod fixed;
+#[cfg(all(feature = "candle", any(test, feature = "fuzzing")))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "candle")]
 mod gaze;
 #[cfg(feature = "candle")]
