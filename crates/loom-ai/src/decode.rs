@@ -41,6 +41,8 @@ pub(crate) struct Answer {
     pub(crate) no_speech: f32,
     /// Mean log-probability of the tokens that were not forced.
     pub(crate) confidence: f32,
+    /// The same of the text alone: times are likely whatever is heard.
+    pub(crate) text_confidence: f32,
     /// Bytes of text for each byte it compresses to; above 2.4 the text repeats itself.
     pub(crate) compression: f32,
     /// It began to repeat itself and was cut.
@@ -60,7 +62,7 @@ const MOST_INITIAL_STEPS: u32 = 50;
 
 impl Answer {
     pub(crate) fn is_silence(&self) -> bool {
-        self.no_speech > NO_SPEECH && self.confidence < LEAST_CONFIDENCE
+        self.no_speech > NO_SPEECH && self.confidence.min(self.text_confidence) < LEAST_CONFIDENCE
     }
 
     fn is_good(&self) -> bool {
@@ -347,6 +349,12 @@ pub(crate) fn close(
     answer.looks.truncate(answer.tokens.len() + 1);
     let chosen = &answer.log_probabilities[forced..];
     answer.confidence = (chosen.iter().sum::<f32>() + end) / (chosen.len() + 1) as f32;
+    let text = answer.tokens[forced..].iter().zip(chosen);
+    let text: Vec<f32> = text
+        .filter(|(token, _)| vocabulary.is_text(**token))
+        .map(|it| *it.1)
+        .collect();
+    answer.text_confidence = text.iter().sum::<f32>() / text.len().max(1) as f32;
     answer.compression = compression(&vocabulary.text(&answer.tokens));
 }
 

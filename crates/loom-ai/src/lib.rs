@@ -64,6 +64,8 @@ mod quant;
 mod said;
 mod text_model;
 #[cfg(feature = "candle")]
+mod tones;
+#[cfg(feature = "candle")]
 mod transcribe;
 mod transcriber;
 mod transcript;

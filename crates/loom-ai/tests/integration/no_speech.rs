@@ -21,9 +21,10 @@ impl Noise {
     }
 }
 
+/// Ten minutes of what `sample` gives for seconds, which begin again each minute: later ones are too coarse for a phase.
 fn made(mut sample: impl FnMut(f32) -> f32) -> Vec<f32> {
     (0..SECONDS * RATE)
-        .map(|i| sample(i as f32 / RATE as f32).clamp(-1.0, 1.0))
+        .map(|i| sample((i % (60 * RATE)) as f32 / RATE as f32).clamp(-1.0, 1.0))
         .collect()
 }
 
@@ -186,7 +187,7 @@ fn ten_minutes_of_a_telephone_line_make_no_word() {
         "a number that is called and never answers",
         &over_the_telephone(&made(|t| {
             let (low, high) = ([697.0, 770.0, 852.0, 941.0], [1209.0, 1336.0, 1477.0]);
-            let at = (t % 60.0) * 5.0;
+            let at = t * 5.0;
             let key = at as usize;
             let tone = if key < 12 && at.fract() < 0.6 {
                 // Twelve keys, then ringing: a second of 425 Hz each five.
