@@ -1,7 +1,7 @@
 # What a person types; CI types the same. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test slow crash resume damaged roads schedules commands soak outage bench bench-ingest bench-delivery bench-ffi bench-packaging bench-speech bench-transcode bench-validators players check fuzz netem lossy header install-c c-check c-threads docs reference recorder features sizes msrv api api-write package otel
+.PHONY: help serve test slow crash resume damaged roads schedules commands soak outage bench bench-ingest bench-delivery bench-ffi bench-packaging bench-speech bench-transcode bench-validators players check fuzz netem lossy header install-c c-check c-threads docs reference recorder features sizes msrv api api-write package otel bench-live long-speech
 SHELL := /bin/bash
 PUBLISHED := loom-core loom-ingest loom-transcode loom-hls loom-ai loom-engine loom-ffi
 MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
@@ -66,6 +66,19 @@ bench-speech: ## measure whole files to text beside faster-whisper and whisper.c
 	@benches/speech/.venv/bin/python -m pip install --quiet --disable-pip-version-check -r benches/speech/requirements.txt
 	cargo build --release -p loom-ai --example by_line
 	.venv/bin/python benches/speech.py
+	.venv/bin/python benches/word_errors.py
+
+bench-live: ## measure live captions, LIVE_SESSIONS (1,6,12) at once: how late, how right, how steady (figures as with bench)
+	@scripts/setup test
+	@[ -x benches/speech/.venv/bin/python ] || python3 -m venv benches/speech/.venv
+	@benches/speech/.venv/bin/python -m pip install --quiet --disable-pip-version-check -r benches/speech/requirements.txt
+	cargo build --release -p loom-ai --example by_line --example live_load
+	.venv/bin/python benches/live_captions.py
+
+long-speech: ## LONG_HOURS (10) of speech through live captions and the final pass: fails where memory grows (figures as with bench)
+	@scripts/setup test
+	cargo build --release -p loom-ai --example long_run
+	.venv/bin/python benches/long_speech.py
 
 bench-validators: ## hold live streams of several servers to RFC 8216bis, side by side (SRS too where SRS_BIN names it)
 	@scripts/setup test

@@ -84,18 +84,19 @@ def spoken(folder, separator):
 
 
 def joined(pieces):
-    """One long file: the pieces one after the other and again from the first, half a second apart."""
+    """One long file: the pieces one after the other and again from the first, half a second apart. Each as (first sample, sample after
+    its pause, what is said).
+    """
     pause = numpy.zeros(8000, numpy.float32)
-    sounds, said, length, index = [], [], 0, 0
+    sounds, placed, length = [], [], 0
     while length < LONG * 16000:
-        path, text = pieces[index % len(pieces)]
+        path, text = pieces[len(placed) % len(pieces)]
         sounds += [numpy.fromfile(path, numpy.float32), pause]
-        said.append(text)
-        length += len(sounds[-2]) + len(pause)
-        index += 1
+        begin, length = length, length + len(sounds[-2]) + len(pause)
+        placed.append((begin, length, text))
     path = rig.CACHE / "joined.f32"
     numpy.concatenate(sounds).tofile(path)
-    return path, " ".join(said)
+    return path, placed
 
 
 def contenders(threads):
@@ -157,10 +158,10 @@ def main():
     if not PEERS.exists() or not OURS.exists():
         sys.exit(f"there is no {PEERS} or no {OURS}: make bench-speech")
     utterances = spoken("librispeech-test-other", " ")
-    long, said = joined(utterances + spoken("ljspeech", "|"))
+    long, placed = joined(utterances + spoken("ljspeech", "|"))
     tasks = {
         "utterances": ([path for path, _ in utterances], [text for _, text in utterances]),
-        "long": ([long], [said]),
+        "long": ([long], [" ".join(said for _, _, said in placed)]),
     }
     # What was measured is kept, so that it may be taken piece by piece.
     kept_at = rig.CACHE / "speech.json"

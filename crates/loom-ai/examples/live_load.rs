@@ -1,127 +1,106 @@
-//! Many live captioners on one model, each fed in real time, and how long after a word's end it is shown:
+//! Many live captioners on one model, each fed in real time; what `make bench-live` measures:
 //!
-//!     live_load MODEL PCM SESSIONS [SECONDS] [THREADS]
+//!     live_load MODEL PCM THREADS FROM-TO...
 //!
-//! PCM is 16 kHz mono f32; each session begins at another place in it. A word's end is where its cue says. Printed are the delays of
-//! words, of final cues, how often a final cue changed (never, or it is a bug), and how many shown words were changed by their final cue.
+//! PCM is 16 kHz mono f32; each FROM-TO, in samples, is a session that hears that stretch of it, all at once. Each cue is a line of JSON:
+//! the session, the seconds from its first sample being due to the cue being there, the cue's id, whether it is final, and each word
+//! with its end in seconds. How late a word is, and whether it is right, is for others to judge.
 
-use std::collections::HashMap;
+use std::io::Write;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use loom_ai::{CaptionOutput, Captioner, CaptionerConfig, Download, Model, ModelConfig};
-use loom_core::{Cue, CueId, CueState, MediaTime, PcmFrame};
+use loom_ai::{AiError, CaptionOutput, Captioner, CaptionerConfig, Download, Model, ModelConfig};
+use loom_core::{Cue, CueState, MediaTime, PcmFrame};
 
 /// Samples of a frame of 20 ms.
 const FRAME: usize = 320;
-
-#[derive(Default)]
-struct Shown {
-    words: Vec<f64>,
-    finals: Vec<f64>,
-    changed_finals: usize,
-    changed_words: usize,
-    partial: HashMap<CueId, Vec<String>>,
-    ended: Vec<CueId>,
-}
-
-impl Shown {
-    fn put(&mut self, cue: &Cue, now: f64) {
-        if self.ended.contains(&cue.id) {
-            self.changed_finals += 1;
-        }
-        let before = self.partial.entry(cue.id).or_default();
-        for word in cue.words.iter().skip(before.len()) {
-            self.words.push(now - word.end.secs_f64());
-        }
-        let plain = |it: &str| it.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
-        let texts: Vec<String> = cue.words.iter().map(|it| plain(&it.text)).collect();
-        let same = before.iter().zip(&texts).filter(|(a, b)| a == b).count();
-        self.changed_words += before.len() - same;
-        *before = texts;
-        if cue.state == CueState::Final {
-            self.ended.push(cue.id);
-            self.finals.push(now - cue.end.secs_f64());
-        }
-    }
-}
+/// Sessions begin this long after each other, so that their decodes are not all due at once.
+const APART: Duration = Duration::from_millis(170);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [model, pcm, sessions, rest @ ..] = arguments.as_slice() else {
-        return Err("usage: live_load MODEL PCM SESSIONS [SECONDS] [THREADS]".into());
+    let [model, pcm, threads, spans @ ..] = arguments.as_slice() else {
+        return Err("usage: live_load MODEL PCM THREADS FROM-TO...".into());
     };
-    let number = |at: usize, default: usize| rest.get(at).map_or(Ok(default), |it| it.parse());
-    let (sessions, seconds): (usize, usize) = (sessions.parse()?, number(0, 60)?);
     let mut config = ModelConfig::default();
     config.path = Some(model.into());
     config.download = Download::Never;
-    let model = Model::load(&Model::locate(&config, &mut |_| ())?, number(1, 2)?)?;
+    let model = Model::load(&Model::locate(&config, &mut |_| ())?, threads.parse()?)?;
     let raw = std::fs::read(pcm)?;
-    let (values, _) = raw.as_chunks::<4>();
-    let pcm: Arc<Vec<f32>> = Arc::new(values.iter().map(|it| f32::from_le_bytes(*it)).collect());
-    let threads: Vec<_> = (0..sessions)
-        .map(|index| {
-            let (model, pcm) = (Arc::clone(&model), Arc::clone(&pcm));
-            std::thread::spawn(move || session(model, &pcm, index * pcm.len() / sessions, seconds))
-        })
+    let pcm: Vec<f32> = raw
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|it| f32::from_le_bytes(*it))
         .collect();
-    let mut all = Shown::default();
-    for thread in threads {
-        let it = thread.join().map_err(|_| "a session ended badly")??;
-        all.words.extend(it.words);
-        all.finals.extend(it.finals);
-        all.changed_finals += it.changed_finals;
-        all.changed_words += it.changed_words;
-    }
-    println!("{sessions} sessions of {seconds} s");
-    for (name, list) in [("words shown", &mut all.words), ("cues final", &mut all.finals)] {
-        list.sort_by(f64::total_cmp);
-        let at = |share: f64| {
-            list.get((list.len() as f64 * share) as usize)
-                .copied()
-                .unwrap_or_default()
-        };
-        println!(
-            "{name}: {}, p50 {:.2} s, p95 {:.2} s after their end",
-            list.len(),
-            at(0.5),
-            at(0.95)
-        );
-    }
-    let minutes = (sessions * seconds) as f64 / 60.0;
-    println!(
-        "final cues changed: {}; shown words changed a minute: {:.1}",
-        all.changed_finals,
-        all.changed_words as f64 / minutes
-    );
-    Ok(())
+    let spans: Result<Vec<Range<usize>>, _> = spans.iter().map(|it| span(it, pcm.len())).collect();
+    std::thread::scope(|scope| {
+        let sessions: Vec<_> = spans?
+            .into_iter()
+            .enumerate()
+            .map(|(index, span)| {
+                let (model, pcm) = (Arc::clone(&model), &pcm[span]);
+                scope.spawn(move || session(index, model, pcm))
+            })
+            .collect();
+        for it in sessions {
+            it.join().map_err(|_| "a session ended badly")??;
+        }
+        Ok(())
+    })
 }
 
-fn session(model: Arc<Model>, pcm: &[f32], from: usize, seconds: usize) -> Result<Shown, loom_ai::AiError> {
+fn span(text: &str, length: usize) -> Result<Range<usize>, Box<dyn std::error::Error>> {
+    let (from, to) = text.split_once('-').ok_or("a stretch is FROM-TO")?;
+    let it = from.parse()?..to.parse()?;
+    if it.start > it.end || it.end > length {
+        return Err(format!("{text} lies outside the {length} samples there are").into());
+    }
+    Ok(it)
+}
+
+fn session(index: usize, model: Arc<Model>, pcm: &[f32]) -> Result<(), AiError> {
     let mut captioner = Captioner::new(CaptionerConfig::default(), model)?;
-    let mut shown = Shown::default();
+    std::thread::sleep(APART * index as u32);
     let begun = Instant::now();
-    for index in 0..seconds * 50 {
-        let due = Duration::from_millis(index as u64 * 20 + 20);
+    for (number, samples) in pcm.chunks_exact(FRAME).enumerate() {
+        let due = Duration::from_millis(number as u64 * 20 + 20);
         if let Some(early) = due.checked_sub(begun.elapsed()) {
             std::thread::sleep(early);
         }
-        captioner.handle_lag(begun.elapsed().saturating_sub(due + Duration::from_millis(100)));
-        let samples = (0..FRAME)
-            .map(|at| pcm[(from + index * FRAME + at) % pcm.len()])
-            .collect();
+        captioner.handle_lag(begun.elapsed().saturating_sub(due));
         captioner.handle_pcm(PcmFrame {
-            pts: MediaTime::from_millis(index as i64 * 20),
+            pts: MediaTime::from_millis(number as i64 * 20),
             sample_rate: 16_000,
             channels: 1,
-            samples,
+            samples: samples.to_vec(),
         })?;
-        while let Some(output) = captioner.poll_output() {
-            if let CaptionOutput::Cue(cue) = output {
-                shown.put(&cue, begun.elapsed().as_secs_f64());
-            }
+        tell(index, &mut captioner, begun);
+    }
+    captioner.finish()?;
+    tell(index, &mut captioner, begun);
+    Ok(())
+}
+
+fn tell(session: usize, captioner: &mut Captioner, begun: Instant) {
+    while let Some(output) = captioner.poll_output() {
+        if let CaptionOutput::Cue(cue) = output {
+            let line = line(session, begun.elapsed().as_secs_f64(), &cue);
+            // Whoever reads has gone: there is nobody to tell.
+            let _ = writeln!(std::io::stdout(), "{line}");
         }
     }
-    Ok(shown)
+}
+
+fn line(session: usize, at: f64, cue: &Cue) -> serde_json::Value {
+    let words: Vec<_> = cue.words.iter().map(|it| (&it.text, it.end.secs_f64())).collect();
+    serde_json::json!({
+        "session": session,
+        "at": at,
+        "cue": cue.id.0,
+        "final": cue.state == CueState::Final,
+        "words": words,
+    })
 }

@@ -6,6 +6,7 @@ use crate::limits::SAMPLE_RATE;
 use crate::lines::bare;
 use crate::model::Model;
 use crate::transcribe;
+use crate::vocabulary::Vocabulary;
 
 /// What two decodes in a row of a growing utterance agree on.
 #[derive(Debug, Default)]
@@ -14,6 +15,8 @@ pub(crate) struct Agreement {
     fixed: Vec<Spoken>,
     /// What the last decode heard beyond them.
     guess: Vec<Spoken>,
+    /// The tokens of all that, times among them: the next decode will find much the same.
+    draft: Vec<u32>,
     /// How many of its words the decode before agreed with.
     agreed: usize,
     /// How many of its words are to be shown: those, and what was said long enough ago.
@@ -25,6 +28,8 @@ pub(crate) struct Agreement {
 struct Spoken {
     word: TimedWord,
     tokens: Vec<u32>,
+    /// Where in the draft the word ends.
+    tokens_end: usize,
 }
 
 /// Whether the speaker goes on.
@@ -36,10 +41,9 @@ pub(crate) enum Pass {
     Last,
 }
 
-/// Seconds after which a likely word is shown though decodes still differ: the final form of its cue may correct it.
-const PATIENCE: f32 = 1.2;
-/// How likely it has to be.
-const LIKELY: f32 = 0.4;
+/// Words are shown before two decodes agree on them, and the final form of their cue may correct them: each (seconds that must have
+/// passed since it was said, how likely it has to be). What was heard at the very end is often the beginning of another word.
+const UNAGREED: [(f32, f32); 2] = [(0.25, 0.85), (1.2, 0.4)];
 /// Seconds of silence put after the sound while it goes on: each decode is checked by the next.
 const SILENCE: f32 = 1.0;
 /// The same at an utterance's end, where nothing else checks it.
@@ -51,8 +55,7 @@ impl Agreement {
         let vocabulary = model.vocabulary();
         let mut forced = Vec::new();
         if let Some(first) = self.fixed.first() {
-            let step = (first.word.start / 0.02).clamp(0.0, 50.0) as u32;
-            forced.push(vocabulary.first_timestamp + step);
+            forced.push(first_time(vocabulary, &first.word));
             forced.extend(self.fixed.iter().flat_map(|it| &it.tokens));
         }
         let heard = model.hear(
@@ -60,6 +63,7 @@ impl Agreement {
             &Ask {
                 prompt,
                 forced: &forced,
+                draft: &self.draft(vocabulary),
                 seconds: sound.len() as f32 / SAMPLE_RATE as f32,
                 silence: match pass {
                     Pass::Growing => SILENCE,
@@ -74,12 +78,19 @@ impl Agreement {
             },
         );
         let silent = heard.answer.is_silence();
+        self.draft = heard.answer.tokens.clone();
+        self.draft.drain(..forced.len());
         let mut fresh: Vec<Spoken> = Vec::new();
         for word in heard.words {
             // What stands alone without a letter belongs to a word that is already final.
             if !silent && word.tokens.start >= forced.len() && !bare(&word.text).is_empty() {
                 let tokens = heard.answer.tokens[word.tokens.clone()].to_vec();
-                fresh.push(Spoken { word, tokens });
+                let tokens_end = word.tokens.end - forced.len();
+                fresh.push(Spoken {
+                    word,
+                    tokens,
+                    tokens_end,
+                });
             }
         }
         let same = |(a, b): &(&Spoken, &Spoken)| bare(&a.word.text) == bare(&b.word.text);
@@ -87,10 +98,26 @@ impl Agreement {
             Pass::Growing => fresh.iter().zip(&self.guess).take_while(same).count(),
             Pass::Last => fresh.len(),
         };
-        let old = sound.len() as f32 / SAMPLE_RATE as f32 - PATIENCE;
-        let due = |it: &&Spoken| it.word.end <= old && it.word.probability >= LIKELY;
+        let length = sound.len() as f32 / SAMPLE_RATE as f32;
+        let due = |it: &&Spoken| {
+            let (age, likely) = (length - it.word.end, it.word.probability);
+            UNAGREED.iter().any(|rule| age >= rule.0 && likely >= rule.1)
+        };
         self.shown = fresh.iter().take_while(due).count().max(self.agreed);
         self.guess = fresh;
+    }
+
+    /// What the last decode heard beyond what is final, as tokens.
+    fn draft(&self, vocabulary: &Vocabulary) -> Vec<u32> {
+        let mut out = self.draft.clone();
+        if self.fixed.is_empty()
+            && let Some(first) = self.guess.first()
+            && out.first().is_some_and(|&it| vocabulary.is_text(it))
+        {
+            // What stood before it is no longer in the window, which begins with a time.
+            out.insert(0, first_time(vocabulary, &first.word));
+        }
+        out
     }
 
     /// How many of the words two decodes agree on.
@@ -120,6 +147,13 @@ impl Agreement {
         let count = count.min(self.agreed);
         self.agreed -= count;
         self.shown -= count;
+        if let Some(last) = count.checked_sub(1) {
+            let end = self.guess[last].tokens_end;
+            self.draft.drain(..end.min(self.draft.len()));
+            for it in &mut self.guess {
+                it.tokens_end = it.tokens_end.saturating_sub(end);
+            }
+        }
         self.fixed.extend(self.guess.drain(..count));
     }
 
@@ -137,6 +171,7 @@ impl Agreement {
             None => {
                 // Nothing became final in all that time: the sound's first part is given up.
                 self.guess.clear();
+                self.draft.clear();
                 (self.agreed, self.shown) = (0, 0);
                 return length - window / 2;
             }
@@ -155,4 +190,9 @@ impl Agreement {
         }
         ((cut * SAMPLE_RATE as f32) as u64).min(length)
     }
+}
+
+/// The time at which a window begins whose first word is this.
+fn first_time(vocabulary: &Vocabulary, word: &TimedWord) -> u32 {
+    vocabulary.first_timestamp + (word.start / 0.02).clamp(0.0, 50.0) as u32
 }

@@ -33,16 +33,14 @@ pub(crate) fn attempt(
     session: &mut Session,
     ask: &Ask<'_>,
 ) -> Answer {
-    let (answer, mut x) = open(decoder, vocabulary, session, ask);
+    let (answer, mut logits) = open(decoder, vocabulary, session, ask);
     let mut paths = vec![Path {
         session: session.clone(),
         answer,
         sum: 0.0,
     }];
     let mut ended: Vec<Ended> = Vec::new();
-    let mut logits = Vec::new();
     for _ in 0..most_tokens(decoder, ask) {
-        decoder.logits(&x, &mut logits);
         let each = logits.len() / paths.len();
         let mut next: Vec<(f32, usize, u32, f32)> = Vec::new();
         for (index, (path, logits)) in paths.iter().zip(logits.chunks_exact_mut(each)).enumerate() {
@@ -94,7 +92,8 @@ pub(crate) fn attempt(
             .filter_map(|it| it.answer.tokens.last().copied())
             .collect();
         let mut sessions: Vec<&mut Session> = paths.iter_mut().map(|it| &mut it.session).collect();
-        x = decoder.feed_each(&mut sessions, &tokens);
+        let x = decoder.feed_each(&mut sessions, &tokens);
+        decoder.logits(&x, &mut logits);
     }
     if ended.is_empty() {
         ended.extend(paths.into_iter().map(|path| Ended { path, end: 0.0 }));

@@ -31,7 +31,7 @@ impl Default for CaptionerConfig {
     fn default() -> Self {
         Self {
             language: None,
-            step: Duration::from_millis(600),
+            step: Duration::from_millis(450),
             window: Duration::from_secs(10),
             voice_activity: VoiceActivityConfig::default(),
         }

@@ -14,6 +14,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) prompt: &'a [u32],
     /// Tokens already agreed on, timestamps among them: the answer begins with these.
     pub(crate) forced: &'a [u32],
+    /// Tokens that probably follow them. They change how soon the greedy answer is found, never what it is.
+    pub(crate) draft: &'a [u32],
     /// Seconds of sound, without the silence after it.
     pub(crate) seconds: f32,
     /// Seconds of silence put after the sound: more makes the end surer and the encoder slower.
@@ -39,12 +41,16 @@ pub(crate) struct Answer {
     pub(crate) no_speech: f32,
     /// Mean log-probability of the tokens that were not forced.
     pub(crate) confidence: f32,
+    /// The same of the text alone: times are likely whatever is heard.
+    pub(crate) text_confidence: f32,
     /// Bytes of text for each byte it compresses to; above 2.4 the text repeats itself.
     pub(crate) compression: f32,
     /// It began to repeat itself and was cut.
     pub(crate) looped: bool,
 }
 
+/// Drafted tokens that are fed at once: where the first is wrong the others were fed in vain.
+const AHEAD: usize = 7;
 /// An answer below this mean log-probability is tried again warmer.
 const LEAST_CONFIDENCE: f32 = -1.0;
 /// An answer that compresses better than this repeats itself.
@@ -56,7 +62,7 @@ const MOST_INITIAL_STEPS: u32 = 50;
 
 impl Answer {
     pub(crate) fn is_silence(&self) -> bool {
-        self.no_speech > NO_SPEECH && self.confidence < LEAST_CONFIDENCE
+        self.no_speech > NO_SPEECH && self.confidence.min(self.text_confidence) < LEAST_CONFIDENCE
     }
 
     fn is_good(&self) -> bool {
@@ -79,7 +85,11 @@ pub(crate) fn decode(
     asks: &[Ask<'_>],
 ) -> Vec<Answer> {
     let greedy = |it: &Ask<'_>| it.beam <= 1 && it.temperatures.first() == Some(&0.0);
-    let mut first: Vec<Option<Answer>> = if asks.iter().all(greedy) {
+    let mut first: Vec<Option<Answer>> = if let ([session], [ask]) = (&mut *sessions, asks)
+        && greedy(ask)
+    {
+        vec![Some(drafted(decoder, vocabulary, session, ask))]
+    } else if asks.iter().all(greedy) {
         together(decoder, vocabulary, sessions, asks)
             .into_iter()
             .map(Some)
@@ -171,16 +181,59 @@ fn attempt(
     temperature: f32,
     seed: u64,
 ) -> Answer {
-    let mut logits = Vec::new();
-    let (answer, mut x) = open(decoder, vocabulary, session, ask);
+    let (answer, mut logits) = open(decoder, vocabulary, session, ask);
     let mut it = Attempt::new(answer, most_tokens(decoder, ask), temperature, seed);
-    decoder.logits(&x, &mut logits);
     while let Some(token) = it.choose(vocabulary, ask, &mut logits) {
-        x = decoder.feed(session, &[token]);
+        let x = decoder.feed(session, &[token]);
         decoder.logits(&x, &mut logits);
     }
     close(decoder, vocabulary, session, ask, &mut it.answer, it.end);
     it.answer
+}
+
+/// The greedy answer, several tokens at once as far as the draft is right: what was drafted is fed before it is known whether it is
+/// chosen, and taken back from the first token on that is not (Leviathan et al. 2022, with the last decode for a draft model).
+fn drafted(decoder: &Decoder, vocabulary: &Vocabulary, session: &mut Session, ask: &Ask<'_>) -> Answer {
+    let (answer, mut logits) = open(decoder, vocabulary, session, ask);
+    let mut it = Attempt::new(answer, most_tokens(decoder, ask), 0.0, 0);
+    let (mut draft, mut fed) = (ask.draft, 0);
+    'all: loop {
+        let mut x = Vec::new();
+        let each = logits.len() / (fed + 1);
+        for (index, logits) in logits.chunks_exact_mut(each).enumerate() {
+            let Some(token) = it.choose(vocabulary, ask, logits) else {
+                session.truncate(session.len() + index - fed, decoder.width());
+                break 'all;
+            };
+            if index < fed && draft[index] == token {
+                continue;
+            }
+            draft = after(vocabulary, &draft[index..], token);
+            session.truncate(session.len() + index - fed, decoder.width());
+            fed = draft.len().min(AHEAD);
+            x = decoder.feed(session, &[&[token], &draft[..fed]].concat());
+            break;
+        }
+        decoder.logits(&x, &mut logits);
+    }
+    close(decoder, vocabulary, session, ask, &mut it.answer, it.end);
+    it.answer
+}
+
+/// What is left of a draft once `token` is chosen. Times come and go as the sound grows, and what is said stays as it was.
+fn after<'a>(vocabulary: &Vocabulary, draft: &'a [u32], token: u32) -> &'a [u32] {
+    let is_time = |it: &u32| vocabulary.is_timestamp(*it);
+    if is_time(&token) {
+        return match draft {
+            [first, rest @ ..] if is_time(first) => rest,
+            _ => draft,
+        };
+    }
+    let times = draft.iter().take_while(|it| is_time(it)).count();
+    match &draft[times..] {
+        [first, rest @ ..] if *first == token => rest,
+        _ => &[],
+    }
 }
 
 /// The greedy answers of several windows, the next token of all at once.
@@ -190,16 +243,14 @@ fn together(
     sessions: &mut [Session],
     asks: &[Ask<'_>],
 ) -> Vec<Answer> {
-    let (mut attempts, mut x) = (Vec::with_capacity(asks.len()), Vec::new());
+    let (mut attempts, mut logits) = (Vec::with_capacity(asks.len()), Vec::new());
     for (session, ask) in sessions.iter_mut().zip(asks) {
-        let (answer, row) = open(decoder, vocabulary, session, ask);
+        let (answer, first) = open(decoder, vocabulary, session, ask);
         attempts.push(Attempt::new(answer, most_tokens(decoder, ask), 0.0, 0));
-        x.extend(row);
+        logits.extend(first);
     }
     let mut running: Vec<usize> = (0..asks.len()).collect();
-    let mut logits = Vec::new();
     while !running.is_empty() {
-        decoder.logits(&x, &mut logits);
         let each = logits.len() / running.len();
         let (mut tokens, mut next) = (Vec::new(), Vec::new());
         for (&index, logits) in running.iter().zip(logits.chunks_exact_mut(each)) {
@@ -215,7 +266,8 @@ fn together(
             .filter(|(index, _)| running.contains(index));
         let mut fed: Vec<&mut Session> = of_running.map(|(_, it)| it).collect();
         if !fed.is_empty() {
-            x = decoder.feed_each(&mut fed, &tokens);
+            let x = decoder.feed_each(&mut fed, &tokens);
+            decoder.logits(&x, &mut logits);
         }
     }
     for ((it, session), ask) in attempts.iter_mut().zip(&*sessions).zip(asks) {
@@ -224,7 +276,7 @@ fn together(
     attempts.into_iter().map(|it| it.answer).collect()
 }
 
-/// Feeds the prompt and what is agreed on: the answer so far, and the row that tells what follows.
+/// Feeds the prompt and what is agreed on: the answer so far, and the logits of what follows.
 pub(crate) fn open(
     decoder: &Decoder,
     vocabulary: &Vocabulary,
@@ -232,23 +284,28 @@ pub(crate) fn open(
     ask: &Ask<'_>,
 ) -> (Answer, Vec<f32>) {
     session.truncate(0, decoder.width());
-    // Up to the start of the transcript alone: what would follow there tells whether there is speech.
-    let start = ask.prompt.iter().position(|&it| it == vocabulary.start);
-    let (before, after) = ask.prompt.split_at(start.map_or(0, |it| it + 1));
+    let x = decoder.feed(session, &[ask.prompt, ask.forced].concat());
+    // After the start of the transcript alone: what would follow there tells whether there is speech.
+    let start = ask
+        .prompt
+        .iter()
+        .position(|&it| it == vocabulary.start)
+        .unwrap_or(0);
+    let width = decoder.width();
     let mut logits = Vec::new();
-    let mut x = decoder.feed(session, before);
-    decoder.logits(decoder.last(&x), &mut logits);
+    decoder.logits(
+        &[&x[start * width..][..width], decoder.last(&x)].concat(),
+        &mut logits,
+    );
+    let after_start = logits.len() / 2;
     let answer = Answer {
         tokens: ask.forced.to_vec(),
         log_probabilities: vec![0.0; ask.forced.len()],
-        no_speech: probability(&logits, vocabulary.no_speech),
+        no_speech: probability(&logits[..after_start], vocabulary.no_speech),
         ..Answer::default()
     };
-    let given = [after, ask.forced].concat();
-    if !given.is_empty() {
-        x = decoder.feed(session, &given);
-    }
-    (answer, decoder.last(&x).to_vec())
+    logits.drain(..after_start);
+    (answer, logits)
 }
 
 /// Tokens that may be chosen for one window.
@@ -292,6 +349,12 @@ pub(crate) fn close(
     answer.looks.truncate(answer.tokens.len() + 1);
     let chosen = &answer.log_probabilities[forced..];
     answer.confidence = (chosen.iter().sum::<f32>() + end) / (chosen.len() + 1) as f32;
+    let text = answer.tokens[forced..].iter().zip(chosen);
+    let text: Vec<f32> = text
+        .filter(|(token, _)| vocabulary.is_text(**token))
+        .map(|it| *it.1)
+        .collect();
+    answer.text_confidence = text.iter().sum::<f32>() / text.len().max(1) as f32;
     answer.compression = compression(&vocabulary.text(&answer.tokens));
 }
 

@@ -94,6 +94,11 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// Tokens fed so far.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// Forgets every token after the first `len`.
     pub(crate) fn truncate(&mut self, len: usize, width: usize) {
         self.len = self.len.min(len);

@@ -94,8 +94,12 @@ impl Affine {
 
     /// A convolution of three taps as a matrix over three frames laid side by side.
     fn take_conv(from: &mut Checkpoint, name: &str, rows: usize, channels: usize) -> Result<Self, AiError> {
-        let weight = from.take(&format!("{name}.weight"), &[rows, channels, 3])?;
-        let weight: Vec<f32> = weight.transpose(1, 2)?.flatten_all()?.to_vec1()?;
+        let weight = from.values(&format!("{name}.weight"), &[rows, channels, 3])?;
+        let tap = |row: &[f32], tap: usize| row.iter().skip(tap).step_by(3).copied().collect::<Vec<_>>();
+        let by_row = weight.chunks_exact(3 * channels);
+        let weight: Vec<f32> = by_row
+            .flat_map(|row| [tap(row, 0), tap(row, 1), tap(row, 2)].concat())
+            .collect();
         Ok(Self {
             weight: Matrix::new(&weight, 3 * channels),
             bias: from.values(&format!("{name}.bias"), &[rows])?,

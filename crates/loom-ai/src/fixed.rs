@@ -83,7 +83,7 @@ impl Matrix {
     }
 
     fn empty(outputs: usize, columns: usize, block: usize) -> Self {
-        let (panels, pairs) = (outputs.div_ceil(PANEL), block.div_ceil(2));
+        let (panels, pairs) = (2 * outputs.div_ceil(2 * PANEL), block.div_ceil(2));
         let blocks = columns / block.max(1);
         Self {
             outputs,
@@ -113,12 +113,21 @@ impl Matrix {
 
     /// Values that one row of an answer takes: the outputs, padded to whole panels.
     pub(crate) fn padded(&self) -> usize {
-        self.outputs.next_multiple_of(PANEL)
+        self.outputs.next_multiple_of(2 * PANEL)
     }
 
     /// `out = x · selfᵀ`: a row of [`padded`](Self::padded) values for each row of `x`.
     pub(crate) fn multiply(&self, x: &Narrow, out: &mut [f32]) {
         debug_assert_eq!((x.columns, x.pairs), (self.columns, self.pairs));
+        #[cfg(target_arch = "x86_64")]
+        if let Some(wide) = wide::Wide::try_new() {
+            return wide.vectorize(wide::Multiply {
+                wide,
+                matrix: self,
+                x,
+                out,
+            });
+        }
         #[cfg(target_arch = "x86_64")]
         if let Some(v3) = pulp::x86::V3::try_new() {
             return v3.vectorize(x86::Multiply {
@@ -358,6 +367,149 @@ mod x86 {
                     avx._mm256_mul_ps(value, factor)
                 } else {
                     fma._mm256_fmadd_ps(value, factor, pulp::cast(*out))
+                });
+            }
+        }
+    }
+}
+
+/// The same on AVX-512 with VNNI, where the compiler makes one instruction of a product and its addition.
+#[cfg(target_arch = "x86_64")]
+mod wide {
+    use std::arch::x86_64::{__m512, __m512i};
+
+    use super::{Matrix, Narrow, PANEL, Pair};
+
+    pulp::simd_type! {
+        /// What the machine must have.
+        pub(super) struct Wide {
+            pub(super) avx512f: "avx512f",
+            pub(super) avx512bw: "avx512bw",
+            pub(super) avx512vnni: "avx512vnni",
+        }
+    }
+
+    pub(super) struct Multiply<'a> {
+        pub(super) wide: Wide,
+        pub(super) matrix: &'a Matrix,
+        pub(super) x: &'a Narrow,
+        pub(super) out: &'a mut [f32],
+    }
+
+    /// Rows of the left side worked on at once, beside two panels: 24 sums and what they are made from fill 32 registers.
+    const TILE: usize = 12;
+
+    impl pulp::NullaryFnOnce for Multiply<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn call(self) {
+            let (wide, matrix, x, out) = (self.wide, self.matrix, self.x, self.out);
+            let (padded, pairs) = (matrix.padded(), matrix.pairs);
+            let mut side_by_side = Vec::with_capacity(x.rows * pairs);
+            let blocks = matrix.panels.chunks_exact((padded / PANEL * pairs).max(1));
+            for (block, (weights, scales)) in blocks.zip(matrix.scales.chunks_exact(padded)).enumerate() {
+                pack(x, block, &mut side_by_side);
+                let scales = scales.as_chunks::<PANEL>().0.as_chunks::<2>().0;
+                for (two, (weights, scales)) in weights.chunks_exact(2 * pairs).zip(scales).enumerate() {
+                    let weights = weights.split_at(pairs);
+                    let place = Place {
+                        block,
+                        at: two * 2 * PANEL,
+                        stride: padded,
+                    };
+                    let (mut row, mut rest) = (0, side_by_side.as_slice());
+                    while row < x.rows {
+                        let many = height(x.rows - row);
+                        let (some, others) = rest.split_at(many * pairs);
+                        match many {
+                            TILE => tile::<TILE>(wide, x, row, some, weights, scales, place, out),
+                            6 => tile::<6>(wide, x, row, some, weights, scales, place, out),
+                            3 => tile::<3>(wide, x, row, some, weights, scales, place, out),
+                            _ => tile::<1>(wide, x, row, some, weights, scales, place, out),
+                        }
+                        (row, rest) = (row + many, others);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Rows of the next tile where so many are left.
+    fn height(left: usize) -> usize {
+        [TILE, 6, 3].into_iter().find(|it| *it <= left).unwrap_or(1)
+    }
+
+    /// A block of every row, tile after tile: each pair of columns of all its rows, then the next.
+    fn pack(x: &Narrow, block: usize, to: &mut Vec<i32>) {
+        to.clear();
+        let mut row = 0;
+        while row < x.rows {
+            let many = height(x.rows - row);
+            let from = to.len();
+            to.resize(from + many * x.pairs, 0);
+            for i in 0..many {
+                let (values, _) = x.part(row + i, block);
+                for (to, value) in to[from + i..].iter_mut().step_by(many).zip(values) {
+                    *to = *value;
+                }
+            }
+            row += many;
+        }
+    }
+
+    #[derive(Clone, Copy)]
+    struct Place {
+        block: usize,
+        at: usize,
+        stride: usize,
+    }
+
+    #[inline(always)]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a kernel: what it is given lies in registers"
+    )]
+    fn tile<const ROWS: usize>(
+        wide: Wide,
+        x: &Narrow,
+        row: usize,
+        side_by_side: &[i32],
+        weights: (&[Pair], &[Pair]),
+        scales: &[[f32; PANEL]; 2],
+        place: Place,
+        out: &mut [f32],
+    ) {
+        let Wide {
+            avx512f, avx512bw, ..
+        } = wide;
+        let zero: __m512i = avx512f._mm512_setzero_si512();
+        let mut sums = [[zero; 2]; ROWS];
+        let all = side_by_side
+            .as_chunks::<ROWS>()
+            .0
+            .iter()
+            .zip(weights.0)
+            .zip(weights.1);
+        for ((x, first), second) in all {
+            let first = pulp::cast::<Pair, __m512i>(*first);
+            let second = pulp::cast::<Pair, __m512i>(*second);
+            for (sum, x) in sums.iter_mut().zip(x) {
+                let x = avx512f._mm512_set1_epi32(*x);
+                sum[0] = avx512f._mm512_add_epi32(sum[0], avx512bw._mm512_madd_epi16(x, first));
+                sum[1] = avx512f._mm512_add_epi32(sum[1], avx512bw._mm512_madd_epi16(x, second));
+            }
+        }
+        for (i, sum) in sums.iter().enumerate() {
+            let out = &mut out[(row + i) * place.stride + place.at..][..2 * PANEL];
+            let scale: __m512 = avx512f._mm512_set1_ps(x.part(row + i, place.block).1);
+            for ((out, sum), weight) in out.as_chunks_mut::<PANEL>().0.iter_mut().zip(sum).zip(scales) {
+                let factor = avx512f._mm512_mul_ps(scale, pulp::cast(*weight));
+                let value = avx512f._mm512_cvtepi32_ps(*sum);
+                *out = pulp::cast(if place.block == 0 {
+                    avx512f._mm512_mul_ps(value, factor)
+                } else {
+                    avx512f._mm512_fmadd_ps(value, factor, pulp::cast(*out))
                 });
             }
         }

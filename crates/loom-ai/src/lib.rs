@@ -35,6 +35,9 @@ mod encoder;
 mod error;
 #[cfg(feature = "candle")]
 mod fixed;
+#[cfg(all(feature = "candle", any(test, feature = "fuzzing")))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "candle")]
 mod gaze;
 #[cfg(feature = "candle")]
@@ -60,6 +63,8 @@ mod prompt;
 mod quant;
 mod said;
 mod text_model;
+#[cfg(feature = "candle")]
+mod tones;
 #[cfg(feature = "candle")]
 mod transcribe;
 mod transcriber;

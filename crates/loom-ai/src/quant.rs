@@ -117,6 +117,7 @@ crate::kernels::vectorised! {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{__m128i, __m256, __m256i};
+    use std::ops::Range;
 
     use pulp::x86::V3;
 
@@ -147,26 +148,32 @@ mod x86 {
                 steps,
                 out,
             } = self;
-            let columns = matrix.columns;
-            let mut done = 0;
-            while done + 4 <= steps.len() {
-                let x = &x[done * columns..][..4 * columns];
-                together::<4>(v3, matrix, x, &steps[done..], &mut out[done * matrix.rows..]);
-                done += 4;
+            if let [step] = steps {
+                return alone(v3, matrix, x, *step, out);
             }
-            let (x, steps, out) = (
-                &x[done * columns..],
-                &steps[done..],
-                &mut out[done * matrix.rows..],
-            );
-            match steps.len() {
-                1 => alone(v3, matrix, x, steps[0], out),
-                2 => together::<2>(v3, matrix, x, steps, out),
-                3 => together::<3>(v3, matrix, x, steps, out),
-                _ => {}
+            let columns = matrix.columns;
+            let fours = x
+                .chunks(4 * columns)
+                .zip(steps.chunks(4))
+                .zip(out.chunks_mut(4 * matrix.rows));
+            let mut groups: Vec<_> = fours.map(|((x, steps), out)| (x, steps, out)).collect();
+            // Some rows at a time stay in the cache while all vectors are multiplied by them.
+            for from in (0..matrix.rows).step_by(ROWS) {
+                let rows = from..(from + ROWS).min(matrix.rows);
+                for (x, steps, out) in &mut groups {
+                    match steps.len() {
+                        1 => together::<1>(v3, matrix, rows.clone(), x, steps, out),
+                        2 => together::<2>(v3, matrix, rows.clone(), x, steps, out),
+                        3 => together::<3>(v3, matrix, rows.clone(), x, steps, out),
+                        _ => together::<4>(v3, matrix, rows.clone(), x, steps, out),
+                    }
+                }
             }
         }
     }
+
+    /// Rows that all vectors are multiplied by before the next are read.
+    const ROWS: usize = 64;
 
     /// One vector: four rows at a time, so that it is read once for four and the sums are not waited for.
     #[inline(always)]
@@ -191,12 +198,7 @@ mod x86 {
                     *total = add_block(v3, *total, row, x, scale[block]);
                 }
             }
-            let pairs = [
-                avx._mm256_hadd_ps(totals[0], totals[1]),
-                avx._mm256_hadd_ps(totals[2], totals[3]),
-            ];
-            let fours = pulp::cast::<__m256, [f32; 8]>(avx._mm256_hadd_ps(pairs[0], pairs[1]));
-            *out = std::array::from_fn(|i| (fours[i] + fours[i + 4]) * step);
+            *out = four_sums(v3, totals).map(|it| it * step);
         }
         let first = matrix.rows - rest.len();
         for (slot, row) in rest.iter_mut().zip(first..) {
@@ -204,30 +206,56 @@ mod x86 {
         }
     }
 
-    /// Several vectors: each row is read once for all of them.
+    /// Up to four vectors: each row is read once for all of them.
     #[inline(always)]
-    fn together<const MANY: usize>(v3: V3, matrix: &QuantMatrix, x: &[i16], steps: &[f32], out: &mut [f32]) {
+    fn together<const MANY: usize>(
+        v3: V3,
+        matrix: &QuantMatrix,
+        rows: Range<usize>,
+        x: &[i16],
+        steps: &[f32],
+        out: &mut [f32],
+    ) {
         let V3 { avx, .. } = v3;
         let (columns, scales) = (matrix.columns, matrix.columns / BLOCK);
-        let x: [&[[i16; LANES]]; MANY] =
-            std::array::from_fn(|i| x[i * columns..][..columns].as_chunks::<LANES>().0);
-        let rows = matrix
-            .values
-            .chunks_exact(columns)
-            .zip(matrix.scales.chunks_exact(scales));
-        for (at, (row, scales)) in rows.enumerate() {
-            let mut totals: [__m256; MANY] = [avx._mm256_setzero_ps(); MANY];
-            let row = row.as_chunks::<LANES>().0.as_chunks::<VECTORS>().0;
-            for (block, (row, scale)) in row.iter().zip(scales).enumerate() {
+        let x: [&[[[i16; LANES]; VECTORS]]; MANY] = std::array::from_fn(|i| {
+            &x[i * columns..][..columns]
+                .as_chunks::<LANES>()
+                .0
+                .as_chunks::<VECTORS>()
+                .0[..scales]
+        });
+        let values = &matrix.values[rows.start * columns..rows.end * columns];
+        let weights = &matrix.scales[rows.start * scales..rows.end * scales];
+        let each = values.chunks_exact(columns).zip(weights.chunks_exact(scales));
+        for (at, (row, weights)) in rows.zip(each) {
+            let mut totals: [__m256; 4] = [avx._mm256_setzero_ps(); 4];
+            let row = &row.as_chunks::<LANES>().0.as_chunks::<VECTORS>().0[..scales];
+            for block in 0..scales {
                 for (total, x) in totals.iter_mut().zip(&x) {
-                    let x = &x.as_chunks::<VECTORS>().0[block];
-                    *total = add_block(v3, *total, row, x, *scale);
+                    *total = add_block(v3, *total, &row[block], &x[block], weights[block]);
                 }
             }
-            for (i, total) in totals.iter().enumerate() {
-                out[i * matrix.rows + at] = sum(*total) * steps[i];
+            let sums = four_sums(v3, totals);
+            for i in 0..MANY {
+                out[i * matrix.rows + at] = sums[i] * steps[i];
             }
         }
+    }
+
+    /// The sum of each.
+    #[inline(always)]
+    fn four_sums(v3: V3, totals: [__m256; 4]) -> [f32; 4] {
+        let V3 { avx, sse, .. } = v3;
+        let pairs = [
+            avx._mm256_hadd_ps(totals[0], totals[1]),
+            avx._mm256_hadd_ps(totals[2], totals[3]),
+        ];
+        let fours = avx._mm256_hadd_ps(pairs[0], pairs[1]);
+        pulp::cast(sse._mm_add_ps(
+            avx._mm256_castps256_ps128(fours),
+            avx._mm256_extractf128_ps::<1>(fours),
+        ))
     }
 
     #[inline(always)]

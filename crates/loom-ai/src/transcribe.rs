@@ -109,6 +109,7 @@ pub fn transcribe(
             .map(|it| Ask {
                 prompt: &prompt,
                 forced: &[],
+                draft: &[],
                 seconds: cut(it).len() as f32 / SAMPLE_RATE as f32,
                 silence: SILENCE,
                 temperatures: &config.temperatures,

@@ -3,6 +3,7 @@ use std::collections::VecDeque;
 use earshot::Detector;
 
 use crate::limits::SAMPLE_RATE;
+use crate::tones::Tones;
 
 /// Samples of one decision (16 ms).
 const FRAME: usize = 256;
@@ -61,10 +62,11 @@ pub(crate) enum Activity {
 }
 
 /// Tells speech from everything else, 16 ms at a time. The score is that of a small recurrent network (crate `earshot`,
-/// which carries its weights), kept from steady noise, tones and near silence by their level.
+/// which carries its weights), kept from steady noise and near silence by their level, and from tones by their spectrum.
 pub(crate) struct VoiceActivity {
     config: VoiceActivityConfig,
     detector: Box<Detector>,
+    tones: Tones,
     pending: Vec<f32>,
     /// Samples decided on.
     at: u64,
@@ -93,6 +95,7 @@ impl VoiceActivity {
         Self {
             config,
             detector: Detector::default_boxed(),
+            tones: Tones::new(),
             pending: Vec::with_capacity(FRAME),
             at: 0,
             speaking: false,
@@ -154,7 +157,9 @@ impl VoiceActivity {
             self.levels.pop_front();
         }
         self.levels.push_back(20.0 * level.max(1e-6).log10());
-        let speech = score >= self.config.threshold && level >= QUIETEST && !self.is_steady();
+        self.tones.take(&self.pending);
+        let speech =
+            score >= self.config.threshold && level >= QUIETEST && !self.is_steady() && !self.tones.are_all();
         let start = self.at;
         self.at += FRAME as u64;
         if speech {

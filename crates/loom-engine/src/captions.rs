@@ -111,8 +111,7 @@ fn find(speech: &Speech, config: &CaptionsConfig) -> Result<Arc<dyn Transcriber>
         });
     })
     .map_err(failed)?;
-    // One thread costs the least in all; recordings run beside each other.
-    let model: Arc<dyn Transcriber> = Model::load(&files, 1).map_err(failed)?;
+    let model: Arc<dyn Transcriber> = Model::load(&files, config.threads).map_err(failed)?;
     Ok(model)
 }
 

@@ -117,6 +117,9 @@ pub struct CaptionsConfig {
     pub enabled: bool,
     /// Where Whisper's model is.
     pub model: ModelConfig,
+    /// Threads that Whisper hears all recordings with, 1 to 64: so many for live captions, and as many for transcripts. Half of the
+    /// processors unless told, one at least: captions may lag, and pictures may not.
+    pub threads: usize,
     /// What makes text of speech in Whisper's place; `None`: Whisper does.
     pub transcriber: Option<Arc<dyn Transcriber>>,
     /// How captions and subtitles are written.
@@ -168,6 +171,7 @@ impl Default for CaptionsConfig {
         Self {
             enabled: true,
             model: ModelConfig::from_env(),
+            threads: (std::thread::available_parallelism().map_or(1, usize::from) / 2).clamp(1, 64),
             transcriber: None,
             form: TextForm::WebVtt,
             languages: Vec::new(),

@@ -36,6 +36,9 @@ pub(crate) struct Config {
     /// Whether recordings get captions and a transcript.
     #[arg(long, env = "LOOM_CAPTIONS", default_value = "on")]
     pub(crate) captions: Switch,
+    /// Threads that the speech model hears all recordings with, 1 to 64. Otherwise half of the processors, one at least.
+    #[arg(long, env = "LOOM_CAPTION_THREADS", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) caption_threads: Option<u8>,
     /// How captions and subtitles are written into the stream: `webvtt`, which every player reads, or `imsc1` (TTML in MP4).
     #[arg(long, env = "LOOM_TEXT", default_value = "webvtt")]
     pub(crate) text: Text,

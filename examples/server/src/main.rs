@@ -238,6 +238,9 @@ fn engine_config(config: &Config, store: Option<StoreConfig>) -> EngineConfig {
         captions: CaptionsConfig {
             enabled: config.captions == Switch::On,
             model,
+            threads: config
+                .caption_threads
+                .map_or(default.captions.threads, usize::from),
             form: match config.text {
                 Text::Webvtt => TextForm::WebVtt,
                 Text::Imsc1 => TextForm::Imsc1,

@@ -1,7 +1,10 @@
 //! Mel frames, encoder and logits beside those of openai-whisper, kept in `testdata/jfk-tiny.en.json`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use crate::decode::Ask;
+use crate::prompt::Opening;
 use crate::{Download, Model, ModelConfig};
 
 #[derive(serde::Deserialize)]
@@ -42,12 +45,9 @@ fn worst(pairs: impl Iterator<Item = (f32, f32)>) -> f32 {
         .fold(0.0, f32::max)
 }
 
-#[test]
-fn mel_encoder_and_logits_are_those_of_the_reference_within_the_stated_tolerance() {
-    let (Some(folder), Some(wav)) = (shared("models/whisper-tiny.en"), shared("media/speech/jfk.wav")) else {
-        return;
-    };
-    let reference: Reference = serde_json::from_str(include_str!("../../testdata/jfk-tiny.en.json")).unwrap();
+/// tiny.en and eleven seconds of speech.
+fn tiny_en() -> Option<(Arc<Model>, Vec<f32>)> {
+    let (folder, wav) = (shared("models/whisper-tiny.en")?, shared("media/speech/jfk.wav")?);
     let wav = std::fs::read(wav).unwrap();
     let data = wav.windows(4).position(|it| it == b"data").unwrap() + 8;
     let pcm: Vec<f32> = wav[data..]
@@ -62,6 +62,13 @@ fn mel_encoder_and_logits_are_those_of_the_reference_within_the_stated_tolerance
         ..ModelConfig::default()
     };
     let model = Model::load(&Model::locate(&config, &mut |_| ()).unwrap(), 1).unwrap();
+    Some((model, pcm))
+}
+
+#[test]
+fn mel_encoder_and_logits_are_those_of_the_reference_within_the_stated_tolerance() {
+    let Some((model, pcm)) = tiny_en() else { return };
+    let reference: Reference = serde_json::from_str(include_str!("../../testdata/jfk-tiny.en.json")).unwrap();
 
     let mel = model.mel.frames(&pcm, 3_000);
     let error = worst(
@@ -100,4 +107,43 @@ fn mel_encoder_and_logits_are_those_of_the_reference_within_the_stated_tolerance
         let likeliest = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
         assert_eq!(likeliest, Some(theirs.top[0].0), "step {step}");
     }
+}
+
+#[test]
+fn a_draft_right_or_wrong_leaves_the_answer_as_it_is() {
+    let Some((model, pcm)) = tiny_en() else { return };
+    let prompt = model.prompt(&Opening::default(), &pcm).unwrap();
+    let hear = |draft: &[u32]| {
+        let ask = Ask {
+            prompt: &prompt,
+            forced: &[],
+            draft,
+            seconds: pcm.len() as f32 / 16e3,
+            silence: 1.0,
+            temperatures: &[0.0],
+            beam: 1,
+            seed: 0,
+        };
+        let it = model.hear(&pcm, &ask).answer;
+        (it.tokens, it.log_probabilities, it.looks, it.confidence.to_bits())
+    };
+    let plain = hear(&[]);
+    let tokens = plain.0.clone();
+    assert!(tokens.len() > 20, "{tokens:?}");
+    assert_eq!(hear(&tokens), plain, "all of it is right");
+    let words: Vec<u32> = tokens
+        .iter()
+        .copied()
+        .filter(|&it| model.vocabulary.is_text(it))
+        .collect();
+    assert_eq!(hear(&words), plain, "the times are missing");
+    let mut wrong = tokens.clone();
+    wrong[9] = wrong[10];
+    assert_eq!(hear(&wrong), plain, "a word is wrong");
+    assert_eq!(hear(&tokens[3..]), plain, "it begins too late");
+    assert_eq!(
+        hear(&[tokens.as_slice(), &[0; 40]].concat()),
+        plain,
+        "it goes on too long"
+    );
 }

@@ -14,7 +14,11 @@ const MAGIC: u32 = 0x6767_6d6c;
 
 /// Reads a whisper.cpp `ggml` file: header, mel filters (ours are used), vocabulary, tensors under OpenAI's names.
 pub(super) fn read(path: &Path) -> Result<Checkpoint, AiError> {
-    let mut file = Reader::open(path)?;
+    parse(Reader::open(path)?)
+}
+
+pub(super) fn parse(mut file: Reader<'_>) -> Result<Checkpoint, AiError> {
+    let path = file.path;
     if file.u32("magic")? != MAGIC {
         return Err(file.bad("magic", "neither a ggml file, .gguf, .safetensors nor .pt"));
     }
@@ -56,6 +60,9 @@ pub(super) fn read(path: &Path) -> Result<Checkpoint, AiError> {
 fn tensor(file: &mut Reader<'_>) -> Result<(String, Tensor), AiError> {
     let rank = file.count("tensor dimensions", MAX_DIMS)?;
     let name_len = file.count("tensor name length", MAX_NAME)?;
+    if name_len == 0 {
+        return Err(file.bad("tensor name", "it is empty"));
+    }
     let kind = file.u32("tensor type")?;
     let mut shape = Vec::with_capacity(rank);
     for _ in 0..rank {

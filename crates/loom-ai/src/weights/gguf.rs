@@ -12,7 +12,11 @@ const MAGIC: u32 = 0x4655_4747;
 /// Reads a GGUF file (versions 2 and 3) with tensors under Hugging Face's or OpenAI's names, its vocabulary beside it as
 /// `tokenizer.json`.
 pub(super) fn read(path: &Path) -> Result<Checkpoint, AiError> {
-    let mut file = Reader::open(path)?;
+    parse(Reader::open(path)?)
+}
+
+pub(super) fn parse(mut file: Reader<'_>) -> Result<Checkpoint, AiError> {
+    let path = file.path;
     let whole = file.left;
     if file.u32("magic")? != MAGIC {
         return Err(file.bad("magic", "no gguf file"));
@@ -86,6 +90,9 @@ fn count(file: &mut Reader<'_>, what: &str, most: usize) -> Result<usize, AiErro
 
 fn text(file: &mut Reader<'_>, what: &str, most: usize) -> Result<String, AiError> {
     let length = count(file, what, most)?;
+    if length == 0 {
+        return Err(file.bad(what, "it is empty"));
+    }
     String::from_utf8(file.bytes(what, length)?).map_err(|_| file.bad(what, "not utf-8"))
 }
 
@@ -131,10 +138,9 @@ mod tests {
     }
 
     fn fault(bytes: &[u8]) -> String {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("m.gguf");
-        std::fs::write(&path, bytes).unwrap();
-        read(&path).unwrap_err().to_string()
+        parse(Reader::of(Path::new("m.gguf"), bytes))
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]

@@ -54,6 +54,16 @@ impl Checkpoint {
         }
     }
 
+    /// Reads a `.gguf` or a `ggml` file that is in memory.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn of_bytes(path: &Path, bytes: &[u8]) -> Result<Self, AiError> {
+        let reader = reader::Reader::of(path, bytes);
+        match path.extension().and_then(|it| it.to_str()) {
+            Some("gguf") => gguf::parse(reader),
+            _ => ggml::parse(reader),
+        }
+    }
+
     fn new(
         path: &Path,
         tensors: HashMap<String, Tensor>,
@@ -83,7 +93,7 @@ impl Checkpoint {
     }
 
     /// Takes a tensor as f32, checked for its shape.
-    pub(crate) fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, AiError> {
+    fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, AiError> {
         let tensor = self
             .tensors
             .remove(name)
@@ -106,9 +116,17 @@ impl Checkpoint {
             .contiguous()?)
     }
 
-    /// Takes a tensor's values.
+    /// Takes a tensor's values, checked for its shape and for being numbers.
     pub(crate) fn values(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, AiError> {
-        Ok(self.take(name, shape)?.flatten_all()?.to_vec1()?)
+        let values: Vec<f32> = self.take(name, shape)?.flatten_all()?.to_vec1()?;
+        if !values.iter().all(|it| it.is_finite()) {
+            return Err(AiError::malformed(
+                &self.path,
+                name,
+                "a value that is no finite number",
+            ));
+        }
+        Ok(values)
     }
 }
 

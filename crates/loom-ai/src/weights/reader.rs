@@ -9,7 +9,7 @@ use crate::AiError;
 /// Reads little-endian fields and never allocates more than the file still has.
 pub(super) struct Reader<'a> {
     pub(super) path: &'a Path,
-    inner: BufReader<std::fs::File>,
+    inner: Box<dyn Read + 'a>,
     pub(super) left: u64,
 }
 
@@ -19,9 +19,19 @@ impl<'a> Reader<'a> {
         let left = file.metadata().map_err(|e| AiError::io(path, e))?.len();
         Ok(Self {
             path,
-            inner: BufReader::with_capacity(1 << 20, file),
+            inner: Box::new(BufReader::with_capacity(1 << 20, file)),
             left,
         })
+    }
+
+    /// Of bytes that are in memory; `path` is what errors name.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn of(path: &'a Path, bytes: &'a [u8]) -> Self {
+        Self {
+            path,
+            inner: Box::new(bytes),
+            left: bytes.len() as u64,
+        }
     }
 
     pub(super) fn bad(&self, what: &str, rule: impl Into<String>) -> AiError {

@@ -1,11 +1,5 @@
-//! How a window may be decoded, and from which weights.
+//! How a window may be decoded.
 
-use std::collections::HashMap;
-use std::fs::File;
-
-use candle_core::quantized::gguf_file::write;
-use candle_core::quantized::{GgmlDType, QTensor};
-use candle_core::{DType, Device, Tensor};
 use loom_ai::{AiError, Model, Task, TranscribeConfig, Transcript, transcribe};
 use loom_testkit::word_errors;
 
@@ -93,53 +87,4 @@ fn windows_decoded_together_come_out_as_they_do_alone() {
     assert_eq!(word_errors(&said, &it.text).errors, 0, "{}", it.text);
     let starts: Vec<f64> = it.segments.iter().map(|it| it.start).collect();
     assert!(starts.is_sorted(), "{starts:?}");
-}
-
-/// The English model's weights in another file.
-fn rewritten(name: &str, save: impl FnOnce(HashMap<String, Tensor>, &std::path::Path)) -> Option<Transcript> {
-    let (Some(folder), Some(pcm)) = (shared("models/whisper-tiny.en"), jfk()) else {
-        return None;
-    };
-    let tensors = candle_core::safetensors::load(folder.join("model.safetensors"), &Device::Cpu).unwrap();
-    let to = tempfile::tempdir().unwrap();
-    let path = to.path().join(name);
-    save(tensors, &path);
-    Some(with(&load(path).unwrap(), &pcm, |_| ()).unwrap())
-}
-
-#[test]
-fn bf16_weights_give_the_same_words() {
-    let it = rewritten("model.safetensors", |tensors, path| {
-        let narrow = tensors
-            .into_iter()
-            .map(|(name, it)| (name, it.to_dtype(DType::BF16).unwrap()));
-        candle_core::safetensors::save(&narrow.collect::<HashMap<_, _>>(), path).unwrap();
-    });
-    if let Some(it) = it {
-        assert_eq!(word_errors(JFK, &it.text).errors, 0, "{}", it.text);
-    }
-}
-
-#[test]
-fn gguf_weights_give_the_same_words() {
-    let it = rewritten("model.gguf", |tensors, path| {
-        let whole = |it: &Tensor| it.rank() < 2 || !it.dims()[it.rank() - 1].is_multiple_of(32);
-        let packed: Vec<(String, QTensor)> = tensors
-            .into_iter()
-            .map(|(name, it)| {
-                let kind = if whole(&it) {
-                    GgmlDType::F16
-                } else {
-                    GgmlDType::Q8_0
-                };
-                let it = it.to_dtype(DType::F32).unwrap();
-                (name, QTensor::quantize(&it, kind).unwrap())
-            })
-            .collect();
-        let listed: Vec<(&str, &QTensor)> = packed.iter().map(|(name, it)| (name.as_str(), it)).collect();
-        write(&mut File::create(path).unwrap(), &[], &listed).unwrap();
-    });
-    if let Some(it) = it {
-        assert_eq!(word_errors(JFK, &it.text).errors, 0, "{}", it.text);
-    }
 }

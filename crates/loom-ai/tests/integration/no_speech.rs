@@ -21,9 +21,10 @@ impl Noise {
     }
 }
 
+/// Ten minutes of what `sample` gives for seconds, which begin again each minute: later ones are too coarse for a phase.
 fn made(mut sample: impl FnMut(f32) -> f32) -> Vec<f32> {
     (0..SECONDS * RATE)
-        .map(|i| sample(i as f32 / RATE as f32).clamp(-1.0, 1.0))
+        .map(|i| sample((i % (60 * RATE)) as f32 / RATE as f32).clamp(-1.0, 1.0))
         .collect()
 }
 
@@ -112,10 +113,30 @@ fn ten_minutes_of_noise_make_no_word() {
     );
 }
 
+fn tune_with_drums() -> Vec<f32> {
+    let scale = [220.0, 246.9, 261.6, 293.7, 329.6, 349.2, 392.0, 440.0];
+    let mut noise = Noise(5);
+    made(|t| {
+        let beat = (t * 2.5) as usize;
+        let since = (t * 2.5).fract() / 2.5;
+        let f = scale[(beat * 5 + beat / 3) % scale.len()];
+        let vibrato = 1.0 + 0.004 * (TAU * 5.5 * t).sin();
+        let tune: f32 = (1..7)
+            .map(|n| (TAU * f * vibrato * n as f32 * t).sin() / n as f32)
+            .sum();
+        let envelope = (since * 30.0).min(1.0) * (-2.5 * since).exp();
+        let drum = if beat.is_multiple_of(2) {
+            (TAU * 60.0 * since).sin() * (-18.0 * since).exp()
+        } else {
+            noise.next() * (-30.0 * since).exp() * 0.4
+        };
+        0.18 * tune * envelope + 0.4 * drum
+    })
+}
+
 #[test]
 #[ignore = "ten minutes of sound: `make slow`"]
 fn ten_minutes_of_music_make_no_word() {
-    let scale = [220.0, 246.9, 261.6, 293.7, 329.6, 349.2, 392.0, 440.0];
     let chords = [
         [220.0, 261.6, 329.6],
         [174.6, 220.0, 261.6],
@@ -130,24 +151,83 @@ fn ten_minutes_of_music_make_no_word() {
             chords[at % 4].iter().map(|f| (TAU * f * t).sin()).sum::<f32>() / 4.0 * (-3.0 * struck).exp()
         }),
     );
-    let mut noise = Noise(5);
+    none_in("a tune with drums", &tune_with_drums());
+}
+
+/// 8 kHz with nothing above 4 kHz, in steps as coarse as G.711's (μ-law), and back.
+fn over_the_telephone(pcm: &[f32]) -> Vec<f32> {
+    let coarse = |it: f32| {
+        let step = ((1.0 + 255.0 * it.abs()).ln() / 256f32.ln() * 127.0).round() / 127.0;
+        ((256f32.powf(step) - 1.0) / 255.0).copysign(it)
+    };
+    let halves: Vec<f32> = pcm
+        .as_chunks::<2>()
+        .0
+        .iter()
+        .map(|it| coarse((it[0] + it[1]) / 2.0))
+        .collect();
+    let next = halves.iter().skip(1).chain(halves.last());
+    halves
+        .iter()
+        .zip(next)
+        .flat_map(|(a, b)| [*a, (a + b) / 2.0])
+        .collect()
+}
+
+#[test]
+#[ignore = "ten minutes of sound: `make slow`"]
+fn ten_minutes_of_a_telephone_line_make_no_word() {
+    let mut noise = Noise(6);
     none_in(
-        "a tune with drums",
-        &made(|t| {
-            let beat = (t * 2.5) as usize;
-            let since = (t * 2.5).fract() / 2.5;
-            let f = scale[(beat * 5 + beat / 3) % scale.len()];
-            let vibrato = 1.0 + 0.004 * (TAU * 5.5 * t).sin();
-            let tune: f32 = (1..7)
-                .map(|n| (TAU * f * vibrato * n as f32 * t).sin() / n as f32)
-                .sum();
-            let envelope = (since * 30.0).min(1.0) * (-2.5 * since).exp();
-            let drum = if beat.is_multiple_of(2) {
-                (TAU * 60.0 * since).sin() * (-18.0 * since).exp()
-            } else {
-                noise.next() * (-30.0 * since).exp() * 0.4
-            };
-            0.18 * tune * envelope + 0.4 * drum
-        }),
+        "a quiet line",
+        &over_the_telephone(&made(|_| noise.next() * 0.003)),
     );
+    let mut noise = Noise(7);
+    none_in(
+        "a number that is called and never answers",
+        &over_the_telephone(&made(|t| {
+            let (low, high) = ([697.0, 770.0, 852.0, 941.0], [1209.0, 1336.0, 1477.0]);
+            let at = t * 5.0;
+            let key = at as usize;
+            let tone = if key < 12 && at.fract() < 0.6 {
+                // Twelve keys, then ringing: a second of 425 Hz each five.
+                (TAU * low[key * 7 % 4] * t).sin() + (TAU * high[key * 5 % 3] * t).sin()
+            } else if key >= 12 && t % 5.0 < 1.0 {
+                (TAU * 425.0 * t).sin()
+            } else {
+                0.0
+            };
+            0.2 * tone + 0.002 * noise.next()
+        })),
+    );
+    none_in("waiting music", &over_the_telephone(&tune_with_drums()));
+}
+
+#[test]
+#[ignore = "ten minutes of sound: `make slow`"]
+fn ten_minutes_of_clipped_sound_make_no_word() {
+    let clipped = |pcm: Vec<f32>| -> Vec<f32> { pcm.iter().map(|it| (it * 20.0).clamp(-1.0, 1.0)).collect() };
+    let mut noise = Noise(8);
+    none_in("clipped noise", &clipped(made(|_| noise.next() * 0.2)));
+    none_in("clipped music", &clipped(tune_with_drums()));
+}
+
+#[test]
+#[ignore = "ten minutes of sound: `make slow`"]
+fn ten_minutes_of_a_film_without_words_make_no_word() {
+    let folder = crate::material::shared("media/natural");
+    let Some(path) = folder.and_then(|it| {
+        std::fs::read_dir(it)
+            .ok()?
+            .flatten()
+            .map(|it| it.path())
+            .find(|it| it.extension().is_some_and(|it| it == "mp4"))
+    }) else {
+        return;
+    };
+    let Some(pcm) = crate::material::decoded(path) else {
+        return;
+    };
+    let whole: Vec<f32> = pcm.iter().copied().cycle().take(SECONDS * RATE).collect();
+    none_in("a film's music and noises", &whole);
 }

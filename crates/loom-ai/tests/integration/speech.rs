@@ -1,7 +1,6 @@
 //! Real speech through real weights. Where `../shared` is absent each test says so and passes.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -12,27 +11,7 @@ use loom_ai::{
 use loom_core::{CueId, CueState, MediaTime, PcmFrame};
 use loom_testkit::word_errors;
 
-use crate::material::{JFK, english, jfk, load, shared};
-
-fn decoded(path: PathBuf) -> Option<Vec<f32>> {
-    let ffmpeg = Command::new("ffmpeg")
-        .args(["-v", "error", "-i"])
-        .arg(path)
-        .args(["-f", "f32le", "-ac", "1", "-ar", "16000", "-"])
-        .output();
-    match ffmpeg {
-        Ok(it) if it.status.success() => Some(
-            it.stdout
-                .chunks_exact(4)
-                .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
-                .collect(),
-        ),
-        _ => {
-            eprintln!("SKIPPED: no ffmpeg to decode with");
-            None
-        }
-    }
-}
+use crate::material::{JFK, decoded, english, jfk, load, shared};
 
 fn heard(model: &Model, pcm: &[f32]) -> Transcript {
     transcribe(model, pcm, &TranscribeConfig::default(), |_| ()).unwrap()
@@ -343,39 +322,6 @@ fn openais_own_checkpoint_gives_the_same_words() {
     };
     let it = heard(&Model::load(&files, 1).unwrap(), &pcm);
     assert_eq!(word_errors(JFK, &it.text).errors, 0, "{}", it.text);
-}
-
-#[test]
-fn a_cut_or_foreign_model_file_is_named_with_its_fault() {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, bytes: &[u8]| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, bytes).unwrap();
-        path
-    };
-    let fault = |path: PathBuf| load(path).unwrap_err().to_string();
-    assert!(fault(write("a.bin", b"GIF89a..")).contains("magic"));
-    assert!(fault(write("b.bin", &0x6767_6d6cu32.to_le_bytes())).contains("truncated"));
-    assert!(fault(write("c.safetensors", b"not a header")).contains("safetensors"));
-    assert!(fault(write("d.pt", b"not a zip")).contains("model_state_dict"));
-    let other =
-        candle_core::Tensor::zeros((2, 2), candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
-    let path = folder.path().join("e.safetensors");
-    candle_core::safetensors::save(&HashMap::from([("bert.pooler", other)]), &path).unwrap();
-    assert!(fault(path).contains("not a whisper model"));
-    if let Some(whole) = shared("models/whisper-tiny/ggml-tiny.bin") {
-        let bytes = std::fs::read(whole).unwrap();
-        let error = fault(write("f.bin", &bytes[..2_000_000]));
-        assert!(
-            error.contains("truncated") && error.contains("f.bin: "),
-            "{error}"
-        );
-    }
-    let missing = fault(folder.path().join("nothing here"));
-    assert!(
-        missing.starts_with("no speech model found") && missing.contains("nothing here"),
-        "{missing}"
-    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Models and speech from `../shared`; a test that needs what is not there is skipped, and says so.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
 use loom_ai::{AiError, Download, Model, ModelConfig};
@@ -42,4 +43,28 @@ pub(crate) fn jfk() -> Option<Vec<f32>> {
             .map(|b| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32_768.0)
             .collect(),
     )
+}
+
+/// A sound file as 16 kHz mono.
+pub(crate) fn decoded(path: PathBuf) -> Option<Vec<f32>> {
+    let ffmpeg = Command::new("ffmpeg")
+        .args(["-v", "error", "-i"])
+        .arg(path)
+        .args(["-f", "f32le", "-ac", "1", "-ar", "16000", "-"])
+        .output();
+    match ffmpeg {
+        Ok(it) if it.status.success() => Some(floats(&it.stdout)),
+        _ => {
+            eprintln!("SKIPPED: no ffmpeg to decode with");
+            None
+        }
+    }
+}
+
+pub(crate) fn floats(raw: &[u8]) -> Vec<f32> {
+    raw.as_chunks::<4>()
+        .0
+        .iter()
+        .map(|it| f32::from_le_bytes(*it))
+        .collect()
 }

@@ -1,0 +1,80 @@
+//! Entry points for the fuzz targets in `fuzz/`. Not an API: here only with the feature `fuzzing`, and never stable.
+
+use std::path::Path;
+
+use crate::AiError;
+use crate::weights::Checkpoint;
+
+/// A whisper.cpp `ggml` file.
+pub fn ggml(input: &[u8]) {
+    judge(Checkpoint::of_bytes(Path::new("fuzzed.bin"), input));
+}
+
+/// A GGUF file.
+pub fn gguf(input: &[u8]) {
+    judge(Checkpoint::of_bytes(Path::new("fuzzed.gguf"), input));
+}
+
+/// No input is long enough for a vocabulary, so none is a model; what it is refused for is named.
+fn judge(read: Result<Checkpoint, AiError>) {
+    match read {
+        Err(AiError::Malformed { what, rule, .. }) => assert!(!what.is_empty() && !rule.is_empty()),
+        Err(other) => panic!("{other}"),
+        Ok(it) => panic!("{:?}", it.dims),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Target = fn(&[u8]);
+
+    const TARGETS: [(&str, Target); 2] = [("ggml", ggml), ("gguf", gguf)];
+
+    /// The files of a folder in `fuzz/`.
+    fn files(folder: &str) -> Vec<Vec<u8>> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../fuzz")
+            .join(folder);
+        let entries = std::fs::read_dir(folder).into_iter().flatten();
+        entries
+            .map(|entry| {
+                let path = entry.unwrap().path();
+                println!("{}", path.display());
+                std::fs::read(path).unwrap()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn seeds_of_the_fuzz_targets_and_what_once_broke_them_are_refused_by_name() {
+        for (name, target) in TARGETS {
+            let seeds = files(&format!("seeds/{name}"));
+            assert!(!seeds.is_empty(), "the seeds are not where they should be");
+            seeds.iter().for_each(|it| target(it));
+            files(&format!("regressions/{name}"))
+                .iter()
+                .for_each(|it| target(it));
+        }
+    }
+
+    #[test]
+    fn small_seeds_with_any_one_byte_changed_or_cut_off_are_refused_by_name() {
+        for (name, target) in TARGETS {
+            for seed in files(&format!("seeds/{name}"))
+                .iter()
+                .filter(|it| it.len() < 2_000)
+            {
+                for at in 0..seed.len() {
+                    for change in [0x01, 0x80, 0xff] {
+                        let mut bytes = seed.clone();
+                        bytes[at] ^= change;
+                        target(&bytes);
+                    }
+                    target(&seed[..at]);
+                }
+            }
+        }
+    }
+}
