@@ -4,9 +4,9 @@
 beside it, in turn, and both write whole segments of about four seconds. Memory is told for a short piece of the file as well.
 """
 
+import itertools
 import os
 import pathlib
-import shutil
 import statistics
 import subprocess
 import sys
@@ -14,6 +14,8 @@ import tempfile
 
 HERE = pathlib.Path(__file__).parent
 PAIRS = 5
+# where a run writes, in its command
+OUT, LIST = object(), object()
 
 
 def cost(command):
@@ -28,22 +30,24 @@ def cost(command):
 
 def main(ours, source):
     with tempfile.TemporaryDirectory(dir=source.parent) as folder:
-        out = pathlib.Path(folder) / "out"
+        # a folder each, and nothing is deleted meanwhile: ext4 looks long for a new file's place where many were deleted a minute ago
+        folders = (pathlib.Path(folder) / str(number) for number in itertools.count())
 
         def run(command):
-            shutil.rmtree(out, ignore_errors=True)
+            out = next(folders)
             out.mkdir()
-            return cost(command)
+            os.sync()
+            return cost([str(out) if it is OUT else str(out / "index.m3u8") if it is LIST else it for it in command])
 
-        loom = [ours, str(source), str(out)]
+        loom = [ours, str(source), OUT]
         ffmpeg = ["ffmpeg", "-hide_banner", "-loglevel", "error", "-y", "-i", str(source), "-c", "copy", "-f", "hls"]
-        ffmpeg += ["-hls_time", "4", "-hls_playlist_type", "vod", "-hls_segment_type", "fmp4", str(out / "index.m3u8")]
+        ffmpeg += ["-hls_time", "4", "-hls_playlist_type", "vod", "-hls_segment_type", "fmp4", LIST]
         run(loom)
         pairs = [(run(loom), run(ffmpeg)) for _ in range(PAIRS)]
         short = source.with_name(f"{source.stem}-short.mp4")
         cut = ["ffmpeg", "-loglevel", "error", "-y", "-i", str(source), "-t", "60", "-c", "copy", str(short)]
         subprocess.run(cut, check=True)
-        _, small = run([ours, str(short), str(out)])
+        _, small = run([ours, str(short), OUT])
         short.unlink()
     ratio = statistics.median(a[0] / b[0] for a, b in pairs)
     gigabytes = source.stat().st_size / 1e9
