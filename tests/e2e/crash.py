@@ -3,7 +3,6 @@ had been shown: `python tests/e2e/crash.py --runs 300 --seed 1`. Publishers (aio
 on its way to an object store (moto), which is to have each object once."""
 
 import argparse
-import collections
 import hashlib
 import pathlib
 import random
@@ -139,12 +138,7 @@ def stored_once(s3, folder, recording):
     """Waits until the store has the recording; each object came there once, and is what the disk has. Gives how many there are."""
     until(lambda: is_ready(s3, recording), 120, "everything to be in the store")
     mine = f"{recording['id']}/"
-    stored = [it for it in s3.stored if it[0].startswith(mine)]
-    twice = [it for it, times in collections.Counter(stored).items() if times > 1]
-    assert not twice, f"sent again though they had arrived: {twice}"
-    names = collections.Counter(key for key, _ in stored)
-    again = [key for key, times in names.items() if times > 1 and key.endswith((".m4s", ".mp4"))]
-    assert not again, f"stored twice: {again}"
+    s3.assert_stored_once(under=mine)
     assert s3.finished.count(recording["id"]) == 1, f"finished {s3.finished.count(recording['id'])} times"
     there = {key: hashlib.sha256(s3.get(key)).hexdigest() for key in s3.keys() if key.startswith(mine)}
     local = kept(folder, recording)

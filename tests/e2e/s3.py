@@ -1,6 +1,7 @@
 """An S3 server that others wrote (moto), in this process, with a watch at its door that sees each put, can end somebody at it, and can keep
 everybody waiting or shut it."""
 
+import collections
 import hashlib
 import io
 import itertools
@@ -72,6 +73,14 @@ class S3:
     def tags(self, key):
         found = self.client.get_object_tagging(Bucket=self.bucket, Key=f"{PREFIX}/{key}")
         return {it["Key"]: it["Value"] for it in found["TagSet"]}
+
+    def assert_stored_once(self, under=""):
+        """Nothing below this key that had arrived was sent again, and no medium was sent again as something else."""
+        stored = [it for it in self.stored if it[0].startswith(under)]
+        twice = [it for it, times in collections.Counter(stored).items() if times > 1]
+        assert not twice, f"sent again though they had arrived: {twice}"
+        media = [key for key, _ in stored if key.endswith((".m4s", ".mp4"))]
+        assert media and len(media) == len(set(media)), "a segment was sent twice"
 
     def _watched(self, environment, respond):
         if "Boto" not in environment.get("HTTP_USER_AGENT", ""):

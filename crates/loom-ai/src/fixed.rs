@@ -273,12 +273,20 @@ crate::kernels::vectorised! {
 
 /// The product on AVX2, through pulp's safe tokens.
 #[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+struct Place {
+    block: usize,
+    at: usize,
+    stride: usize,
+}
+
+#[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{__m256, __m256i};
 
     use pulp::x86::V3;
 
-    use super::{Matrix, Narrow, PANEL, Pair, TILE};
+    use super::{Matrix, Narrow, PANEL, Pair, Place, TILE};
 
     pub(super) struct Multiply<'a> {
         pub(super) v3: V3,
@@ -320,13 +328,6 @@ mod x86 {
                 }
             }
         }
-    }
-
-    #[derive(Clone, Copy)]
-    struct Place {
-        block: usize,
-        at: usize,
-        stride: usize,
     }
 
     #[inline(always)]
@@ -378,7 +379,7 @@ mod x86 {
 mod wide {
     use std::arch::x86_64::{__m512, __m512i};
 
-    use super::{Matrix, Narrow, PANEL, Pair};
+    use super::{Matrix, Narrow, PANEL, Pair, Place};
 
     pulp::simd_type! {
         /// What the machine must have.
@@ -456,13 +457,6 @@ mod wide {
             }
             row += many;
         }
-    }
-
-    #[derive(Clone, Copy)]
-    struct Place {
-        block: usize,
-        at: usize,
-        stride: usize,
     }
 
     #[inline(always)]

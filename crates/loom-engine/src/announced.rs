@@ -3,6 +3,7 @@
 use loom_core::RenditionId;
 
 use crate::error::EngineError;
+use crate::event::RecordingInfo;
 use crate::recording::Inner;
 use crate::text;
 
@@ -22,14 +23,17 @@ pub(crate) fn withdraw(recording: &Inner) -> Result<(), EngineError> {
     let mut gone: Vec<RenditionId> = recording.info().renditions.into_iter().map(|it| it.id).collect();
     gone.retain(|id| !recording.has(&text::playlist(id)));
     if !gone.is_empty() {
-        recording.update(|info| {
-            info.renditions.retain(|it| !gone.contains(&it.id));
-            for track in &mut info.tracks {
-                track.renditions.retain(|id| !gone.contains(id));
-            }
-        });
+        recording.update(|info| keep(info, |id| !gone.contains(id)));
     }
     Ok(())
+}
+
+/// Leaves in a description only these renditions.
+pub(crate) fn keep(info: &mut RecordingInfo, stays: impl Fn(&RenditionId) -> bool) {
+    info.renditions.retain(|it| stays(&it.id));
+    for track in &mut info.tracks {
+        track.renditions.retain(&stays);
+    }
 }
 
 /// A multivariant playlist without what it names and is not there; `None` where no variant is left.
@@ -65,7 +69,7 @@ fn without(playlist: &str, is_there: impl Fn(&str) -> bool) -> Option<String> {
 }
 
 /// A quoted attribute of a tag (RFC 8216bis §4.2).
-fn attribute<'a>(tag: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn attribute<'a>(tag: &'a str, name: &str) -> Option<&'a str> {
     let (_, value) = tag.split_once(&format!(",{name}=\""))?;
     value.split('"').next()
 }

@@ -17,6 +17,7 @@ use loom_core::{MediaTime, WallClock};
 use loom_hls::{Packager, PackagerConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::announced;
 use crate::error::EngineError;
 use crate::id::RecordingId;
 use crate::keys::EncryptionConfig;
@@ -206,11 +207,7 @@ async fn make(recording: &Arc<Inner>, plan: Plan) -> Result<(), EngineError> {
     thumbnails::make(recording, &plan, &placed, &packaging).await?;
     packaging.finish().await?;
     recording.update(|info| {
-        let is_there = |id: &loom_core::RenditionId| recording.folder.path(&text::playlist(id)).is_file();
-        info.renditions.retain(|it| is_there(&it.id));
-        for track in &mut info.tracks {
-            track.renditions.retain(is_there);
-        }
+        announced::keep(info, |id| recording.folder.path(&text::playlist(id)).is_file());
     });
     recording.complete();
     said::carry(recording, &plan, &placed, &packaging).await?;

@@ -8,6 +8,7 @@ use loom_hls::{
 };
 use serde::Deserialize;
 
+use crate::announced::attribute;
 use crate::error::EngineError;
 use crate::event::{ChapterDescription, Event};
 use crate::packaging::Work;
@@ -171,12 +172,11 @@ pub(crate) fn complete(recording: &Inner, template: &str) -> Result<(), EngineEr
             .lines()
             .filter(|line| line.starts_with("#EXT-X-MEDIA:TYPE=SUBTITLES"))
         {
-            let said = |attribute: &str| line.split_once(attribute)?.1.split('"').next();
-            let named = said(",URI=\"").and_then(|uri| RenditionId::new(uri.rsplit('/').nth(1)?));
+            let named = attribute(line, "URI").and_then(|uri| RenditionId::new(uri.rsplit('/').nth(1)?));
             let Some(id) = named.filter(|id| !folder.path(&playlist(id)).is_file()) else {
                 continue;
             };
-            let language = said(",LANGUAGE=\"").unwrap_or("und");
+            let language = attribute(line, "LANGUAGE").unwrap_or("und");
             let form = recording.shared.config.captions.form;
             for file in store_subtitles(&id, language, &[], template, form)? {
                 folder.put(&format!("hls/{}", file.key), &file.data)?;
