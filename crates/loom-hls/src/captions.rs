@@ -268,6 +268,7 @@ impl CaptionTrack {
             opening: Some(opening),
             entry,
             independent: true,
+            followed: false,
             place: Some(Place {
                 start: start.at.ticks(TEXT_SCALE).max(0) as u64,
                 length: (end.ticks(TEXT_SCALE) - start.at.ticks(TEXT_SCALE)).max(0) as u64,

@@ -137,6 +137,8 @@ pub(crate) enum Change {
         entry: SegmentEntry,
         /// Whether every segment up to here can be decoded by itself.
         independent: bool,
+        /// Whether the next segment has begun, so that its first part is not far.
+        followed: bool,
         /// Where a DASH manifest may name it.
         place: Option<dash::Place>,
     },

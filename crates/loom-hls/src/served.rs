@@ -96,6 +96,8 @@ struct Listed {
     opening: Opening,
     parts: Vec<PartEntry>,
     closed: Option<SegmentEntry>,
+    /// It is closed, and its URI comes with the next segment's first part: see [`Served::awaits`].
+    awaits: bool,
 }
 
 #[derive(Debug)]
@@ -183,9 +185,15 @@ impl Served {
                 opening,
                 entry,
                 independent,
+                followed,
                 ..
             } => {
                 self.open(segment, opening);
+                let own_parts = self
+                    .head
+                    .as_ref()
+                    .is_some_and(|head| head.part_form == PartForm::Named);
+                let awaits = followed && own_parts && self.last_closed.is_some();
                 self.independent = independent;
                 self.long |= self.head.as_ref().is_some_and(|head| head.is_exceeded(&entry));
                 self.last_closed = Some(segment);
@@ -197,10 +205,12 @@ impl Served {
                             opening: Some(listed.opening.clone()),
                             entry: entry.of_frame(),
                             independent,
+                            followed: false,
                             place: None,
                         });
                     }
                     listed.closed = Some(entry);
+                    listed.awaits = awaits && !listed.parts.is_empty();
                 }
                 self.settle();
             }
@@ -250,6 +260,17 @@ impl Served {
         }
     }
 
+    /// The newest segment, where all of its parts are listed and its URI is not yet.
+    ///
+    /// The URI comes with what is listed behind it, as a rule a part later, and not with the segment's last part, which may be short and so
+    /// come right behind the one before it. hls.js (1.7) takes a segment that has a URI for loaded when what it has of it ends less than
+    /// 0.2 s before the segment does. Where a part is still under way to it when the segment's last, short part and the URI are listed, it
+    /// never asks for that last part, and stands still.
+    pub(crate) fn awaits(&self) -> Option<u64> {
+        let last = self.recent.back().filter(|last| last.awaits && !self.ended)?;
+        Some(last.number)
+    }
+
     /// Makes `segment` the newest of the recent ones.
     fn open(&mut self, segment: u64, opening: Option<Opening>) {
         if self.recent.back().is_none_or(|listed| listed.number != segment) {
@@ -258,6 +279,7 @@ impl Served {
                 opening: opening.unwrap_or_default(),
                 parts: Vec::new(),
                 closed: None,
+                awaits: false,
             });
         }
     }
@@ -438,6 +460,7 @@ impl Served {
                 }
             }
             match &listed.closed {
+                Some(_) if self.awaits() == Some(listed.number) => {}
                 Some(entry) if head.frames => playlist::write_frame(&mut text, entry),
                 Some(entry) => playlist::write_segment(&mut text, entry),
                 None => {}

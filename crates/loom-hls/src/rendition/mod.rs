@@ -542,7 +542,7 @@ impl MediaTrack {
                 .as_ref()
                 .map(|p| p.sample.dts + most.unwrap_or(u64::MAX / 2).max(self.guess(p)));
             self.settle_at(end.min(own.unwrap_or(end)), tail, out)?;
-            self.close_segment(end.max(self.end), out)?;
+            self.close_segment(end.max(self.end), Behind::Nothing, out)?;
         } else {
             self.list_gap(after, end.max(self.end), clock, out);
         }
@@ -577,7 +577,7 @@ impl MediaTrack {
             if let Some(open) = &self.open {
                 self.fill(end, open.number, clock, out)?;
                 self.settle_at(end, limits::AUDIO_TAIL, out)?;
-                self.close_segment(end.max(self.end), out)?;
+                self.close_segment(end.max(self.end), Behind::Nothing, out)?;
             } else if let Some(last) = self.next.filter(|next| *next <= clock.newest() && end > self.end) {
                 self.list_gap(last, end, clock, out);
             }

@@ -42,7 +42,7 @@ pub(super) struct OpenSegment {
     pub(super) closing: bool,
 }
 
-/// What is known to come behind a sample in its segment.
+/// What is known to come behind a sample in its segment, or behind a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Behind {
     More,
@@ -138,7 +138,7 @@ impl MediaTrack {
             if tick > end {
                 end = self.boundary(clock, next).unwrap_or(tick).clamp(end, tick);
             }
-            self.close_segment(end, out)?;
+            self.close_segment(end, Behind::More, out)?;
         }
         if self.next.is_none() {
             let late = self.began_late.then(|| self.boundary(clock, FIRST)).flatten();
@@ -383,7 +383,13 @@ impl MediaTrack {
         Ok(())
     }
 
-    pub(super) fn close_segment(&mut self, end: u64, out: &mut VecDeque<HlsOutput>) -> Result<(), HlsError> {
+    /// `behind` tells whether the next segment is opened at once.
+    pub(super) fn close_segment(
+        &mut self,
+        end: u64,
+        behind: Behind,
+        out: &mut VecDeque<HlsOutput>,
+    ) -> Result<(), HlsError> {
         if let Some(open) = &mut self.open {
             open.closing = true;
         }
@@ -410,8 +416,12 @@ impl MediaTrack {
             open.number,
             open.opening,
             open.journal,
-            duration,
-            (open.bytes, open.frame),
+            Made {
+                duration,
+                bytes: open.bytes,
+                frame: open.frame,
+                behind,
+            },
             place,
             out,
         );
@@ -470,27 +480,32 @@ impl MediaTrack {
             number,
             Some(opening.clone()),
             opening,
-            duration,
-            (0, None),
+            Made {
+                duration,
+                bytes: 0,
+                frame: None,
+                behind: Behind::Nothing,
+            },
             place,
             out,
         );
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what one line of a playlist says, and one of a manifest"
-    )]
-    pub(super) fn list(
+    fn list(
         &mut self,
         number: u64,
         opening: Option<Opening>,
         journal: Opening,
-        duration: Seconds,
-        (bytes, frame): (u64, Option<u64>),
+        made: Made,
         place: Place,
         out: &mut VecDeque<HlsOutput>,
     ) {
+        let Made {
+            duration,
+            bytes,
+            frame,
+            behind,
+        } = made;
         let seconds = duration.duration().as_secs_f64();
         let kilobits = (bytes as f64 * 8.0 / 1000.0 / seconds).round();
         let entry = SegmentEntry {
@@ -506,10 +521,21 @@ impl MediaTrack {
             opening,
             entry,
             independent: self.listing.independent,
+            followed: matches!(behind, Behind::More),
             place: Some(place),
         };
         self.listing.publish(change, out);
     }
+}
+
+/// What a segment that is listed has come to.
+struct Made {
+    duration: Seconds,
+    /// 0 for a gap.
+    bytes: u64,
+    /// As in [`SegmentEntry`].
+    frame: Option<u64>,
+    behind: Behind,
 }
 
 fn remove_parts(id: &RenditionId, parts: Range<u64>, out: &mut VecDeque<HlsOutput>) {

@@ -66,16 +66,17 @@ impl Served {
             None => self.last_closed.is_some(),
             // where its segment went without it, a hinted part is the next one's first
             Some(block) => {
-                self.is_closed(block.segment) || self.holds(block) || self.too_far(block).is_some()
+                let passed = block.part.is_some() && self.is_closed(block.segment);
+                passed || self.holds(block) || self.too_far(block).is_some()
             }
         }
     }
 
     /// Whether the playlist holds what the request waits for (RFC 8216bis §6.2.5.2).
     fn holds(&self, block: Block) -> bool {
-        let closed = |segment: u64| self.last_closed.is_some_and(|last| segment <= last);
+        let closed = |segment: u64| self.is_closed(segment);
         let Some(part) = block.part else {
-            return closed(block.segment);
+            return closed(block.segment) && self.awaits() != Some(block.segment);
         };
         let count = |segment: u64| {
             let listed = self.recent.iter().find(|listed| listed.number == segment)?;

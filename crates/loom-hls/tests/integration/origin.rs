@@ -193,12 +193,29 @@ fn a_blocked_reload_wakes_on_the_part_it_asked_for() {
     );
     assert_eq!(growing.playlist("_HLS_msn=2&_HLS_part=1"), None);
     growing.to(4_100);
-    assert!(growing.playlist("_HLS_msn=2").is_some());
+    let all_parts = growing.playlist("_HLS_msn=2&_HLS_part=6").unwrap();
+    assert!(
+        all_parts.contains("p13.m4s") && !all_parts.contains("s2.m4s"),
+        "{all_parts}"
+    );
+    assert_eq!(
+        growing.playlist("_HLS_msn=2"),
+        None,
+        "a segment's URI comes a part later than its last part"
+    );
+    growing.to(4_500);
+    let whole = growing.playlist("_HLS_msn=2").unwrap();
+    assert!(whole.contains("s2.m4s") && whole.contains("p14.m4s"), "{whole}");
+    growing.to(6_100);
+    assert!(!growing.playlist("").unwrap().contains("s3.m4s"));
     growing.packager.finish().unwrap();
     growing.folder.drain(&mut growing.packager);
     let ended = growing.playlist("_HLS_msn=9&_HLS_part=3").unwrap();
     assert!(
-        ended.ends_with("#EXT-X-ENDLIST\n") && !ended.contains("PART") && !ended.contains("HINT"),
+        ended.contains("s3.m4s")
+            && ended.ends_with("#EXT-X-ENDLIST\n")
+            && !ended.contains("PART")
+            && !ended.contains("HINT"),
         "{ended}"
     );
 }
