@@ -4,6 +4,8 @@ const Hls = window.Hls;
 const MOST_RECOVERIES = 3;
 /** The player is given this long to fetch what was listed before a pause. */
 const REST_AFTER_MS = 5_000;
+/** After this long without a movement more that is listed is not on its way. */
+const STUCK_MS = 3_000;
 
 /** What a cue says, without markup and character references. */
 const plain = (text) => new VTTCue(0, 1, text).getCueAsHTML().textContent;
@@ -20,6 +22,7 @@ export class Stream extends EventTarget {
   #retryMs = 500;
   #resting = false;
   #settle = 0;
+  #stuck = 0;
 
   constructor(video) {
     super();
@@ -56,6 +59,7 @@ export class Stream extends EventTarget {
   close() {
     clearTimeout(this.#settle);
     clearTimeout(this.#retry);
+    clearTimeout(this.#stuck);
     this.#hls?.destroy();
     this.#hls = null;
   }
@@ -149,7 +153,10 @@ export class Stream extends EventTarget {
   }
 
   #onError({ fatal, type, details, response }) {
-    if (!fatal) return;
+    if (!fatal) {
+      if (details === Hls.ErrorDetails.BUFFER_STALLED_ERROR) this.#watch(this.video.currentTime);
+      return;
+    }
     const hls = this.#hls;
     if (details === Hls.ErrorDetails.MANIFEST_LOAD_ERROR || details === Hls.ErrorDetails.MANIFEST_LOAD_TIMEOUT
       || details === Hls.ErrorDetails.MANIFEST_PARSING_ERROR || details === Hls.ErrorDetails.LEVEL_EMPTY_ERROR) {
@@ -164,6 +171,15 @@ export class Stream extends EventTarget {
     } else {
       this.#emit('failed', 'This browser could not decode the video.');
     }
+  }
+
+  /** hls.js may wait for good for a part that it takes for loaded: who stands at `stood` though more is listed goes on at the live edge. */
+  #watch(stood) {
+    clearTimeout(this.#stuck);
+    this.#stuck = setTimeout(() => {
+      const { video, edge } = this;
+      if (this.#hls && this.live && !video.paused && video.currentTime === stood && edge > stood + 1) video.currentTime = edge;
+    }, STUCK_MS);
   }
 
   #again(from) {
