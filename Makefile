@@ -126,10 +126,10 @@ commands: ## run every command of README and guide as it stands there: cargo bui
 	cargo build --release -p loom-server
 	LOOM_AS_DOCUMENTED=1 LOOM_BIN=$(CURDIR)/target/release/loom-server .venv/bin/python -m pytest tests/e2e/test_{commands,examples,embedding,node,python}.py
 
-soak: ## recordings start and stop for SOAK_SECONDS (300), SOAK_AT_ONCE (3) at a time; what the server has left of them (SOAK_SEED)
+soak: ## recordings start and stop for SOAK_SECONDS (300), SOAK_AT_ONCE (3) at a time, SOAK_LASTS (9) seconds at most each; what the server has left of them (SOAK_SEED)
 	@scripts/setup test
 	cargo build --workspace --bins --examples
-	.venv/bin/python tests/e2e/soak.py --seconds $${SOAK_SECONDS:-300} --at-once $${SOAK_AT_ONCE:-3} $${SOAK_SEED:+--seed $$SOAK_SEED}
+	.venv/bin/python tests/e2e/soak.py --seconds $${SOAK_SECONDS:-300} --at-once $${SOAK_AT_ONCE:-3} --lasts $${SOAK_LASTS:-9} $${SOAK_SEED:+--seed $$SOAK_SEED}
 
 outage: ## an object store that is down for OUTAGE_SECONDS (600), then slow for a quarter of that, then back, while recordings go on
 	@scripts/setup test
