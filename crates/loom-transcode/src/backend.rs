@@ -141,17 +141,16 @@ impl Drop for Feed {
     }
 }
 
-/// What a running plan makes. Dropping it stops the run and ends its threads.
+/// What a running plan makes. Dropping it stops the run and ends its threads, without waiting until they have ended.
 #[must_use = "dropping it stops the run"]
 pub struct Outputs {
-    // Receivers go first when dropped, so that senders which wait wake up before the run is stopped.
     kept: mpsc::Receiver<Output>,
     encoded: mpsc::Receiver<Event>,
     kept_open: bool,
     /// Graphs that have not ended.
     running: usize,
     ended: bool,
-    _run: Box<dyn Send>,
+    run: Option<Box<dyn Send>>,
 }
 
 impl Outputs {
@@ -167,7 +166,7 @@ impl Outputs {
             kept_open: true,
             running,
             ended: false,
-            _run: run,
+            run: Some(run),
         }
     }
 
@@ -189,6 +188,26 @@ impl Outputs {
             }
         }
         (!std::mem::replace(&mut self.ended, true)).then_some(Output::End)
+    }
+}
+
+impl Drop for Outputs {
+    fn drop(&mut self) {
+        // senders that wait wake up before the run is stopped
+        self.kept.close();
+        self.encoded.close();
+        if let Some(run) = self.run.take() {
+            drop_aside(run);
+        }
+    }
+}
+
+/// Drops what stops a graph when it is dropped, on a thread of its own: a graph stops when the last of its threads has come to an end, and
+/// who drops it may be one of the few threads that serve everybody.
+pub(crate) fn drop_aside(run: Box<dyn Send>) {
+    let stop = std::thread::Builder::new().name("loom-stop".to_owned());
+    if let Err(why) = stop.spawn(move || drop(run)) {
+        tracing::warn!(%why, "no thread to stop a graph on; it was stopped here");
     }
 }
 
