@@ -4,6 +4,7 @@ import pytest
 
 import judges
 import material
+from server import Server, until
 
 LISTENS = True
 
@@ -21,6 +22,23 @@ def test_aiortc_publishes_and_the_recording_becomes_ready(server, captions, publ
     if captions:
         said = server.http.get(f"/v1/recordings/{ready['id']}/transcript.txt").text
         assert len(said.split()) > 10, said
+
+
+def test_words_of_a_list_are_told_of_while_they_are_said(captions, publish, tmp_path):
+    if not captions:
+        pytest.skip("NO SPEECH MODEL: a word list was not tested")
+    words = tmp_path / "words.txt"
+    words.write_text("the\tarticle\nthat nobody says this\n")
+    server = Server(tmp_path / "server", LOOM_WORD_LIST=str(words), LOOM_LADDER="source")
+    try:
+        recording = server.create("words")
+        told = server.events(recording)
+        publish(recording, video=None, audio_only=True, seconds=60)
+        found = until(lambda: [data["findings"] for name, data in told if name == "findings"], 90, "a word of the list")
+        assert all(it["label"] == "article" and it["text"].lower().strip(",.") == "the" for it in found[0]), found
+        assert all(0 <= it["start"] < it["end"] for it in found[0]), found
+    finally:
+        server.close()
 
 
 @pytest.mark.alone

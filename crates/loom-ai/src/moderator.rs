@@ -32,7 +32,7 @@ impl Finding {
 }
 
 /// Looks over what was said, cue by cue, as soon as each is final.
-pub trait Moderator: Send + Sync {
+pub trait Moderator: std::fmt::Debug + Send + Sync {
     /// What `cue` holds that should be looked at, in order.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::config::CaptionsConfig;
 use crate::engine::CaptionsStatus;
+use crate::moderation::Moderation;
 use crate::packaging::{Packaging, Work};
 use crate::recording::Inner;
 
@@ -175,10 +176,11 @@ impl LiveCaptions {
     }
 }
 
-fn caption(recording: &Inner, packaging: &Packaging, frames: &Receiver<PcmFrame>) {
+fn caption(recording: &Arc<Inner>, packaging: &Packaging, frames: &Receiver<PcmFrame>) {
     let speech = &recording.shared.speech;
     let mut captioner: Option<Box<dyn LiveTranscriber>> = None;
     let mut clock = Lag::default();
+    let moderation = Moderation::start(recording);
     while let Ok(frame) = frames.recv() {
         if captioner.is_none() {
             // Sound that came while the model was still loading is left to the final transcript.
@@ -197,13 +199,13 @@ fn caption(recording: &Inner, packaging: &Packaging, frames: &Receiver<PcmFrame>
             tracing::error!(recording = %recording.id, error = %why, "live captions ended; the transcript is made at the end");
             return;
         }
-        tell(recording, packaging, running.as_mut());
+        tell(recording, packaging, moderation.as_ref(), running.as_mut());
     }
     if let Some(mut running) = captioner {
         if let Err(why) = running.finish() {
             tracing::error!(recording = %recording.id, error = %why, "the last caption was lost");
         }
-        tell(recording, packaging, running.as_mut());
+        tell(recording, packaging, moderation.as_ref(), running.as_mut());
     }
 }
 
@@ -225,10 +227,18 @@ impl Lag {
     }
 }
 
-fn tell(recording: &Inner, packaging: &Packaging, captioner: &mut dyn LiveTranscriber) {
+fn tell(
+    recording: &Inner,
+    packaging: &Packaging,
+    moderation: Option<&Moderation>,
+    captioner: &mut dyn LiveTranscriber,
+) {
     while let Some(output) = captioner.poll_output() {
         match output {
             CaptionOutput::Cue(cue) => {
+                if let Some(moderation) = moderation {
+                    moderation.handle_cue(&cue);
+                }
                 recording.show(cue.clone());
                 packaging.send_blocking(Work::Cue(cue));
             }

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use loom_ai::{ModelConfig, Transcriber};
+use loom_ai::{ModelConfig, Moderator, Transcriber};
 use loom_hls::{Packager, PackagerConfig, PartForm, Pathway, SessionData, StartPoint, TextForm, Window};
 use loom_ingest::IngestConfig;
 use loom_transcode::{ChunkWorker, Wanted};
@@ -122,6 +122,9 @@ pub struct CaptionsConfig {
     pub threads: usize,
     /// What makes text of speech in Whisper's place; `None`: Whisper does.
     pub transcriber: Option<Arc<dyn Transcriber>>,
+    /// What looks over each live caption once it is final; what it finds is told as [`Event::Findings`](crate::Event::Findings). `None`: nothing
+    /// does. It may block: where it is more than 64 captions behind, new ones go by unseen (`loom_cues_unmoderated_total`).
+    pub moderator: Option<Arc<dyn Moderator>>,
     /// How captions and subtitles are written.
     pub form: TextForm,
     /// Languages (BCP 47) that every recording offers subtitles in from its beginning, for a host that hands them over while it is live
@@ -173,6 +176,7 @@ impl Default for CaptionsConfig {
             model: ModelConfig::from_env(),
             threads: (std::thread::available_parallelism().map_or(1, usize::from) / 2).clamp(1, 64),
             transcriber: None,
+            moderator: None,
             form: TextForm::WebVtt,
             languages: Vec::new(),
         }

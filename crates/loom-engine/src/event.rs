@@ -240,6 +240,11 @@ pub enum Event {
         /// All of them.
         joined: Vec<JoinedDescription>,
     },
+    /// The moderator ([`CaptionsConfig::moderator`](crate::CaptionsConfig::moderator)) found something in a caption.
+    Findings {
+        /// What it found there, in its order.
+        findings: Vec<FindingDescription>,
+    },
     /// The renditions that can be played.
     Renditions {
         /// All of them.
@@ -254,6 +259,30 @@ pub struct Told {
     pub number: u64,
     /// What happened.
     pub event: Event,
+}
+
+/// Something said that somebody should look at, as the API tells it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FindingDescription {
+    /// Where it begins, seconds.
+    pub start: f64,
+    /// Where it ends, seconds.
+    pub end: f64,
+    /// What it is, as the moderator names it.
+    pub label: String,
+    /// The words.
+    pub text: String,
+}
+
+impl From<loom_ai::Finding> for FindingDescription {
+    fn from(it: loom_ai::Finding) -> Self {
+        Self {
+            start: it.start.secs_f64(),
+            end: it.end.secs_f64(),
+            label: it.label,
+            text: it.text,
+        }
+    }
 }
 
 /// A chapter, as the API tells it.

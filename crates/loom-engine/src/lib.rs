@@ -51,6 +51,7 @@ mod levels;
 mod life;
 mod limits;
 mod live;
+mod moderation;
 #[cfg(feature = "hls")]
 mod origin;
 mod packaging;
@@ -76,16 +77,16 @@ pub use edit::{Piece, PieceDescription};
 pub use engine::{CaptionsStatus, Engine};
 pub use error::EngineError;
 pub use event::{
-    ChapterDescription, Event, Events, GapDescription, JoinedDescription, RecordingInfo, RecordingState,
-    RenditionDescription, Told, TrackDescription, TrackState,
+    ChapterDescription, Event, Events, FindingDescription, GapDescription, JoinedDescription, RecordingInfo,
+    RecordingState, RenditionDescription, Told, TrackDescription, TrackState,
 };
 pub use id::{PublisherName, RecordingId};
 pub use jobs::{JobDescription, JobKind, JobState, RetryConfig};
 pub use keys::{EncryptionConfig, KeyFuture, KeyProvider, RandomKeys};
 pub use levels::LevelDescription;
 pub use loom_ai::{
-    AiError, CaptionOutput, LiveTranscriber, ModelConfig, Segment as TranscriptSegment, Transcriber,
-    Transcript,
+    AiError, CaptionOutput, Finding, LiveTranscriber, ModelConfig, Moderator, Segment as TranscriptSegment,
+    Transcriber, Transcript, WordList,
 };
 pub use loom_core::{Cue, CueId, CueState, MediaTime, PcmFrame, RenditionId, VideoCodec, Word};
 pub use loom_hls::{ContentKey, EncryptionScheme, KeyBytes, KeyFormat};

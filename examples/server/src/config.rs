@@ -39,6 +39,10 @@ pub(crate) struct Config {
     /// Threads that the speech model hears all recordings with, 1 to 64. Otherwise half of the processors, one at least.
     #[arg(long, env = "LOOM_CAPTION_THREADS", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub(crate) caption_threads: Option<u8>,
+    /// A file of words and phrases to be told of (event `findings`) when a live caption has them: one a line, and behind a tab what it is to
+    /// be called where that is not the phrase itself.
+    #[arg(long, env = "LOOM_WORD_LIST")]
+    pub(crate) word_list: Option<PathBuf>,
     /// How captions and subtitles are written into the stream: `webvtt`, which every player reads, or `imsc1` (TTML in MP4).
     #[arg(long, env = "LOOM_TEXT", default_value = "webvtt")]
     pub(crate) text: Text,

@@ -42,8 +42,8 @@ use axum::serve::ListenerExt;
 use clap::Parser;
 use loom_engine::{
     CaptionsConfig, CaptionsStatus, EncryptionConfig, EncryptionScheme, Engine, EngineConfig, EngineError,
-    IngestConfig, IngestError, ModelConfig, StoreConfig, StoreError, TextForm, Thumbnails, Wanted,
-    open_store,
+    IngestConfig, IngestError, ModelConfig, Moderator, StoreConfig, StoreError, TextForm, Thumbnails, Wanted,
+    WordList, open_store,
 };
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
@@ -89,7 +89,10 @@ async fn main() -> Result<()> {
     let store = Store::open(&data.join("loom.sqlite"))
         .with_context(|| format!("the database in {} cannot be opened", data.display()))?;
     let kept = store_config(&config).context("LOOM_STORE cannot be used")?;
-    let engine = start(&config, kept).await.context("the engine cannot start")?;
+    let settings = engine_config(&config, kept, word_list(&config)?);
+    let engine = start(&config, settings)
+        .await
+        .context("the engine cannot start")?;
 
     let (end, ending) = watch::channel(false);
     let app = App::new(engine.clone(), store, config.clone(), metrics.clone(), ending);
@@ -153,10 +156,9 @@ fn listen(at: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Where the port for media was left to us and the usual one is taken, any free one will do.
-async fn start(config: &Config, kept: Option<StoreConfig>) -> Result<Engine, EngineError> {
-    match Engine::start(engine_config(config, kept.clone())).await {
+async fn start(config: &Config, mut settings: EngineConfig) -> Result<Engine, EngineError> {
+    match Engine::start(settings.clone()).await {
         Err(EngineError::Ingest(why @ IngestError::Socket { .. })) if config.udp.is_none() => {
-            let mut settings = engine_config(config, kept);
             settings.ingest.udp.set_port(0);
             tracing::warn!(%why, "the usual port for media cannot be had; taking any free one");
             Engine::start(settings).await
@@ -189,7 +191,24 @@ fn store_config(config: &Config) -> Result<Option<StoreConfig>, StoreError> {
     }))
 }
 
-fn engine_config(config: &Config, store: Option<StoreConfig>) -> EngineConfig {
+/// What captions are looked over for.
+fn word_list(config: &Config) -> Result<Option<Arc<dyn Moderator>>> {
+    let Some(path) = &config.word_list else {
+        return Ok(None);
+    };
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("LOOM_WORD_LIST: read {}", path.display()))?;
+    let entries = text
+        .lines()
+        .map(|line| line.split_once('\t').unwrap_or((line, line)));
+    Ok(Some(Arc::new(WordList::new(entries))))
+}
+
+fn engine_config(
+    config: &Config,
+    store: Option<StoreConfig>,
+    moderator: Option<Arc<dyn Moderator>>,
+) -> EngineConfig {
     let mut ingest = IngestConfig::default();
     if let Some(udp) = config.udp {
         ingest.udp = udp.0;
@@ -246,6 +265,7 @@ fn engine_config(config: &Config, store: Option<StoreConfig>) -> EngineConfig {
                 Text::Imsc1 => TextForm::Imsc1,
             },
             languages: config.languages.clone(),
+            moderator,
             ..CaptionsConfig::default()
         },
         ..default

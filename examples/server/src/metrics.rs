@@ -149,6 +149,11 @@ const ALL: &[(&str, Kind, &str)] = &[
         "Thumbnails left out under load.",
     ),
     (
+        "loom_cues_unmoderated_total",
+        Kind::Counter,
+        "Final captions that a moderator was too slow to look at.",
+    ),
+    (
         "loom_caption_frames_dropped_total",
         Kind::Counter,
         "Stretches of sound that live captions missed under load.",

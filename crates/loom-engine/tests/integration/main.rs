@@ -5,5 +5,6 @@ mod files;
 mod joined;
 mod late;
 mod life;
+mod moderation;
 mod push;
 mod support;

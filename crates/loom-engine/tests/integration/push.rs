@@ -67,20 +67,20 @@ fn ivf_frames(file: &[u8]) -> Vec<&[u8]> {
 }
 
 /// An item a host pushes: the track, its time in milliseconds, and how.
-struct Item<'a> {
+pub(crate) struct Item<'a> {
     track: usize,
     at: i64,
     what: What<'a>,
 }
 
-enum What<'a> {
+pub(crate) enum What<'a> {
     Packet(&'a [u8]),
     Picture,
     Sound(Vec<f32>),
 }
 
 /// Pushes as time passes, from a clock that is at an hour when it begins.
-async fn push_all(pusher: &Pusher, mut items: Vec<Item<'_>>) {
+pub(crate) async fn push_all(pusher: &Pusher, mut items: Vec<Item<'_>>) {
     items.sort_by_key(|it| it.at);
     let began = Instant::now();
     for item in items {
@@ -117,7 +117,7 @@ fn drawn(at: i64) -> (Vec<u8>, Vec<u8>) {
 }
 
 /// A tone of 440 Hz in stretches of 20 ms, stereo at 48 kHz.
-fn tone(track: usize, millis: i64) -> impl Iterator<Item = Item<'static>> {
+pub(crate) fn tone(track: usize, millis: i64) -> impl Iterator<Item = Item<'static>> {
     (0..millis / 20).map(move |part| {
         let frames = (0..960).map(|frame| (part * 960 + frame) as f32 / 48_000.0);
         let samples = frames.flat_map(|at| [(at * 440.0 * std::f32::consts::TAU).sin() * 0.3; 2]);
