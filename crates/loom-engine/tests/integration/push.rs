@@ -275,10 +275,10 @@ async fn raw_pictures_and_sound_are_encoded_and_key_frames_begin_segments() {
         &recording.preview().expect("a live recording has a preview"),
         "v:0",
     );
-    assert_eq!(
-        (codec.as_str(), moments),
-        ("h264", 3),
-        "a picture every two seconds"
+    assert_eq!(codec, "h264");
+    assert!(
+        (2..=4).contains(&moments),
+        "{moments} moments, one every two seconds"
     );
     let HlsAnswer::Ready { body, .. } = recording.hls("source/index.m3u8", None).await else {
         panic!("the playlist is there");
