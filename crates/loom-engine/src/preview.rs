@@ -1,7 +1,7 @@
 //! The preview: a short film of moments from the whole recording, in silence, made of pictures that were decoded for the thumbnails.
 
 use std::collections::HashMap;
-use std::io::Cursor;
+use std::io::{self, Cursor};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -192,8 +192,8 @@ fn package(
         .get("preview/index.m3u8")
         .map(|it| String::from_utf8_lossy(it));
     let tracks = [TrackFiles::from_playlist(&name, &list.unwrap_or_default())?];
-    let open = |key: &str| {
-        let data = files.get(key).ok_or(std::io::ErrorKind::NotFound)?;
+    let open = |key: &str| -> io::Result<Cursor<Bytes>> {
+        let data = files.get(key).ok_or(io::ErrorKind::NotFound)?;
         Ok(Cursor::new(Bytes::copy_from_slice(data)))
     };
     let mut film = Vec::new();

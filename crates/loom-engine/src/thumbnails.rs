@@ -175,7 +175,7 @@ fn smaller(picture: &Picture, side: u32) -> Option<Picture> {
             for part in 0..3 {
                 let row = |y: usize| {
                     let at = move |x: usize| (y * from_width + x) * 3 + part;
-                    columns.clone().map(move |x| at(x))
+                    columns.clone().map(at)
                 };
                 let sum: u32 = rows
                     .clone()

@@ -101,7 +101,7 @@ mod tests {
         let mut peaky = of(SourceAudioCodec::Opus, false, loud());
         assert!(peaky.handle_loudness(&heard(-26.0, -2.0, None)));
         assert!(peaky.handle_loudness(&heard(-16.8, -1.0, Some(10.0))));
-        assert!(!peaky.handle_loudness(&heard(-16.1, -1.0, Some(10.8))));
+        assert!(!peaky.handle_loudness(&heard(-16.05, -1.0, Some(10.8))));
         let gain = peaky.audio.and_then(|it| it.gain).expect("it is decided");
         assert!((gain - 10.8).abs() < 1e-9, "{gain}");
         let mut noise = of(SourceAudioCodec::Opus, false, loud());
