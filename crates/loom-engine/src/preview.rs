@@ -17,9 +17,12 @@ use crate::error::EngineError;
 /// The longer side of its pictures, pixels.
 pub(crate) const SIDE: u32 = 320;
 
-/// Moments that it shows at most, and how long it is: at the encoder's 500 kbit/s some 190 kB.
+/// Moments that it shows at most, and how long it is.
 const MOMENTS: usize = 9;
 const LENGTH: Duration = Duration::from_secs(3);
+/// How far apart the encoder is told that they are: at its 500 kbit/s, and with the second that it may be ahead of them, nine pictures take at most
+/// 197 kB.
+const CODED: Duration = Duration::from_millis(250);
 
 /// Pictures of a recording of any length, evenly apart: each second one is let go whenever there are too many.
 #[derive(Debug, Default)]
@@ -75,7 +78,7 @@ impl Preview {
         }
         let each = LENGTH / count as u32;
         let chosen = (0..count).map(|at| moments[at * moments.len() / count]);
-        let units = encode(can, size, each, chosen)?;
+        let units = encode(can, size, chosen)?;
         package(&units, size, each).map(Some)
     }
 }
@@ -116,12 +119,11 @@ impl Moment {
 fn encode<'a>(
     can: &Capabilities,
     (width, height): (usize, usize),
-    each: Duration,
     moments: impl Iterator<Item = &'a Moment>,
 ) -> Result<Vec<Encoded>, EngineError> {
     let units: Arc<Mutex<Vec<Encoded>>> = Arc::default();
     let taken = units.clone();
-    let rate = 1.0 / each.as_secs_f64();
+    let rate = 1.0 / CODED.as_secs_f64();
     let size = (width as u32, height as u32);
     let encoder = PictureEncoder::start(can, size, rate, Arc::default(), move |unit| {
         taken.lock().unwrap_or_else(PoisonError::into_inner).push(unit);
@@ -133,7 +135,7 @@ fn encode<'a>(
             planes: [luma, blue, red],
             strides: [width, width / 2, width / 2],
         };
-        pushed += u32::from(encoder.push(MediaTime::ZERO + each * pushed, &picture)?);
+        pushed += u32::from(encoder.push(MediaTime::ZERO + CODED * pushed, &picture)?);
     }
     encoder.finish();
     let units = std::mem::take(&mut *units.lock().unwrap_or_else(PoisonError::into_inner));
@@ -162,7 +164,8 @@ fn package(
         },
         bandwidth: 500_000,
     })?;
-    for unit in units {
+    for (number, unit) in units.iter().enumerate() {
+        let at = MediaTime::ZERO + each * number as u32;
         let read = h264::AccessUnit::from_nals(h264::annex_b_nals(&unit.data));
         if let Some(sps) = read.sps.last() {
             let codec =
@@ -171,8 +174,8 @@ fn package(
         }
         let packet = Packet {
             track: TrackId(0),
-            pts: unit.pts,
-            dts: unit.pts,
+            pts: at,
+            dts: at,
             duration: Some(each),
             key: read.key,
             data: read.sample,
