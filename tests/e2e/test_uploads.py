@@ -43,6 +43,6 @@ def test_a_file_uploaded_through_the_page_can_be_watched(server, recorder, new_p
     # in the list it shows its moments to whoever points at it
     page.goto(server.base)
     page.get_by_test_id("library-item").first.hover()
-    page.wait_for_function("() => document.querySelector('[data-testid=preview]')?.currentTime > 0.5")
+    page.wait_for_function("() => document.querySelector('[data-testid=moments]')?.currentTime > 0.5")
     page.mouse.move(0, 0)
-    page.get_by_test_id("preview").wait_for(state="detached")
+    page.get_by_test_id("moments").wait_for(state="detached")

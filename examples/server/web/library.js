@@ -103,8 +103,8 @@ export class Library {
     const show = () => {
       if (film || window.matchMedia('(prefers-reduced-motion: reduce)').matches) return;
       film = document.createElement('video');
-      film.className = 'preview';
-      film.dataset.testid = 'preview';
+      film.className = 'moments';
+      film.dataset.testid = 'moments';
       film.muted = true;
       film.loop = true;
       film.playsInline = true;
