@@ -155,6 +155,11 @@ def test_the_download_and_the_poster_are_what_they_say(server, told, tmp_path):
     poster = tmp_path / "poster.jpg"
     poster.write_bytes(server.http.get(told.finished["poster_url"]).raise_for_status().content)
     assert judges.streams(poster)[0].startswith("mjpeg,")
+    preview = tmp_path / "preview.mp4"
+    preview.write_bytes(server.http.get(told.finished["preview_url"]).raise_for_status().content)
+    judges.decode(preview)
+    assert [stream.split(",")[0] for stream in judges.streams(preview)] == ["h264"]
+    assert preview.stat().st_size <= 200_000
 
 
 def test_the_transcript_has_every_form_and_its_words_have_times(server, captions, told):

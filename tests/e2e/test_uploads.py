@@ -40,3 +40,9 @@ def test_a_file_uploaded_through_the_page_can_be_watched(server, recorder, new_p
     page.get_by_role("button", name="Play", exact=True).last.wait_for()
     page.keyboard.press("k")
     page.wait_for_function("() => document.querySelector('video').currentTime > 1")
+    # in the list it shows its moments to whoever points at it
+    page.goto(server.base)
+    page.get_by_test_id("library-item").first.hover()
+    page.wait_for_function("() => document.querySelector('[data-testid=moments]')?.currentTime > 0.5")
+    page.mouse.move(0, 0)
+    page.get_by_test_id("moments").wait_for(state="detached")

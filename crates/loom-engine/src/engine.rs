@@ -277,6 +277,7 @@ impl Engine {
             tracks: Vec::new(),
             renditions: Vec::new(),
             captions: !matches!(shared.speech.status(), CaptionsStatus::Off { .. }),
+            loudness: None,
             gaps: Vec::new(),
             made_from: Vec::new(),
             joined: Vec::new(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use loom_core::{AudioCodec, CodecParameters, Cue, MediaKind, RenditionId, VideoCodec};
 use loom_ingest::TrackInfo;
+use loom_transcode::Loudness;
 #[cfg(feature = "transcode")]
 use loom_transcode::{SourceAudioCodec, SourceShape};
 use serde::{Deserialize, Serialize};
@@ -162,6 +163,10 @@ pub struct RecordingInfo {
     pub renditions: Vec<RenditionDescription>,
     /// Whether it has captions, or will have.
     pub captions: bool,
+    /// How loud its main sound was from its beginning to its end, once that has ended, where it was decoded here; `None` where it was silent.
+    /// That is of what was encoded here, after noise was suppressed and its loudness changed where that was wanted, and else of what came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loudness: Option<Loudness>,
     /// Stretches for which nobody published, between one take and the next.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<GapDescription>,

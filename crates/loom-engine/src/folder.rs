@@ -364,6 +364,8 @@ impl Folder {
 
 /// The folder of what is known of parts that are written, while they may be lost.
 pub(crate) const PARTS: &str = "parts";
+/// The short film of a recording's moments.
+pub(crate) const PREVIEW: &str = "preview.mp4";
 /// The file that a recording is made of, until it is.
 pub(crate) const SOURCE: &str = "source";
 const INFO: &str = "recording.json";

@@ -100,6 +100,7 @@ impl Further {
         let wanted = Wanted {
             aac: ladder.aac,
             keep_source: ladder.keep_source,
+            sound: ladder.sound,
             ..Wanted::source_only()
         };
         let asides = used.iter().filter(|id| id.as_str().starts_with(ASIDE)).count();

@@ -15,7 +15,9 @@ use std::time::Duration;
 use futures::FutureExt;
 use loom_core::WallClock;
 use loom_hls::{Packager, PackagerConfig};
-use loom_transcode::{MediaInfo, Outputs, Plan, SourceShape, VideoInfo, Wanted, limits, plan, probe_file};
+use loom_transcode::{
+    MediaInfo, Output, Outputs, Plan, SourceShape, VideoInfo, Wanted, limits, plan, probe_file,
+};
 
 use crate::error::EngineError;
 use crate::event::tracks_of;
@@ -28,6 +30,9 @@ use crate::packaging::{Packaging, told};
 use crate::pump::{self, Pump};
 use crate::recording::Inner;
 use crate::salvage;
+
+/// How often a sound is listened to at most, to find how much louder it is to be.
+const LISTENINGS: usize = 3;
 
 /// The length of a file's segments.
 const SEGMENT: Duration = Duration::from_secs(4);
@@ -125,7 +130,7 @@ async fn probe(file: PathBuf) -> Result<MediaInfo, EngineError> {
 async fn run(recording: Arc<Inner>, info: MediaInfo, plan: Plan) {
     let (mut cancelled, mut over) = (recording.cancel.subscribe(), recording.shared.over.subscribe());
     let outcome = tokio::select! {
-        outcome = AssertUnwindSafe(process(&recording, &info, &plan)).catch_unwind() => outcome,
+        outcome = AssertUnwindSafe(process(&recording, &info, plan)).catch_unwind() => outcome,
         () = stopped(&mut cancelled) => return kept::clear(&recording.folder),
         // the next engine goes on with it
         () = stopped(&mut over) => return,
@@ -137,7 +142,9 @@ async fn run(recording: Arc<Inner>, info: MediaInfo, plan: Plan) {
     }
 }
 
-async fn process(recording: &Arc<Inner>, info: &MediaInfo, plan: &Plan) -> Result<(), EngineError> {
+async fn process(recording: &Arc<Inner>, info: &MediaInfo, mut plan: Plan) -> Result<(), EngineError> {
+    level(recording, &mut plan).await?;
+    let plan = &plan;
     tracing::info!(recording = %recording.id, %plan, "the plan");
     let shape: SourceShape = info.shape();
     // Segments can begin where the source's key frames are, if it is kept, or else where the encoders make them.
@@ -184,6 +191,29 @@ async fn process(recording: &Arc<Inner>, info: &MediaInfo, plan: &Plan) -> Resul
     finish::begin(recording);
     kept::clear(&recording.folder);
     finish::end(recording).await;
+    Ok(())
+}
+
+/// Decides by how much the sound is made louder, where a loudness is wanted: it is listened to before anything is encoded.
+async fn level(recording: &Arc<Inner>, plan: &mut Plan) -> Result<(), EngineError> {
+    for _ in 0..LISTENINGS {
+        let Some(measuring) = plan.measuring() else { break };
+        let mut outputs = run_on_file(recording, measuring).await?;
+        let mut heard = None;
+        while let Some(output) = outputs.recv().await {
+            match output {
+                Output::Loudness(loudness) => heard = Some(loudness),
+                Output::Warning(what) => {
+                    tracing::warn!(recording = %recording.id, what, "the sound is measured");
+                }
+                _ => {}
+            }
+        }
+        // silence has no loudness, and stays as it is
+        if !heard.is_some_and(|heard| plan.handle_loudness(&heard)) {
+            break;
+        }
+    }
     Ok(())
 }
 

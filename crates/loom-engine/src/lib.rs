@@ -55,6 +55,8 @@ mod moderation;
 #[cfg(feature = "hls")]
 mod origin;
 mod packaging;
+#[cfg(feature = "transcode")]
+mod preview;
 mod pump;
 mod push;
 mod recording;
@@ -99,7 +101,10 @@ pub use loom_ingest::{Answer, IceRestart, SessionHandle, whip};
 pub use loom_ingest::{IceServer, IngestConfig, IngestError, ReceptionStats};
 #[cfg(feature = "transcode")]
 pub use loom_transcode::I420;
-pub use loom_transcode::{Chunk, ChunkFuture, ChunkRequest, ChunkWorker, Thumbnails, Wanted};
+pub use loom_transcode::{
+    Chunk, ChunkFuture, ChunkRequest, ChunkWorker, Loudness, LoudnessTarget, SoundTreatment, Thumbnails,
+    Wanted,
+};
 #[cfg(feature = "hls")]
 pub use origin::range;
 #[cfg(feature = "hls")]

@@ -41,6 +41,7 @@ use crate::recording::PublishAnswer;
 use crate::salvage;
 use crate::source::Source;
 use crate::take::{self, Placement, Take};
+use crate::thumbnails;
 use joined::Beside;
 
 /// How long the graph may take to flush at the end.
@@ -705,6 +706,7 @@ pub(crate) fn wanted(recording: &Inner) -> Wanted {
     let ladder = &recording.shared.config.ladder;
     Wanted {
         captions_pcm: ladder.captions_pcm && recording.info().captions,
+        thumbnails: thumbnails::wanted(ladder.thumbnails),
         ..ladder.clone()
     }
 }

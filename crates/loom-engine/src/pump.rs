@@ -72,6 +72,10 @@ impl Pump {
                 }
                 self.packaging.send(Work::Pcm(frame)).await
             }
+            Output::Loudness(loudness) => {
+                self.recording.update(|info| info.loudness = Some(loudness));
+                true
+            }
             Output::Poster(picture) => self.packaging.send(Work::Poster(picture)).await,
             Output::Thumbnail(picture) => {
                 let start = || Thumbnails::start(&self.recording, self.wanted.unwrap_or_default());

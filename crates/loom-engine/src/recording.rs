@@ -24,7 +24,7 @@ use crate::engine::Shared;
 use crate::error::EngineError;
 use crate::event::{ChapterDescription, Event, Events, GapDescription, RecordingInfo, RecordingState, Told};
 use crate::event_log::EventLog;
-use crate::folder::{Folder, SOURCE};
+use crate::folder::{Folder, PREVIEW, SOURCE};
 use crate::gather::stopped;
 use crate::id::{PublisherName, RecordingId};
 #[cfg(feature = "transcode")]
@@ -674,6 +674,13 @@ impl Recording {
     /// The poster, a JPEG file, once there is one.
     pub fn poster(&self) -> Option<PathBuf> {
         let path = self.0.folder.path("poster.jpg");
+        path.is_file().then_some(path)
+    }
+
+    /// The preview, an MP4 file (H.264, no sound, at most 320 pixels across, 3 s, below 200 kB) of up to nine moments of the recording, once there is
+    /// one: from its end on, where it has thumbnails. An edit's is as small as those.
+    pub fn preview(&self) -> Option<PathBuf> {
+        let path = self.0.folder.path(PREVIEW);
         path.is_file().then_some(path)
     }
 

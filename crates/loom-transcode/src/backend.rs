@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use crate::error::TranscodeError;
 use crate::limits;
 use crate::plan::Plan;
+use crate::sound::Loudness;
 
 /// Runs plans: `GstBackend` and [`DummyBackend`](crate::DummyBackend).
 pub trait Backend: fmt::Debug + Send + Sync {
@@ -58,6 +59,9 @@ pub enum Output {
     },
     /// Sound for captions: 16 kHz mono, without holes.
     Pcm(PcmFrame),
+    /// How loud the sound was from its beginning to its end, once, where the plan measures it and there was any. It is that of what is encoded,
+    /// or else of what came.
+    Loudness(Loudness),
     /// The poster, once.
     Poster(Picture),
     /// A small picture, as RGB: what is shown from its time on. Those of one run are in order.

@@ -27,6 +27,7 @@ mod media_info;
 mod plan;
 #[cfg(feature = "gst")]
 mod shed;
+mod sound;
 #[cfg(any(test, feature = "gst"))]
 mod still;
 mod thumbnails;
@@ -50,6 +51,7 @@ pub use plan::{
     RenditionShape, Rotation, Route, Rung, RungPlan, SourceAudioCodec, SourceShape, SourceVideoCodec, Stage,
     VideoPlan, VideoShape, Wanted, plan,
 };
+pub use sound::{Loudness, LoudnessTarget, SoundTreatment};
 pub use thumbnails::Thumbnails;
 
 /// What may be held anywhere and used from any thread, and what one thread at a time may.

@@ -56,6 +56,7 @@ fn router(app: App, streams: HlsService) -> Router {
         .route("/metadata", post(text::tell))
         .route("/chapters.vtt", get(text::chapters_vtt))
         .route("/poster.jpg", get(artifacts::poster))
+        .route("/preview.mp4", get(artifacts::preview))
         .route("/download.mp4", get(artifacts::download))
         .route("/events", get(events::stream))
         .route("/control", get(control::open));

@@ -1,4 +1,6 @@
-//! What a recording leaves behind: its transcript, its poster, its download.
+//! What a recording leaves behind: its transcript, its poster, its preview, its download.
+
+use std::path::PathBuf;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
@@ -39,14 +41,29 @@ pub(crate) async fn transcript_txt(State(app): State<App>, Path(id): Path<String
 /// `GET /v1/recordings/{id}/poster.jpg`
 pub(crate) async fn poster(State(app): State<App>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
     let missing = || Problem::not_found("no-poster", "there is no picture of this recording (yet)");
-    let path = app.recording(&id).await?.poster().ok_or_else(missing)?;
-    let response = range::file(&headers, &path).await?.ok_or_else(missing)?;
+    let path = app.recording(&id).await?.poster();
+    file(path, &headers, "image/jpeg", missing).await
+}
+
+/// `GET /v1/recordings/{id}/preview.mp4`
+pub(crate) async fn preview(State(app): State<App>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
+    let missing = || Problem::not_found("no-preview", "there is no preview of this recording (yet)");
+    let path = app.recording(&id).await?.preview();
+    file(path, &headers, "video/mp4", missing).await
+}
+
+/// A file that may be written anew.
+async fn file(
+    path: Option<PathBuf>,
+    headers: &HeaderMap,
+    kind: &str,
+    missing: impl Fn() -> Problem,
+) -> Answer {
+    let path = path.ok_or_else(&missing)?;
+    let response = range::file(headers, &path).await?.ok_or_else(missing)?;
     Ok(with(
         response,
-        &[
-            (header::CONTENT_TYPE, "image/jpeg"),
-            (header::CACHE_CONTROL, "no-cache"),
-        ],
+        &[(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")],
     ))
 }
 

@@ -57,6 +57,14 @@ pub(crate) struct Config {
     /// Whether pictures that show what is shown are encoded again in the smaller renditions: `off` leaves them out.
     #[arg(long, env = "LOOM_STILLS", default_value = "off")]
     pub(crate) stills: Switch,
+    /// Whether noise is suppressed in sound that is encoded here (AAC): it is made for speech, and takes music for noise. The publisher's own
+    /// Opus stays as it came, and so does what captions hear.
+    #[arg(long, env = "LOOM_NOISE_SUPPRESSION", default_value = "off")]
+    pub(crate) noise_suppression: Switch,
+    /// How loud the sound of uploaded files is made, in LUFS from -40 to -5 (EBU R 128), e.g. -16: it is encoded anew (AAC), with true peaks of
+    /// -1 dBTP at most. Otherwise it is as loud as it came.
+    #[arg(long, env = "LOOM_LOUDNESS", allow_hyphen_values = true, value_parser = loudness)]
+    pub(crate) loudness: Option<f64>,
     /// Whether recordings get small pictures along their time line. Otherwise with `full`; with `source` they cost the decoding of
     /// one key frame every two seconds.
     #[arg(long, env = "LOOM_THUMBNAILS")]
@@ -192,6 +200,12 @@ pub(crate) struct PathwayAt(pub(crate) Pathway);
 /// A count of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ByteCount(pub(crate) u64);
+
+/// A loudness, LUFS.
+fn loudness(text: &str) -> Result<f64, String> {
+    let target = text.trim().parse().ok().filter(|it| (-40.0..=-5.0).contains(it));
+    target.ok_or_else(|| format!("{text:?} is no loudness from -40 to -5 LUFS"))
+}
 
 impl Config {
     /// What viewers' playlists list and say.
@@ -509,6 +523,16 @@ mod tests {
             "a\"b",
         ] {
             assert!(plain_authority(host).is_none(), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_loudness_is_a_number_below_zero() {
+        let of =
+            |text: &str| Config::try_parse_from(["loom-server", "--loudness", text]).map(|it| it.loudness);
+        assert_eq!(of("-16").unwrap(), Some(-16.0));
+        for text in ["16", "0", "-60", "NaN", "loud"] {
+            assert!(of(text).is_err(), "{text}");
         }
     }
 

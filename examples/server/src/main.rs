@@ -42,8 +42,8 @@ use axum::serve::ListenerExt;
 use clap::Parser;
 use loom_engine::{
     CaptionsConfig, CaptionsStatus, EncryptionConfig, EncryptionScheme, Engine, EngineConfig, EngineError,
-    IngestConfig, IngestError, ModelConfig, Moderator, StoreConfig, StoreError, TextForm, Thumbnails, Wanted,
-    WordList, open_store,
+    IngestConfig, IngestError, LoudnessTarget, ModelConfig, Moderator, SoundTreatment, StoreConfig, StoreError,
+    TextForm, Thumbnails, Wanted, WordList, open_store,
 };
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
@@ -235,6 +235,13 @@ fn engine_config(
         None => {}
     }
     ladder.skip_still = config.stills == Switch::Off;
+    ladder.sound = SoundTreatment {
+        suppress_noise: config.noise_suppression == Switch::On,
+        loudness: config.loudness.map(|integrated| LoudnessTarget {
+            integrated,
+            ..LoudnessTarget::default()
+        }),
+    };
     ingest.max_sessions = ingest.max_sessions.max(config.max_live);
     ingest.max_sessions_per_address = config
         .max_per_address

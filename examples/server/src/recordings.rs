@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use loom_engine::{
-    CaptionsStatus, EngineError, GapDescription, JoinedDescription, PieceDescription, RecordingId,
+    CaptionsStatus, EngineError, GapDescription, JoinedDescription, Loudness, PieceDescription, RecordingId,
     RecordingState, RenditionDescription, StorageClass, TrackDescription,
 };
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,9 @@ pub(crate) struct Description {
     duration: f64,
     tracks: Vec<TrackDescription>,
     renditions: Vec<RenditionDescription>,
+    /// How loud its sound was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    loudness: Option<Loudness>,
     /// Where nobody published.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     gaps: Vec<GapDescription>,
@@ -48,6 +51,7 @@ pub(crate) struct Description {
     watch_url: String,
     hls_url: String,
     poster_url: String,
+    preview_url: String,
     download_url: String,
     transcript_url: String,
     events_url: String,
@@ -259,6 +263,7 @@ pub(crate) fn describe(app: &App, base: &Base, row: Row) -> Description {
         duration: info.duration,
         tracks: info.tracks,
         renditions: info.renditions,
+        loudness: info.loudness,
         gaps: info.gaps,
         made_from: info.made_from,
         joined: info.joined,
@@ -267,6 +272,7 @@ pub(crate) fn describe(app: &App, base: &Base, row: Row) -> Description {
         watch_url: format!("{base}/w/{}", info.id),
         hls_url: format!("{at}/hls/main.m3u8"),
         poster_url: format!("{at}/poster.jpg"),
+        preview_url: format!("{at}/preview.mp4"),
         download_url: format!("{at}/download.mp4"),
         transcript_url: format!("{at}/transcript.json"),
         events_url: format!("{at}/events"),

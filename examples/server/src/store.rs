@@ -358,6 +358,7 @@ mod tests {
             tracks: Vec::new(),
             renditions: Vec::new(),
             captions: false,
+            loudness: None,
             gaps: Vec::new(),
             made_from: Vec::new(),
             joined: Vec::new(),

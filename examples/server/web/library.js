@@ -85,6 +85,7 @@ export class Library {
       poster.onload = () => card.querySelector('.poster-empty').replaceWith(poster);
       poster.src = recording.poster_url;
     }
+    if (recording.preview_url && recording.state === 'ready') this.#preview(anchor, recording.preview_url);
     const copy = card.querySelector('[data-part=copy]');
     copy.setAttribute('aria-label', `Copy the link of ${title}`);
     copy.title = 'Copy link';
@@ -94,6 +95,32 @@ export class Library {
     remove.title = 'Delete';
     remove.addEventListener('click', () => this.#delete(recording, title));
     return card;
+  }
+
+  /** Shows moments of the recording in the poster's place while it is pointed at or has the focus. One without a preview keeps its poster. */
+  #preview(anchor, url) {
+    let film = null;
+    const show = () => {
+      if (film || window.matchMedia('(prefers-reduced-motion: reduce)').matches) return;
+      film = document.createElement('video');
+      film.className = 'moments';
+      film.dataset.testid = 'moments';
+      film.muted = true;
+      film.loop = true;
+      film.playsInline = true;
+      film.autoplay = true;
+      film.onerror = hide;
+      film.src = url;
+      anchor.querySelector('.poster').append(film);
+    };
+    const hide = () => {
+      film?.remove();
+      film = null;
+    };
+    anchor.addEventListener('pointerenter', show);
+    anchor.addEventListener('pointerleave', hide);
+    anchor.addEventListener('focus', show);
+    anchor.addEventListener('blur', hide);
   }
 
   #delete(recording, title) {

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use crate::error::EngineError;
-use crate::folder::Folder;
+use crate::folder::{Folder, PREVIEW};
 
 /// A recording's folder as it is at one moment. Who names was read before who is named, so that all that is named here is there.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Survey {
-    /// Files that others name, and such as stand for themselves: segments, thumbnails, keys, the poster, the transcript.
+    /// Files that others name, and such as stand for themselves: segments, thumbnails, keys, the poster, the preview, the transcript.
     pub(super) media: Vec<String>,
     /// Media playlists, with what they say.
     pub(super) lists: Vec<(String, Bytes)>,
@@ -133,7 +133,7 @@ fn whole_lines(text: &Bytes) -> Bytes {
 pub(super) const INFO: &str = "recording.json";
 
 /// What stands for itself.
-const APART: [&str; 2] = ["poster.jpg", "transcript.json"];
+const APART: [&str; 3] = ["poster.jpg", PREVIEW, "transcript.json"];
 
 #[cfg(test)]
 mod tests {

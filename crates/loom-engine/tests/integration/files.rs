@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use loom_engine::{
-    Chunk, ChunkFuture, ChunkRequest, ChunkWorker, Engine, EngineConfig, Event, FileConfig, RecordingId,
-    RecordingState,
+    Chunk, ChunkFuture, ChunkRequest, ChunkWorker, Engine, EngineConfig, Event, FileConfig, LoudnessTarget,
+    RecordingId, RecordingState,
 };
 use loom_transcode::GstBackend;
 
@@ -200,6 +200,45 @@ async fn what_a_worker_fails_at_is_encoded_here_and_an_event_says_so() {
         "{failures:?}"
     );
     assert!(here == there, "whoever encodes it, it is the same");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_files_sound_is_brought_to_a_loudness_and_what_was_done_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(film) = film(folder.path()) else { return };
+    let target = LoudnessTarget::default();
+    let mut config = in_chunks(&folder.path().join("data"), None);
+    config.ladder.sound.loudness = Some(target);
+    let engine = Engine::start(config).await.expect("the engine starts");
+    let recording = engine.create(RecordingId::random()).expect("a recording");
+    recording.import(film).await.expect("the file is taken");
+    assert_eq!(ended(&recording).await, RecordingState::Ready);
+    let told = recording.info().loudness.expect("its sound was measured");
+    assert!((told.integrated - target.integrated).abs() <= 0.2, "{told:?}");
+    let gain = told.gain.expect("it was made louder");
+    // ffmpeg's sine is 18 dB below full scale, in one channel
+    assert!((4.0..8.0).contains(&gain), "{told:?}");
+    let download = recording.download(&Default::default()).await.expect("a download");
+    let path = folder.path().join("download.mp4");
+    download.write_to(&path).expect("it is written");
+    let judged = Command::new("ffmpeg")
+        .args(["-nostdin", "-i"])
+        .arg(&path)
+        .args(["-af", "ebur128", "-f", "null", "-"])
+        .output()
+        .expect("ffmpeg runs");
+    let said = String::from_utf8_lossy(&judged.stderr).into_owned();
+    let heard = said
+        .rsplit("I:")
+        .next()
+        .and_then(|it| it.split_whitespace().next());
+    let heard: f64 = heard
+        .and_then(|it| it.parse().ok())
+        .unwrap_or_else(|| panic!("{said}"));
+    assert!(
+        (heard - target.integrated).abs() <= 0.3,
+        "{heard} LUFS as ffmpeg hears it, told {told:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -130,6 +130,22 @@ async fn a_file_becomes_a_recording_that_plays_and_can_be_downloaded() {
         "{frames}"
     );
     assert!(recording.poster().is_some());
+    let preview = recording.preview().expect("a preview");
+    assert!(preview.metadata().expect("a file").len() <= 200_000);
+    let probed = Command::new("ffprobe")
+        .args(["-v", "error", "-count_frames", "-of", "csv=p=0"])
+        .args([
+            "-show_entries",
+            "stream=codec_name,width,height,nb_read_frames:format=duration",
+        ])
+        .arg(&preview)
+        .output();
+    let probed = String::from_utf8_lossy(&probed.expect("ffprobe runs").stdout).into_owned();
+    assert_eq!(
+        probed.split_whitespace().collect::<Vec<_>>(),
+        ["h264,320,240,3", "3.000000"],
+        "pictures alone, of three moments"
+    );
     let download = recording.download(&Default::default()).await.expect("a download");
     let film = folder.path().join("download.mp4");
     download.write_to(&film).expect("it is written");
@@ -190,7 +206,10 @@ async fn the_source_alone_is_kept_bit_for_bit_where_nothing_else_is_wanted() {
     let kept = hashes(&root.join("hls/aac/index.m3u8"), "0:a");
     assert!(kept.len() + 2 >= sound.len(), "{} of {}", kept.len(), sound.len());
     assert!(sound.windows(kept.len()).any(|some| some == kept), "sound");
-    assert!(!root.join("speech.pcm").exists() && recording.poster().is_none());
+    assert!(
+        !root.join("speech.pcm").exists() && recording.poster().is_none() && recording.preview().is_none()
+    );
+    assert!(info.loudness.is_none(), "its sound was not decoded");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -266,6 +266,20 @@ async fn raw_pictures_and_sound_are_encoded_and_key_frames_begin_segments() {
     let (codec, heard) = probed(&out.join("opus/index.m3u8"), "a:0");
     assert_eq!(codec, "opus");
     assert!((295..=302).contains(&heard), "{heard} packets of 300");
+    // two channels of a sine 10.5 dB below full scale: K-weighting takes some half a decibel at 440 Hz (ITU-R BS.1770-4 Annex 1)
+    let loudness = recording.info().loudness.expect("it was measured while it came");
+    assert!((-11.5..-10.3).contains(&loudness.integrated), "{loudness:?}");
+    assert!((-11.0..-10.0).contains(&loudness.true_peak), "{loudness:?}");
+    assert!(loudness.range < 1.0 && loudness.gain.is_none(), "{loudness:?}");
+    let (codec, moments) = probed(
+        &recording.preview().expect("a live recording has a preview"),
+        "v:0",
+    );
+    assert_eq!(codec, "h264");
+    assert!(
+        (2..=4).contains(&moments),
+        "{moments} moments, one every two seconds"
+    );
     let HlsAnswer::Ready { body, .. } = recording.hls("source/index.m3u8", None).await else {
         panic!("the playlist is there");
     };

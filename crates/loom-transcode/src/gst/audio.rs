@@ -1,4 +1,4 @@
-//! The graph for sound: decoded once, laid on an unbroken line of samples, encoded to AAC and given as PCM.
+//! The graph for sound: decoded once, laid on an unbroken line of samples, given as PCM as it is, and conditioned, measured and encoded to AAC.
 
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -10,7 +10,7 @@ use loom_core::{MediaTime, Packet, PcmFrame, RenditionId, Timescale, TrackId};
 
 use super::codec_caps::aac_parameters;
 use super::element::{
-    Outlet, Pace, app_sink, capsfilter, chain, graph_time, make, media_time, named, queue, set_if_possible,
+    Outlet, Pace, app_sink, capsfilter, chain, graph_time, make, media_time, set_if_possible,
 };
 use super::video::{app_src, lock};
 use super::watch::{Ending, Running};
@@ -18,6 +18,7 @@ use crate::backend::Output;
 use crate::error::TranscodeError;
 use crate::limits;
 use crate::plan::{AAC_RATE, AudioPlan};
+use crate::sound::SoundConditioner;
 use crate::timeline::{Placement, SampleTimeline};
 
 /// A running sound graph.
@@ -25,8 +26,8 @@ pub(super) struct AudioGraph {
     running: Running,
     input: gst_app::AppSrc,
     line: Arc<Mutex<SoundLine>>,
-    /// What gives the unbroken line to the encoders.
-    encoders: gst_app::AppSrc,
+    /// What gives the unbroken line to the encoder and to the captions.
+    givers: Vec<gst_app::AppSrc>,
     /// Where the decoder can make up for lost packets.
     losses: Option<Mutex<Losses>>,
 }
@@ -44,11 +45,18 @@ struct Losses {
 struct SoundLine {
     timeline: SampleTimeline,
     channels: usize,
-    encoders: gst_app::AppSrc,
+    /// Where it goes as it is.
+    speech: Option<gst_app::AppSrc>,
+    /// Where it goes conditioned.
+    aac: Option<gst_app::AppSrc>,
+    conditioner: SoundConditioner,
     /// The tick of the first sample, for whoever counts from it.
     start: Arc<OnceLock<i64>>,
-    /// One second of zeros, shared by every buffer of silence.
+    /// Samples a channel that the conditioner has given.
+    given: i64,
+    /// A little more than one second of zeros, shared by every buffer of silence.
     silence: gst::Memory,
+    out: Outlet,
 }
 
 impl AudioGraph {
@@ -61,18 +69,28 @@ impl AudioGraph {
     ) -> Result<Self, TranscodeError> {
         let pipeline = gst::Pipeline::new();
         let raw = raw_caps(AAC_RATE, plan.channels);
-        let encoders = app_src(pace, "line");
-        encoders.set_caps(Some(&raw));
+        let giver = |wanted: bool, name: &str| {
+            let giver = wanted.then(|| app_src(pace, name));
+            giver.inspect(|it| it.set_caps(Some(&raw)))
+        };
+        let aac_giver = giver(plan.encoder.is_some(), "aac");
+        let speech_giver = giver(plan.pcm, "speech");
+        let givers: Vec<gst_app::AppSrc> = aac_giver.iter().chain(&speech_giver).cloned().collect();
         let start = Arc::new(OnceLock::new());
+        let channels = usize::from(plan.channels.max(1));
         let line = Arc::new(Mutex::new(SoundLine {
             timeline: match pace {
                 Pace::Live => SampleTimeline::new(Timescale::OPUS),
                 Pace::File => SampleTimeline::starting_at(MediaTime::ZERO, Timescale::OPUS),
             },
+            channels,
+            speech: speech_giver.clone(),
+            aac: aac_giver.clone(),
+            conditioner: SoundConditioner::new(plan)?,
             start: start.clone(),
-            channels: usize::from(plan.channels.max(1)),
-            encoders: encoders.clone(),
-            silence: gst::Memory::from_slice(vec![0u8; AAC_RATE as usize * usize::from(plan.channels) * 4]),
+            given: 0,
+            silence: gst::Memory::from_slice(vec![0u8; 2 * AAC_RATE as usize * channels * 4]),
+            out: out.clone(),
         }));
 
         let conceals = pace == Pace::Live && plan.decoder.as_deref() == Some("opusdec");
@@ -90,22 +108,18 @@ impl AudioGraph {
         }
         head.extend([make("audioconvert")?, make("audioresample")?, capsfilter(&raw)?]);
         let decoded = {
-            let (line, ended) = (line.clone(), encoders.clone());
+            let (line, ended) = (line.clone(), line.clone());
             app_sink(
                 None,
                 move |sample| lock(&line).handle_sample(sample),
-                move || {
-                    let _ = ended.end_of_stream();
-                },
+                move || lock(&ended).finish(),
             )
         };
         head.push(decoded.upcast());
         chain(GRAPH, &pipeline, &head.iter().collect::<Vec<_>>())?;
 
-        let tee = make("tee")?;
-        chain(GRAPH, &pipeline, &[encoders.upcast_ref(), &tee])?;
         let aac = RenditionId::new("aac").filter(|_| plan.encoder.is_some());
-        if let (Some(factory), Some(id)) = (&plan.encoder, &aac) {
+        if let (Some(factory), Some(id), Some(giver)) = (&plan.encoder, &aac, &aac_giver) {
             let encoder = make(factory)?;
             set_if_possible(&encoder, "bitrate", &plan.bitrate.to_string());
             let raw_aac = gst::Caps::builder("audio/mpeg")
@@ -122,26 +136,22 @@ impl AudioGraph {
                 format_sent: false,
             };
             let sink = app_sink(Some(&raw_aac), move |sample| writer.handle_sample(sample), || ());
-            let (waiting, convert) = (named(queue(AUDIO_QUEUE)?, "aac"), make("audioconvert")?);
+            let convert = make("audioconvert")?;
             chain(
                 GRAPH,
                 &pipeline,
-                &[&tee, &waiting, &convert, &encoder, sink.upcast_ref()],
+                &[giver.upcast_ref(), &convert, &encoder, sink.upcast_ref()],
             )?;
         }
-        if plan.pcm {
+        if let Some(giver) = &speech_giver {
             let speech = raw_caps(SPEECH_RATE, 1);
             let out = out.clone();
             let sink = app_sink(Some(&speech), move |sample| send_pcm(sample, &out), || ());
-            let (waiting, convert, resample) = (
-                named(queue(AUDIO_QUEUE)?, "speech"),
-                make("audioconvert")?,
-                make("audioresample")?,
-            );
+            let (convert, resample) = (make("audioconvert")?, make("audioresample")?);
             chain(
                 GRAPH,
                 &pipeline,
-                &[&tee, &waiting, &convert, &resample, sink.upcast_ref()],
+                &[giver.upcast_ref(), &convert, &resample, sink.upcast_ref()],
             )?;
         }
         let warn = out.clone();
@@ -166,7 +176,7 @@ impl AudioGraph {
             running,
             input,
             line,
-            encoders,
+            givers,
             losses: conceals.then(Mutex::default),
         })
     }
@@ -216,7 +226,7 @@ impl AudioGraph {
             return;
         }
         self.drain();
-        let mut line = lock(&self.line);
+        let line = &mut *lock(&self.line);
         // What was pushed may still be in the decoder: silence must not take its place.
         let decoded = line.timeline.end();
         let caught_up = match (decoded, sound) {
@@ -241,8 +251,10 @@ impl AudioGraph {
 
     /// Ends it at once.
     pub(super) fn stop(&self) {
-        // A sink of this graph waits for room in here, and no graph stops before its sinks do.
-        let _ = self.encoders.set_state(gst::State::Null);
+        // A sink of this graph waits for room in these, and no graph stops before its sinks do.
+        for giver in &self.givers {
+            let _ = giver.set_state(gst::State::Null);
+        }
         self.running.stop();
     }
 }
@@ -296,43 +308,84 @@ impl SoundLine {
         self.write(placed, &map)
     }
 
-    /// Gives the encoders what was placed. `sound` is the whole stretch as bytes of native floats.
-    fn write(&self, placed: Placement, sound: &[u8]) -> Result<(), gst::FlowError> {
+    /// Takes what was placed. `sound` is the whole stretch as bytes of native floats.
+    fn write(&mut self, placed: Placement, sound: &[u8]) -> Result<(), gst::FlowError> {
+        self.start.get_or_init(|| placed.at);
         let mut at = placed.at;
         let mut silence = placed.silence;
         while silence > 0 {
             let frames = silence.min(u64::from(AAC_RATE));
-            let mut buffer = gst::Buffer::new();
-            let bytes = frames as usize * self.channels * 4;
-            if let Some(inner) = buffer.get_mut() {
-                inner.append_memory(self.silence.share(..bytes));
-            }
-            self.push(buffer, at, frames)?;
+            self.take(at, vec![0.0; frames as usize * self.channels])?;
             at += frames as i64;
             silence -= frames;
         }
         if placed.take > 0 {
             let from = placed.skip as usize * self.channels * 4;
-            let kept = sound.get(from..).unwrap_or_default().to_vec();
-            self.push(gst::Buffer::from_slice(kept), at, placed.take)?;
+            let (samples, _) = sound.get(from..).unwrap_or_default().as_chunks::<4>();
+            self.take(at, samples.iter().map(|it| f32::from_le_bytes(*it)).collect())?;
         }
         Ok(())
     }
 
-    fn push(&self, mut buffer: gst::Buffer, at: i64, frames: u64) -> Result<(), gst::FlowError> {
-        self.start.get_or_init(|| at);
-        if !self.encoders.is_block() && self.encoders.current_level_buffers() >= limits::SOUND_QUEUE {
+    /// Gives samples that begin at a tick to the captions as they are, and to the encoder conditioned.
+    fn take(&mut self, at: i64, samples: Vec<f32>) -> Result<(), gst::FlowError> {
+        if let Some(speech) = &self.speech {
+            self.push(speech, at, &samples)?;
+        }
+        let ready = self.conditioner.handle_samples(samples);
+        self.give(&ready)
+    }
+
+    fn give(&mut self, ready: &[f32]) -> Result<(), gst::FlowError> {
+        if let (Some(aac), Some(start)) = (&self.aac, self.start.get()) {
+            self.push(aac, start + self.given, ready)?;
+        }
+        self.given += (ready.len() / self.channels) as i64;
+        Ok(())
+    }
+
+    /// No more sound comes.
+    fn finish(&mut self) {
+        let last = self.conditioner.finish();
+        let _ = self.give(&last);
+        if let Some(loudness) = self.conditioner.loudness() {
+            let _ = self.out.send(Output::Loudness(loudness));
+        }
+        for giver in self.aac.iter().chain(&self.speech) {
+            let _ = giver.end_of_stream();
+        }
+    }
+
+    fn push(&self, to: &gst_app::AppSrc, at: i64, samples: &[f32]) -> Result<(), gst::FlowError> {
+        if samples.is_empty() {
+            return Ok(());
+        }
+        if !to.is_block() && to.current_level_buffers() >= limits::SOUND_QUEUE {
             // Nobody takes what the encoder makes. The frames are counted, so what is left out here shifts the rest;
             // a run that stands still this long is over.
             return Err(gst::FlowError::Error);
         }
+        let frames = (samples.len() / self.channels) as i64;
+        let bytes = samples.len() * 4;
+        let mut buffer = match samples.iter().all(|it| it.abs() < INAUDIBLE) && bytes <= self.silence.size() {
+            true => gst::Buffer::new(),
+            false => gst::Buffer::from_slice(
+                samples
+                    .iter()
+                    .flat_map(|it| it.to_le_bytes())
+                    .collect::<Vec<u8>>(),
+            ),
+        };
         let time = |tick: i64| graph_time(MediaTime::from_ticks(tick, Timescale::OPUS));
-        let (pts, end) = (time(at), time(at + frames as i64));
+        let (pts, end) = (time(at), time(at + frames));
         if let Some(inner) = buffer.get_mut() {
+            if inner.n_memory() == 0 {
+                inner.append_memory(self.silence.share(..bytes));
+            }
             inner.set_pts(pts);
             inner.set_duration(end.zip(pts).and_then(|(end, pts)| end.checked_sub(pts)));
         }
-        self.encoders.push_buffer(buffer).map(|_| ())
+        to.push_buffer(buffer).map(|_| ())
     }
 }
 
@@ -433,8 +486,8 @@ const CONCEALED: gst::ClockTime = gst::ClockTime::from_mseconds(100);
 /// How much a publisher's packet usually holds.
 const PACKET: gst::ClockTime = gst::ClockTime::from_mseconds(20);
 const SPEECH_RATE: u32 = 16_000;
-/// Buffers of sound between the line and an encoder.
-const AUDIO_QUEUE: u32 = 64;
+/// Samples below this are silence: half a step of 24 bits.
+const INAUDIBLE: f32 = 1.0 / 16_777_216.0;
 /// How far the pictures may be ahead of the sound before it is taken to be silent,
 const SILENCE_AFTER: std::time::Duration = std::time::Duration::from_millis(1_000);
 /// and how far behind them the silence then ends.

@@ -62,7 +62,7 @@ pub(super) fn run(plan: &Plan, path: &Path) -> Result<Outputs, TranscodeError> {
         });
     }
     if let Some(it) = &plan.audio {
-        let graph = if it.encoder.is_some() || it.pcm {
+        let graph = if it.measured {
             running += 1;
             let out = Outlet::new(sender.clone());
             Some(Arc::new(AudioGraph::start(it, AUDIO_TRACK, Pace::File, out)?))

@@ -37,7 +37,7 @@ pub(super) fn run(plan: &Plan, formats: &[TrackFormat]) -> Result<(Feed, Outputs
             .map(|id| KeptTrack::new(id, kept_sender.clone(), false));
     }
     if let (Some(audio), Some(format)) = (&plan.audio, &roles.audio) {
-        if audio.encoder.is_some() || audio.pcm {
+        if audio.measured {
             let out = Outlet::new(sender.clone());
             lock(&graphs).audio = Some(AudioGraph::start(audio, format.track, Pace::Live, out)?);
             running += 1;

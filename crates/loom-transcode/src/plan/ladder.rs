@@ -4,6 +4,7 @@ use loom_core::{RenditionId, VideoCodec};
 
 use super::{RungPlan, usual_bitrate};
 use crate::device::Devices;
+use crate::sound::SoundTreatment;
 use crate::thumbnails::Thumbnails;
 
 /// One step of the ladder that is wanted.
@@ -48,6 +49,8 @@ pub struct Wanted {
     pub keep_source: bool,
     /// Make an AAC rendition, `aac`.
     pub aac: bool,
+    /// What is done with sound before it is encoded to `aac`. A file's sound that is AAC is then encoded again rather than kept; Opus is kept beside.
+    pub sound: SoundTreatment,
     /// Give 16 kHz mono PCM for captions.
     pub captions_pcm: bool,
     /// Give one poster picture.
@@ -85,6 +88,7 @@ impl Default for Wanted {
                 .collect(),
             keep_source: true,
             aac: true,
+            sound: SoundTreatment::default(),
             captions_pcm: true,
             poster: true,
             thumbnails: Some(Thumbnails::default()),

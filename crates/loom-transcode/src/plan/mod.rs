@@ -4,6 +4,7 @@ mod dot;
 mod ladder;
 mod route;
 mod shape;
+mod sound;
 mod text;
 
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::device::MemoryDomain;
 use crate::elements::{self, Work};
 use crate::error::PlanError;
 use crate::limits;
+use crate::sound::LoudnessTarget;
 use crate::thumbnails::Thumbnails;
 pub use ladder::{Rung, Wanted};
 use ladder::{afford, candidates};
@@ -151,7 +153,7 @@ pub struct VideoPlan {
 }
 
 /// How the audio track is decoded, once, and encoded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AudioPlan {
     /// The source's codec.
     pub source: SourceAudioCodec,
@@ -167,6 +169,14 @@ pub struct AudioPlan {
     pub bitrate: u32,
     /// Whether 16 kHz mono PCM is given.
     pub pcm: bool,
+    /// Whether samples are decoded, and told how loud they are at the end ([`Output::Loudness`](crate::Output::Loudness)).
+    pub measured: bool,
+    /// Whether noise is suppressed before `aac` is encoded.
+    pub suppresses_noise: bool,
+    /// How loud `aac` is to be.
+    pub loudness: Option<LoudnessTarget>,
+    /// The decibels by which `aac` is made louder for that; `None` until they are decided ([`Plan::measuring`]).
+    pub gain: Option<f64>,
 }
 
 /// What will be made of a source, and how. Its `Display` is the plan as text.
@@ -468,9 +478,16 @@ impl Plan {
         wanted: &Wanted,
         can: &Capabilities,
     ) -> Result<(), PlanError> {
+        let decoders = audio_decoders(source.codec);
+        let decodable = source.codec == SourceAudioCodec::Pcm || can.first_of(decoders).is_some();
+        let encodable = decodable && can.first_of(elements::AAC_ENCODERS).is_some();
+        let loudness = wanted.sound.loudness.filter(|_| !self.live);
+        let treated = wanted.sound.suppress_noise || loudness.is_some();
         let keep = match source.codec {
             _ if !wanted.keep_source => None,
             SourceAudioCodec::Opus if (1..=2).contains(&source.channels) => RenditionId::new("opus"),
+            // what is made of it has its place
+            SourceAudioCodec::Aac if treated && encodable => None,
             SourceAudioCodec::Aac if source.channels <= 2 => RenditionId::new("aac"),
             _ => None,
         };
@@ -478,8 +495,6 @@ impl Plan {
             SourceAudioCodec::Opus => AudioCodec::Opus,
             _ => AudioCodec::Aac,
         };
-        let decoders = audio_decoders(source.codec);
-        let decodable = source.codec == SourceAudioCodec::Pcm || can.first_of(decoders).is_some();
         let has_aac = keep.is_some() && kept_codec == AudioCodec::Aac;
         let wants_aac = !has_aac && (wanted.aac || keep.is_none());
         let encoder = can
@@ -500,6 +515,16 @@ impl Plan {
         if wants_aac && encoder.is_none() {
             self.notes
                 .push("no aac rendition: no decoder or no encoder for it is installed".to_owned());
+        }
+        if treated && encoder.is_none() {
+            self.notes
+                .push("the sound stays as it came: it is not encoded here".to_owned());
+        }
+        if self.live && wanted.sound.loudness.is_some() {
+            self.notes.push(
+                "the sound stays as loud as it comes: live nobody knows how loud it will have been"
+                    .to_owned(),
+            );
         }
         let channels = source.channels.clamp(1, 2);
         let bitrate = u32::from(channels) * 64_000;
@@ -537,6 +562,10 @@ impl Plan {
             channels,
             bitrate,
             pcm,
+            measured: samples,
+            suppresses_noise: wanted.sound.suppress_noise && encoder.is_some(),
+            loudness: loudness.filter(|_| encoder.is_some()),
+            gain: None,
         });
         Ok(())
     }

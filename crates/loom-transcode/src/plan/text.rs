@@ -103,6 +103,20 @@ impl fmt::Display for Plan {
                 write!(f, " -> {decoder}")?;
             }
             writeln!(f)?;
+            if audio.suppresses_noise {
+                writeln!(f, "  noise is suppressed before it is encoded")?;
+            }
+            if let Some(target) = &audio.loudness {
+                write!(
+                    f,
+                    "  brought to {:.1} LUFS, {:.1} dBTP at most",
+                    target.integrated, target.true_peak
+                )?;
+                match audio.gain {
+                    Some(gain) => writeln!(f, ": {gain:+.1} dB")?,
+                    None => writeln!(f)?,
+                }
+            }
             if let Some(encoder) = &audio.encoder {
                 writeln!(
                     f,

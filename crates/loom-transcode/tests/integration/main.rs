@@ -8,5 +8,6 @@ mod instants;
 mod kept;
 mod live;
 mod planner;
+mod sound;
 mod still;
 mod support;

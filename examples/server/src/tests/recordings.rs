@@ -155,6 +155,7 @@ async fn an_unknown_recording_is_a_404_problem_wherever_it_is_named() {
             "/events",
             "/jobs",
             "/poster.jpg",
+            "/preview.mp4",
             "/download.mp4",
             "/transcript.json",
             "/transcript.vtt",
@@ -214,9 +215,11 @@ async fn what_is_not_there_yet_is_a_problem_that_says_so() {
     site.get(&format!("/v1/recordings/{id}/download.mp4"))
         .await
         .problem(409);
-    site.get(&format!("/v1/recordings/{id}/poster.jpg"))
-        .await
-        .problem(404);
+    for picture in ["poster.jpg", "preview.mp4"] {
+        site.get(&format!("/v1/recordings/{id}/{picture}"))
+            .await
+            .problem(404);
+    }
     for form in ["json", "vtt", "srt", "txt"] {
         site.get(&format!("/v1/recordings/{id}/transcript.{form}"))
             .await

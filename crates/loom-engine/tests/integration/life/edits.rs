@@ -140,7 +140,7 @@ async fn a_cut_has_every_picture_that_was_left_and_no_other() {
         2,
         "{thumbnails}"
     );
-    assert!(cut.poster().is_some());
+    assert!(cut.poster().is_some() && cut.preview().is_some());
     let download = cut.download(&Default::default()).await.expect("a download");
     let file = files.path().join("cut.mp4");
     download.write_to(&file).expect("it is written");

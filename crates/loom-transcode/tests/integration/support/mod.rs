@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use loom_core::codec::h264::{parameter_sets, sample_nals};
 use loom_core::{CodecParameters, MediaTime, Packet, PcmFrame, Picture};
-use loom_transcode::{Output, Outputs, PictureCount};
+use loom_transcode::{Loudness, Output, Outputs, PictureCount};
 
 /// Everything that came out of a run.
 #[derive(Default)]
@@ -20,6 +20,7 @@ pub(crate) struct Made {
     /// Times of pictures that were told to be left out.
     pub(crate) stills: BTreeMap<String, Vec<i64>>,
     pub(crate) pcm: Vec<PcmFrame>,
+    pub(crate) loudness: Option<Loudness>,
     pub(crate) posters: Vec<Picture>,
     pub(crate) thumbnails: Vec<Picture>,
     pub(crate) progress: Vec<MediaTime>,
@@ -53,6 +54,9 @@ impl Made {
                 self.stills.entry(name).or_default().push(at.nanos());
             }
             Output::Pcm(frame) => self.pcm.push(frame),
+            Output::Loudness(loudness) => {
+                assert!(self.loudness.replace(loudness).is_none(), "it is told once");
+            }
             Output::Poster(picture) => self.posters.push(picture),
             Output::Thumbnail(picture) => self.thumbnails.push(picture),
             Output::Progress { done, .. } => self.progress.push(done),
