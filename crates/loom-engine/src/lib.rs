@@ -96,9 +96,9 @@ pub use loom_hls::{
 #[cfg(feature = "ingest")]
 pub use loom_ingest::{Answer, IceRestart, SessionHandle, whip};
 pub use loom_ingest::{IceServer, IngestConfig, IngestError, ReceptionStats};
+pub use loom_transcode::{ApartConfig, Chunk, ChunkFuture, ChunkRequest, ChunkWorker, Thumbnails, Wanted};
 #[cfg(feature = "transcode")]
-pub use loom_transcode::I420;
-pub use loom_transcode::{Chunk, ChunkFuture, ChunkRequest, ChunkWorker, Thumbnails, Wanted};
+pub use loom_transcode::{I420, serve_apart};
 #[cfg(feature = "hls")]
 pub use origin::range;
 #[cfg(feature = "hls")]

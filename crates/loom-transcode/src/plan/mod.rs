@@ -24,7 +24,7 @@ use route::{Errand, Routes};
 pub use shape::{AudioShape, Oddity, Rotation, SourceAudioCodec, SourceShape, SourceVideoCodec, VideoShape};
 
 /// One rendition that will come out.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlannedRendition {
     /// Its name.
     pub id: RenditionId,
@@ -47,7 +47,7 @@ impl PlannedRendition {
 }
 
 /// What a rendition will be.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum RenditionShape {
     /// Coded pictures.
     Video {
@@ -58,6 +58,7 @@ pub enum RenditionShape {
         /// Pixels down.
         height: u32,
         /// Pictures a second: the source's, or 30 where that is not known.
+        #[serde(with = "crate::exact")]
         frame_rate: f64,
     },
     /// Coded sound.
@@ -135,6 +136,7 @@ pub struct VideoPlan {
     /// How the picture is turned before scaling.
     pub rotation: Rotation,
     /// Pictures a second, as told to encoders.
+    #[serde(with = "crate::exact")]
     pub frame_rate: f64,
     /// x264's preset.
     pub preset: Preset,
@@ -151,7 +153,7 @@ pub struct VideoPlan {
 }
 
 /// How the audio track is decoded, once, and encoded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AudioPlan {
     /// The source's codec.
     pub source: SourceAudioCodec,
@@ -188,7 +190,7 @@ pub struct AudioPlan {
 /// # Ok::<(), loom_transcode::PlanError>(())
 /// ```
 #[must_use]
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// Everything that will come out, video from the largest down, then audio.
     pub renditions: Vec<PlannedRendition>,
