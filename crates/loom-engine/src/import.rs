@@ -92,10 +92,7 @@ async fn recognise(recording: Arc<Inner>) -> Result<(), EngineError> {
     let info = match recording.shared.place.probe(file.clone()).await {
         Ok(info) => info,
         Err(why) => {
-            let why = match why {
-                EngineError::Transcode(why) => unusable(&recording, &why.to_string()),
-                other => other,
-            };
+            let why = without_path(&recording, why);
             give_up(&recording, why.to_string());
             return Err(why);
         }
@@ -115,6 +112,14 @@ async fn recognise(recording: Arc<Inner>) -> Result<(), EngineError> {
     };
     tokio::spawn(run(recording, info, plan));
     Ok(())
+}
+
+/// An error as whoever brought the file is told it.
+fn without_path(recording: &Inner, why: EngineError) -> EngineError {
+    match why {
+        EngineError::Transcode(why) => unusable(recording, &why.to_string()),
+        other => other,
+    }
 }
 
 /// In the words of `why`, but for the server's path of the file.
@@ -141,7 +146,10 @@ async fn run(recording: Arc<Inner>, info: MediaInfo, plan: Plan) {
     };
     match outcome {
         Ok(Ok(())) => {}
-        Ok(Err(why)) => give_up(&recording, why.to_string()),
+        Ok(Err(why)) => {
+            let why = without_path(&recording, why).to_string();
+            give_up(&recording, why);
+        }
         Err(_) => salvage::salvage(&recording, "an internal error ended the import"),
     }
 }

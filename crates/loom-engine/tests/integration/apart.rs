@@ -1,5 +1,6 @@
 //! Files that are read in processes of their own: the same comes of them, and what kills such a process kills no more.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -68,7 +69,10 @@ async fn import(film: &Path, apart: Option<ApartConfig>) -> Result<Imported, Eng
     assert!(!told.contains("/data/"), "the server's own path: {told}");
     taken?;
     Ok(Imported {
-        files: files_of(&data.path().join("data"), &recording),
+        files: match state {
+            RecordingState::Ready => files_of(&data.path().join("data"), &recording),
+            _ => BTreeMap::new(),
+        },
         names: info.renditions.iter().map(|it| it.id.to_string()).collect(),
         state,
         reason: told,
@@ -77,7 +81,7 @@ async fn import(film: &Path, apart: Option<ApartConfig>) -> Result<Imported, Eng
 
 #[derive(Debug)]
 struct Imported {
-    files: std::collections::BTreeMap<String, Vec<u8>>,
+    files: BTreeMap<String, Vec<u8>>,
     names: Vec<String>,
     state: RecordingState,
     reason: String,
