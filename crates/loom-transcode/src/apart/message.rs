@@ -89,7 +89,7 @@ enum TaskHead {
 enum Head {
     Alive,
     Info(Box<MediaInfo>),
-    Source(RequestHead, Vec<Made>),
+    Source(Box<RequestHead>, Vec<Made>),
     Broken(String),
     Output(Made),
     Refused(Refusal),
@@ -170,7 +170,7 @@ impl Said {
             Self::Source(chunk) => {
                 let request = RequestHead::of(&chunk.request, &mut body);
                 let kept = chunk.kept.iter().filter_map(|it| Made::of(it, &mut body));
-                Head::Source(request, kept.collect())
+                Head::Source(Box::new(request), kept.collect())
             }
             Self::Broken(why) => Head::Broken(why.clone()),
             Self::Output(output) => Head::Output(Made::of(output, &mut body)?),

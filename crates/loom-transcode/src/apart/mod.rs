@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use loom_core::RenditionId;
+use loom_core::{MediaKind, RenditionId};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -26,7 +26,7 @@ use crate::error::TranscodeError;
 use crate::gst::{SourceChunk, SourceChunks};
 use crate::limits;
 use crate::media_info::MediaInfo;
-use crate::plan::Plan;
+use crate::plan::{Plan, PlannedRendition};
 use message::{Said, Task};
 pub use serve::serve_apart;
 use work::{Tries, Work};
@@ -114,7 +114,13 @@ impl Apart {
         };
         let mut work = self.begin(task, Tries::Two);
         work.started().await?;
-        let missing = plan.renditions.iter().map(|it| it.id.clone()).collect();
+        // A plan for the sound alone may name the pictures' renditions too.
+        let is_made = |it: &&PlannedRendition| match it.kind() {
+            MediaKind::Video => plan.video.is_some(),
+            MediaKind::Audio => plan.audio.is_some(),
+        };
+        let made_here = plan.renditions.iter().filter(is_made);
+        let missing = made_here.map(|it| it.id.clone()).collect();
         let (sender, made) = mpsc::channel(limits::ENCODED_QUEUE);
         let relay = Aborted(tokio::spawn(relay(work, missing, sender)));
         let (_, kept) = mpsc::channel(1);
