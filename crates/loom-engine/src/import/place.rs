@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use loom_transcode::{
-    Apart, Backend, ChunkWorker, GstBackend, MediaInfo, Outputs, Plan, SourceChunks, probe_file, read_chunks,
+    Apart, ApartConfig, Backend, ChunkWorker, GstBackend, MediaInfo, Outputs, Plan, SourceChunks, probe_file,
+    read_chunks,
 };
 
 use crate::config::FileConfig;
@@ -15,13 +16,14 @@ use crate::error::EngineError;
 #[derive(Debug, Clone)]
 pub(crate) enum Place {
     Here(Arc<dyn Backend>),
-    Apart(Apart),
+    /// Each file in its own.
+    Apart(ApartConfig),
 }
 
 impl Place {
     pub(crate) fn new(config: &FileConfig, backend: &Arc<dyn Backend>) -> Self {
         match &config.apart {
-            Some(apart) => Self::Apart(Apart::new(apart.clone())),
+            Some(apart) => Self::Apart(apart.clone()),
             None => Self::Here(backend.clone()),
         }
     }
@@ -29,7 +31,7 @@ impl Place {
     pub(super) async fn probe(&self, file: PathBuf) -> Result<MediaInfo, EngineError> {
         match self {
             Self::Here(_) => waited(move || probe_file(&file)).await,
-            Self::Apart(apart) => Ok(apart.probe(&file).await?),
+            Self::Apart(apart) => Ok(Apart::new(apart.clone()).probe(&file).await?),
         }
     }
 
@@ -41,7 +43,7 @@ impl Place {
     ) -> Result<SourceChunks, EngineError> {
         match self {
             Self::Here(_) => waited(move || read_chunks(&plan, &file, least)).await,
-            Self::Apart(apart) => Ok(apart.read_chunks(&plan, &file, least).await?),
+            Self::Apart(apart) => Ok(Apart::new(apart.clone()).read_chunks(&plan, &file, least).await?),
         }
     }
 
@@ -52,7 +54,7 @@ impl Place {
                 let backend = backend.clone();
                 waited(move || backend.file(&plan, &file)).await
             }
-            Self::Apart(apart) => Ok(apart.file(&plan, &file).await?),
+            Self::Apart(apart) => Ok(Apart::new(apart.clone()).file(&plan, &file).await?),
         }
     }
 
@@ -60,7 +62,7 @@ impl Place {
     pub(super) fn encoder(&self) -> Result<Arc<dyn ChunkWorker>, EngineError> {
         Ok(match self {
             Self::Here(_) => Arc::new(GstBackend::new()?),
-            Self::Apart(apart) => Arc::new(apart.clone()),
+            Self::Apart(apart) => Arc::new(Apart::new(apart.clone())),
         })
     }
 }

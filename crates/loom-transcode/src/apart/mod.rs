@@ -1,6 +1,6 @@
 //! Files in processes of their own: whatever a file does to a demuxer or a decoder, it does it there.
 //!
-//! A process does one task and ends: it looks at a file, reads its chunks, runs a plan on it, or encodes one chunk. Its standard input is a
+//! A process does one task after the other, of one file: it looks at the file, reads its chunks, runs a plan on it, or encodes one chunk. Its standard input is a
 //! socket, over which it is told the task and says what comes of it, in messages ([`message`]). When the socket ends, which it does when the
 //! process that started it does, it ends too.
 
@@ -29,9 +29,10 @@ use crate::media_info::MediaInfo;
 use crate::plan::{Plan, PlannedRendition};
 use message::{Said, Task};
 pub use serve::serve_apart;
-use work::{Tries, Work};
+use work::{Idle, Tries, Work};
 
-/// Reads files in processes of their own. What comes of it is what `probe_file`, `read_chunks` and `GstBackend` make in this one, to the byte.
+/// Reads one file, or some that are trusted alike, in processes of their own: one that has done a task waits for another, until all clones of
+/// this are dropped. What comes of it is what `probe_file`, `read_chunks` and `GstBackend` make in this one, to the byte.
 ///
 /// A task whose process dies (a signal, an exit) is begun once more, and goes on where the first one was; only chunks are not encoded again.
 /// What is wrong the second time is [`TranscodeError::Apart`], or in words what ends the run. Processes are of lower priority than this one,
@@ -50,6 +51,7 @@ use work::{Tries, Work};
 #[derive(Debug, Clone)]
 pub struct Apart {
     config: Arc<ApartConfig>,
+    idle: Idle,
 }
 
 impl Apart {
@@ -57,6 +59,7 @@ impl Apart {
     pub fn new(config: ApartConfig) -> Self {
         Self {
             config: Arc::new(config),
+            idle: Idle::default(),
         }
     }
 
@@ -128,7 +131,7 @@ impl Apart {
     }
 
     fn begin(&self, task: Task, tries: Tries) -> Work {
-        Work::begin(self.config.clone(), task, tries)
+        Work::begin(self.config.clone(), task, tries, self.idle.clone())
     }
 }
 

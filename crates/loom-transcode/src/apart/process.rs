@@ -5,6 +5,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,14 +14,19 @@ use tokio::sync::mpsc;
 use super::message::{Said, Task, hear, say};
 use crate::apart_config::ApartConfig;
 
-/// A process that does a task. Dropping it ends the process.
+/// A process that does a task, and others after it. Dropping it ends the process.
 ///
 /// A thread starts it, listens to it and waits for its end: a host's runtime needs no part of it, and no handler for the signal of a child's
 /// end is put into the host's process.
+#[derive(Debug)]
 pub(super) struct Process {
     said: mpsc::Receiver<Result<Said, Silence>>,
+    tasks: Sender<Errand>,
     life: Arc<Mutex<Life>>,
 }
+
+/// A task, and who hears what is said of it.
+type Errand = (Arc<Task>, mpsc::Sender<Result<Said, Silence>>);
 
 /// Why nothing more is heard of a process.
 #[derive(Debug)]
@@ -43,20 +49,34 @@ struct Life {
 
 impl Process {
     pub(super) fn start(config: Arc<ApartConfig>, task: Arc<Task>) -> Self {
-        let (sender, said) = mpsc::channel(task.queue());
+        let (tasks, errands) = std::sync::mpsc::channel::<Errand>();
         let life = Arc::<Mutex<Life>>::default();
-        let (own, told) = (life.clone(), sender.clone());
+        let own = life.clone();
         let listen = move || {
-            if let Err(why) = listen(&config, &task, &own, &sender) {
-                let _ = sender.blocking_send(Err(why));
+            if let Ok(mut errand) = errands.recv() {
+                if let Err(why) = listen(&config, &mut errand, &errands, &own) {
+                    let _ = errand.1.blocking_send(Err(why));
+                }
             }
             end(&own);
         };
         let thread = std::thread::Builder::new().name("loom-apart".to_owned());
-        if let Err(why) = thread.spawn(listen) {
-            let _ = told.try_send(Err(Silence::Ended(format!("could not be started: {why}"))));
+        let thread = thread.spawn(listen).map(drop);
+        let (_, said) = mpsc::channel(1);
+        let mut process = Self { said, tasks, life };
+        process.give(task);
+        if let Err(why) = thread {
+            tracing::error!(%why, "no thread can be had to listen to a process");
         }
-        Self { said, life }
+        process
+    }
+
+    /// Has it do another task. It must have done the one before.
+    pub(super) fn give(&mut self, task: Arc<Task>) {
+        let (sender, said) = mpsc::channel(task.queue());
+        self.said = said;
+        // Where nobody takes it, its end is all that is heard.
+        let _ = self.tasks.send((task, sender));
     }
 
     /// The next that it says. Cancellation safe.
@@ -92,12 +112,12 @@ impl Life {
     }
 }
 
-/// Starts it, tells it its task, and hands on what it says until it has said all.
+/// Starts it, tells it its tasks, one after the other, and hands on what it says of each until it has said all.
 fn listen(
     config: &ApartConfig,
-    task: &Task,
+    errand: &mut Errand,
+    errands: &Receiver<Errand>,
     life: &Mutex<Life>,
-    sender: &mpsc::Sender<Result<Said, Silence>>,
 ) -> Result<(), Silence> {
     let program = config.program.display();
     let refused = |why: io::Error| Silence::Ended(format!("could not be started ({program}): {why}"));
@@ -118,23 +138,33 @@ fn listen(
         }
         life.socket = Some(socket.try_clone().map_err(refused)?);
     }
-    // One that dies before it has heard all says by its end why.
-    let _ = say(&task.order(config.memory), &mut socket);
-    let mut socket = BufReader::with_capacity(64 << 10, socket);
+    let mut teller = socket.try_clone().map_err(refused)?;
+    let mut socket = BufReader::with_capacity(64 << 10, &mut socket);
     loop {
-        let message =
-            hear(&mut socket).map_err(|why| Silence::Ended(format!("is not listened to: {why}")))?;
-        let Some(message) = message else {
-            return Err(Silence::Died(match ended(life) {
-                Some(status) => format!("ended before it was done ({status})"),
-                None => "said no more before it was done".to_owned(),
-            }));
-        };
-        let said = Said::read(message);
-        let said = said.map_err(|why| Silence::Ended(format!("cannot be understood: {why}")))?;
-        let done = matches!(said, Said::Done | Said::Refused(_));
-        if sender.blocking_send(Ok(said)).is_err() || done {
-            return Ok(());
+        // One that dies before it has heard all says by its end why.
+        let _ = say(&errand.0.order(config.memory), &mut teller);
+        loop {
+            let message = hear(&mut socket);
+            let message = message.map_err(|why| Silence::Ended(format!("is not listened to: {why}")))?;
+            let Some(message) = message else {
+                return Err(Silence::Died(match ended(life) {
+                    Some(status) => format!("ended before it was done ({status})"),
+                    None => "said no more before it was done".to_owned(),
+                }));
+            };
+            let said = Said::read(message);
+            let said = said.map_err(|why| Silence::Ended(format!("cannot be understood: {why}")))?;
+            let done = matches!(said, Said::Done | Said::Refused(_));
+            if errand.1.blocking_send(Ok(said)).is_err() {
+                return Ok(());
+            }
+            if done {
+                break;
+            }
+        }
+        match errands.recv() {
+            Ok(next) => *errand = next,
+            Err(_) => return Ok(()),
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The other side: what a process apart does.
 
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use super::message::{Order, Refusal, Said, Task, hear, say};
@@ -16,7 +17,7 @@ use crate::error::TranscodeError;
 use crate::gst::{Encoding, GstBackend, probe_aloud, read_chunks};
 use crate::plan::Plan;
 
-/// Does one task for an [`Apart`](crate::Apart) in the process that started this one, and nothing else: to be called before the program
+/// Does what an [`Apart`](crate::Apart) in the process that started this one asks for, and nothing else: to be called before the program
 /// begins anything. Its standard input is a socket, from which the task is read and to which is written what comes of it; standard output and
 /// standard error are for what is logged.
 ///
@@ -36,18 +37,22 @@ fn serve() -> io::Result<()> {
     let mut socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut speaker = Speaker(socket.try_clone()?);
     let order = hear(&mut socket)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-    let order = Order::read(order).map_err(io::Error::other)?;
+    let mut order = Order::read(order).map_err(io::Error::other)?;
     restrain(order.memory)?;
+    let (sender, orders) = std::sync::mpsc::channel();
     std::thread::Builder::new()
         .name("loom-apart".to_owned())
-        .spawn(move || end_with(socket))?;
+        .spawn(move || listen(socket, &sender))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()?;
-    match runtime.block_on(speaker.work(order.task)) {
-        Ok(()) => speaker.say(&Said::Done),
-        Err(Stop::Refused(why)) => speaker.say(&Said::Refused(Refusal::of(why))),
-        Err(Stop::Unheard(why)) => Err(why),
+    loop {
+        match runtime.block_on(speaker.work(order.task)) {
+            Ok(()) => speaker.say(&Said::Done)?,
+            Err(Stop::Refused(why)) => speaker.say(&Said::Refused(Refusal::of(why)))?,
+            Err(Stop::Unheard(why)) => return Err(why),
+        }
+        order = orders.recv().map_err(io::Error::other)?;
     }
 }
 
@@ -141,14 +146,12 @@ impl Speaker {
     }
 }
 
-/// Whoever wants this process holds the other end open.
-fn end_with(mut socket: UnixStream) {
-    let mut byte = [0; 1];
-    loop {
-        match socket.read(&mut byte) {
-            Ok(1..) => {}
-            Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
-            Ok(0) | Err(_) => break,
+/// Hears what is to be done next, and ends the process when nobody holds the other end any more.
+fn listen(mut socket: UnixStream, orders: &Sender<Order>) {
+    while let Ok(Some(order)) = hear(&mut socket) {
+        let Ok(order) = Order::read(order) else { break };
+        if orders.send(order).is_err() {
+            break;
         }
     }
     // Without a last word of libraries that may be what hangs.

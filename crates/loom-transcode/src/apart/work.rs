@@ -1,7 +1,7 @@
 //! A task that is done by a process, or by a second one where the first has died.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use loom_core::RenditionId;
 
@@ -22,13 +22,18 @@ pub(super) enum Tries {
 pub(super) struct Work {
     config: Arc<ApartConfig>,
     task: Arc<Task>,
-    process: Process,
+    /// `None` once it has done the task.
+    process: Option<Process>,
+    idle: Idle,
     tries: Tries,
     /// How much was heard in each lane: in each, both processes say the same in the same order.
     heard: HashMap<Lane, u64>,
     /// How much of what the second process says the first has said.
     known: HashMap<Lane, u64>,
 }
+
+/// Processes that have done a task and wait for another of the same file.
+pub(super) type Idle = Arc<Mutex<Vec<Process>>>;
 
 /// What has an order of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -41,10 +46,20 @@ enum Lane {
 }
 
 impl Work {
-    pub(super) fn begin(config: Arc<ApartConfig>, task: Task, tries: Tries) -> Self {
+    pub(super) fn begin(config: Arc<ApartConfig>, task: Task, tries: Tries, idle: Idle) -> Self {
         let task = Arc::new(task);
+        // A list of processes is whole at any time.
+        let waiting = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let process = match waiting {
+            Some(mut process) => {
+                process.give(task.clone());
+                process
+            }
+            None => Process::start(config.clone(), task.clone()),
+        };
         Self {
-            process: Process::start(config.clone(), task.clone()),
+            process: Some(process),
+            idle,
             config,
             task,
             tries,
@@ -66,7 +81,12 @@ impl Work {
         loop {
             let said = match self.hear().await? {
                 Said::Alive => continue,
-                Said::Done => return Ok(None),
+                Said::Done => {
+                    let process = self.process.take();
+                    let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+                    idle.extend(process);
+                    return Ok(None);
+                }
                 said => said,
             };
             if let Some(lane) = Lane::of(&said) {
@@ -93,7 +113,10 @@ impl Work {
 
     async fn hear(&mut self) -> Result<Said, TranscodeError> {
         loop {
-            let why = match self.process.hear(self.config.stall).await {
+            let Some(process) = &mut self.process else {
+                return Ok(Said::Done);
+            };
+            let why = match process.hear(self.config.stall).await {
                 Ok(Said::Refused(refusal)) => return Err(refusal.error(&self.task)),
                 Ok(said) => return Ok(said),
                 Err(Silence::Died(why)) if self.tries == Tries::Two => why,
@@ -105,7 +128,7 @@ impl Work {
             );
             self.tries = Tries::One;
             self.known.clone_from(&self.heard);
-            self.process = Process::start(self.config.clone(), self.task.clone());
+            self.process = Some(Process::start(self.config.clone(), self.task.clone()));
         }
     }
 
