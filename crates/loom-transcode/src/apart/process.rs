@@ -53,10 +53,10 @@ impl Process {
         let life = Arc::<Mutex<Life>>::default();
         let own = life.clone();
         let listen = move || {
-            if let Ok(mut errand) = errands.recv() {
-                if let Err(why) = listen(&config, &mut errand, &errands, &own) {
-                    let _ = errand.1.blocking_send(Err(why));
-                }
+            if let Ok(mut errand) = errands.recv()
+                && let Err(why) = listen(&config, &mut errand, &errands, &own)
+            {
+                let _ = errand.1.blocking_send(Err(why));
             }
             end(&own);
         };
