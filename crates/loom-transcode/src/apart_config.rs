@@ -5,23 +5,14 @@ use std::time::Duration;
 /// Which program reads files in processes of its own, so that what a hostile file does to a demuxer or a decoder ends such a process and no
 /// more.
 ///
-/// A program that is its own worker (with the feature `gst`):
-///
 /// ```
-/// # #[cfg(feature = "gst")]
-/// # mod shown {
-/// use std::process::ExitCode;
-/// use loom_transcode::{ApartConfig, serve_apart};
+/// use loom_transcode::ApartConfig;
 ///
-/// fn main() -> ExitCode {
-///     if std::env::args_os().nth(1).is_some_and(|it| it == "worker") {
-///         return serve_apart(); // before anything else is begun
-///     }
-///     let apart = ApartConfig::this_program(["worker"]);
-///     println!("files are read by {apart:?}");
-///     ExitCode::SUCCESS
-/// }
-/// # }
+/// let apart = ApartConfig {
+///     memory: Some(2 << 30),
+///     ..ApartConfig::this_program(["worker"]) // which calls serve_apart then
+/// };
+/// assert_eq!(apart.arguments, ["worker"]);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApartConfig {

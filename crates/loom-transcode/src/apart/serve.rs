@@ -23,6 +23,21 @@ use crate::plan::Plan;
 ///
 /// The process takes a lower priority, writes no core, and holds itself to [`ApartConfig::memory`](crate::ApartConfig::memory). It ends at
 /// once when the socket does.
+///
+/// A program that is its own worker:
+///
+/// ```no_run
+/// use std::process::ExitCode;
+/// use loom_transcode::{ApartConfig, serve_apart};
+///
+/// fn main() -> ExitCode {
+///     if std::env::args_os().nth(1).is_some_and(|it| it == "worker") {
+///         return serve_apart(); // before anything else is begun
+///     }
+///     println!("files are read by {:?}", ApartConfig::this_program(["worker"]));
+///     ExitCode::SUCCESS
+/// }
+/// ```
 pub fn serve_apart() -> ExitCode {
     match serve() {
         Ok(()) => ExitCode::SUCCESS,
