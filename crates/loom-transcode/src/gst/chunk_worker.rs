@@ -31,6 +31,8 @@ pub(crate) struct Encoding {
     outputs: mpsc::Receiver<Event>,
     graph: StopsWhenDropped,
     failed: Option<String>,
+    /// Nothing more comes.
+    over: bool,
 }
 
 impl Encoding {
@@ -51,6 +53,7 @@ impl Encoding {
             outputs,
             graph: StopsWhenDropped(graph),
             failed: None,
+            over: false,
         })
     }
 
@@ -61,7 +64,11 @@ impl Encoding {
 
     /// The next that is made; `None` once all is. Cancellation safe.
     pub(crate) async fn next(&mut self) -> Result<Option<Output>, TranscodeError> {
-        while let Some(Event::Output(output)) = self.outputs.recv().await {
+        while !self.over {
+            let Some(Event::Output(output)) = self.outputs.recv().await else {
+                self.over = true;
+                break;
+            };
             match output {
                 Output::Failed { reason, .. } => self.failed = Some(reason),
                 output => return Ok(Some(output)),
