@@ -5,7 +5,7 @@ use std::time::Duration;
 use loom_ai::{ModelConfig, Moderator, Transcriber};
 use loom_hls::{Packager, PackagerConfig, PartForm, Pathway, SessionData, StartPoint, TextForm, Window};
 use loom_ingest::IngestConfig;
-use loom_transcode::{ChunkWorker, Wanted};
+use loom_transcode::{ApartConfig, ChunkWorker, Wanted};
 
 use crate::error::EngineError;
 use crate::id::RecordingId;
@@ -108,6 +108,10 @@ pub struct FileConfig {
     /// Who encodes chunks; `None`: this machine. A chunk that it fails to encode is encoded here, and
     /// [`Event::Worker`](crate::Event::Worker) says so.
     pub worker: Option<Arc<dyn ChunkWorker>>,
+    /// Which program reads files, and encodes those chunks that are encoded here, in processes of its own; `None`, the default: this
+    /// process does. A file that crashes a demuxer or a decoder then takes every recording of the process with it, so that who takes files of
+    /// strangers names one: most simply its own program ([`ApartConfig::this_program`]).
+    pub apart: Option<ApartConfig>,
 }
 
 /// Whether and with which model the engine writes captions.
@@ -164,6 +168,7 @@ impl Default for FileConfig {
             chunk: Duration::from_secs(8),
             at_once: (cores / 2).clamp(2, 8),
             worker: None,
+            apart: None,
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::folder::{Folder, Safety};
 use crate::gather::stopped;
 use crate::id::RecordingId;
 #[cfg(feature = "transcode")]
-use crate::import;
+use crate::import::{self, Place};
 use crate::jobs::{self, JobKind};
 use crate::life::Step;
 use crate::packaging::PackagingThreads;
@@ -120,6 +120,8 @@ pub(crate) struct Shared {
     /// Chunks of files that are encoded here take turns.
     #[cfg(feature = "transcode")]
     pub(crate) chunks: Semaphore,
+    #[cfg(feature = "transcode")]
+    pub(crate) place: Place,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) sync: Syncer,
     /// Where jobs are done, whoever asks for it.
@@ -178,6 +180,8 @@ impl Engine {
             stores,
             #[cfg(feature = "transcode")]
             chunks: Semaphore::new(config.files.at_once.max(1)),
+            #[cfg(feature = "transcode")]
+            place: Place::new(&config.files, &backend),
             disk,
             sync,
             config,

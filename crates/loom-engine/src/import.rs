@@ -6,6 +6,7 @@
 mod chunks;
 mod kept;
 mod order;
+mod place;
 
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
@@ -15,9 +16,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use loom_core::WallClock;
 use loom_hls::{Packager, PackagerConfig};
-use loom_transcode::{
-    MediaInfo, Output, Outputs, Plan, SourceShape, VideoInfo, Wanted, limits, plan, probe_file,
-};
+use loom_transcode::{MediaInfo, Output, Outputs, Plan, SourceShape, VideoInfo, Wanted, limits, plan};
 
 use crate::error::EngineError;
 use crate::event::tracks_of;
@@ -30,6 +29,8 @@ use crate::packaging::{Packaging, told};
 use crate::pump::{self, Pump};
 use crate::recording::Inner;
 use crate::salvage;
+
+pub(crate) use place::Place;
 
 /// How often a sound is listened to at most, to find how much louder it is to be.
 const LISTENINGS: usize = 3;
@@ -91,16 +92,10 @@ fn give_up(recording: &Arc<Inner>, why: String) {
 /// Looks at the file, and starts its processing.
 async fn recognise(recording: Arc<Inner>) -> Result<(), EngineError> {
     let file = recording.folder.path(SOURCE);
-    let info = match probe(file.clone()).await {
+    let info = match recording.shared.place.probe(file.clone()).await {
         Ok(info) => info,
         Err(why) => {
-            let why = match why {
-                // without the server's path for it
-                EngineError::Transcode(why) => {
-                    EngineError::BadMedia(why.to_string().replace(&format!("{file:?}"), "the file"))
-                }
-                other => other,
-            };
+            let why = without_path(&recording, why);
             give_up(&recording, why.to_string());
             return Err(why);
         }
@@ -122,9 +117,26 @@ async fn recognise(recording: Arc<Inner>) -> Result<(), EngineError> {
     Ok(())
 }
 
-async fn probe(file: PathBuf) -> Result<MediaInfo, EngineError> {
-    let probed = tokio::task::spawn_blocking(move || probe_file(&file)).await;
-    Ok(probed.map_err(|_| EngineError::ShuttingDown)??)
+/// An error as whoever brought the file is told it.
+fn without_path(recording: &Inner, why: EngineError) -> EngineError {
+    match why {
+        EngineError::Transcode(why) => unusable(recording, &why.to_string()),
+        other => other,
+    }
+}
+
+/// In the words of `why`, but for the server's path of the file.
+fn unusable(recording: &Inner, why: &str) -> EngineError {
+    let file = recording.folder.path(SOURCE);
+    EngineError::BadMedia(why.replace(&format!("{file:?}"), "the file"))
+}
+
+/// Whether anything is left of what was to be made; `why` is what failed first.
+fn check_left(recording: &Inner, why: Option<String>) -> Result<(), EngineError> {
+    match why {
+        Some(why) if recording.info().renditions.is_empty() => Err(unusable(recording, &why)),
+        _ => Ok(()),
+    }
 }
 
 async fn run(recording: Arc<Inner>, info: MediaInfo, plan: Plan) {
@@ -137,7 +149,10 @@ async fn run(recording: Arc<Inner>, info: MediaInfo, plan: Plan) {
     };
     match outcome {
         Ok(Ok(())) => {}
-        Ok(Err(why)) => give_up(&recording, why.to_string()),
+        Ok(Err(why)) => {
+            let why = without_path(&recording, why).to_string();
+            give_up(&recording, why);
+        }
         Err(_) => salvage::salvage(&recording, "an internal error ended the import"),
     }
 }
@@ -227,16 +242,23 @@ fn is_cut(info: &MediaInfo, plan: &Plan) -> bool {
 /// Runs a plan on the whole file: one chunk, of which nothing is kept.
 async fn whole(recording: &Arc<Inner>, plan: &Plan, mut pump: Pump) -> Result<Packaging, EngineError> {
     let mut outputs = run_on_file(recording, plan.clone()).await?;
+    let mut failed = None;
     while let Some(output) = outputs.recv().await {
+        if let Output::Failed { reason, .. } = &output {
+            failed.get_or_insert_with(|| reason.clone());
+        }
         if !pump.handle(output).await {
             break;
         }
     }
+    check_left(recording, failed)?;
     Ok(pump.finish().await)
 }
 
 async fn run_on_file(recording: &Arc<Inner>, plan: Plan) -> Result<Outputs, EngineError> {
-    let (backend, path) = (recording.shared.backend.clone(), recording.folder.path(SOURCE));
-    let outputs = tokio::task::spawn_blocking(move || backend.file(&plan, &path)).await;
-    Ok(outputs.map_err(|_| EngineError::ShuttingDown)??)
+    recording
+        .shared
+        .place
+        .run(plan, recording.folder.path(SOURCE))
+        .await
 }

@@ -99,12 +99,12 @@ pub use loom_hls::{
 #[cfg(feature = "ingest")]
 pub use loom_ingest::{Answer, IceRestart, SessionHandle, whip};
 pub use loom_ingest::{IceServer, IngestConfig, IngestError, ReceptionStats};
-#[cfg(feature = "transcode")]
-pub use loom_transcode::I420;
 pub use loom_transcode::{
-    Chunk, ChunkFuture, ChunkRequest, ChunkWorker, Loudness, LoudnessTarget, SoundTreatment, Thumbnails,
-    Wanted,
+    ApartConfig, Chunk, ChunkFuture, ChunkRequest, ChunkWorker, Loudness, LoudnessTarget, SoundTreatment,
+    Thumbnails, Wanted,
 };
+#[cfg(feature = "transcode")]
+pub use loom_transcode::{I420, serve_apart};
 #[cfg(feature = "hls")]
 pub use origin::range;
 #[cfg(feature = "hls")]

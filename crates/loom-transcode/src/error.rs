@@ -98,6 +98,14 @@ pub enum TranscodeError {
         /// What is missing.
         why: String,
     },
+    /// A process apart ([`ApartConfig`](crate::ApartConfig)) did not do what it was to do with a file.
+    #[error("the process that was to {task} {why}")]
+    Apart {
+        /// What it was to do, and with which file or chunk.
+        task: String,
+        /// What it did instead: the signal that ended it, where one did.
+        why: String,
+    },
     /// A chunk, or a request for one, is not what it should be.
     #[error("the chunk cannot be used: {0}")]
     Chunk(String),

@@ -11,6 +11,9 @@
 //!
 //! Backends, plans and encoders are `Send` and `Sync`; a [`Feed`] and [`Outputs`] are `Send`, one owner each.
 
+#[cfg(feature = "gst")]
+mod apart;
+mod apart_config;
 mod backend;
 mod capability;
 mod chunk;
@@ -18,6 +21,7 @@ mod device;
 mod dummy;
 mod elements;
 mod error;
+mod exact;
 #[cfg(feature = "gst")]
 mod gst;
 mod kept;
@@ -33,6 +37,9 @@ mod still;
 mod thumbnails;
 mod timeline;
 
+#[cfg(feature = "gst")]
+pub use apart::{Apart, serve_apart};
+pub use apart_config::ApartConfig;
 pub use backend::{Backend, Feed, Output, Outputs, PictureCount};
 pub use capability::{Capabilities, ElementLimits};
 pub use chunk::{Chunk, ChunkFuture, ChunkItem, ChunkRequest, ChunkWorker};

@@ -39,6 +39,12 @@ pub const GROUP_BYTES: u64 = 64 << 20;
 /// Bytes of a file's packets with which a chunk ends at the next key frame, however short it is.
 pub const CHUNK_BYTES: u64 = 32 << 20;
 
+/// Bytes that a process apart may say at once: a chunk, twice, where the source is kept too.
+pub const MESSAGE_BYTES: u32 = 256 << 20;
+
+/// What a process apart has said that waits for the consumer, in messages; where these are chunks, one waits.
+pub const MESSAGE_QUEUE: usize = 64;
+
 /// Packets that are remembered, so that decoding can begin anew where a graph fails. Beyond it all are forgotten up to
 /// the next key frame.
 pub const REPLAY_PACKETS: usize = 1800;

@@ -1,9 +1,11 @@
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::plan::{AudioShape, SourceShape, VideoShape};
 
 /// What a file holds, found by reading its whole structure (not its pictures).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MediaInfo {
     /// The container, as GStreamer names it, such as `video/quicktime`.
     pub container: String,
@@ -30,7 +32,7 @@ impl MediaInfo {
 }
 
 /// A file's video track.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VideoInfo {
     /// Codec, size, rate, key-frame distance and oddities.
     pub shape: VideoShape,
@@ -43,7 +45,7 @@ pub struct VideoInfo {
 }
 
 /// A file's audio track.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AudioInfo {
     /// Codec, rate and channels.
     pub shape: AudioShape,

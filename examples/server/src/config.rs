@@ -129,6 +129,10 @@ pub(crate) struct Config {
     /// The largest upload, in bytes or with K, M, G (binary).
     #[arg(long, env = "LOOM_MAX_UPLOAD", default_value = "4G")]
     pub(crate) max_upload: ByteCount,
+    /// How much memory each process may take that reads an uploaded file or encodes some of it, in bytes or with K, M, G (binary). 0: the
+    /// server reads files itself, and a file that crashes a decoder ends it with all its recordings.
+    #[arg(long, env = "LOOM_FILE_MEMORY", default_value = "4G")]
+    pub(crate) file_memory: ByteCount,
     /// No recording is begun while the disk has less free than this, in bytes or with K, M, G (binary).
     #[arg(long, env = "LOOM_MIN_FREE", default_value = "256M")]
     pub(crate) min_free: ByteCount,

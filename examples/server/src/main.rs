@@ -33,6 +33,7 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::num::NonZeroUsize;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,9 +42,9 @@ use axum::ServiceExt;
 use axum::serve::ListenerExt;
 use clap::Parser;
 use loom_engine::{
-    CaptionsConfig, CaptionsStatus, EncryptionConfig, EncryptionScheme, Engine, EngineConfig, EngineError,
-    IngestConfig, IngestError, LoudnessTarget, ModelConfig, Moderator, SoundTreatment, StoreConfig, StoreError,
-    TextForm, Thumbnails, Wanted, WordList, open_store,
+    ApartConfig, CaptionsConfig, CaptionsStatus, EncryptionConfig, EncryptionScheme, Engine, EngineConfig,
+    EngineError, FileConfig, IngestConfig, IngestError, LoudnessTarget, ModelConfig, Moderator,
+    SoundTreatment, StoreConfig, StoreError, TextForm, Thumbnails, Wanted, WordList, open_store, serve_apart,
 };
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
@@ -59,8 +60,22 @@ use crate::store::Store;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+fn main() -> Result<ExitCode> {
+    // Calls itself, for each file that it reads: before there are threads.
+    if std::env::args_os().nth(1).is_some_and(|it| it == WORKER) {
+        tracing_subscriber::fmt()
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr)
+            .with_env_filter(EnvFilter::try_from_env("LOOM_LOG").unwrap_or_else(|_| EnvFilter::new("info")))
+            .init();
+        return Ok(serve_apart());
+    }
+    serve()?;
+    Ok(ExitCode::SUCCESS)
+}
+
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn serve() -> Result<()> {
     let config = Arc::new(Config::parse());
     let filter = EnvFilter::try_new(&config.log).with_context(|| format!("LOOM_LOG is {:?}", config.log))?;
     let lines = tracing_subscriber::fmt::layer()
@@ -261,6 +276,13 @@ fn engine_config(
         encryption: encryption(config),
         store,
         ingest,
+        files: FileConfig {
+            apart: (config.file_memory.0 > 0).then(|| ApartConfig {
+                memory: Some(config.file_memory.0),
+                ..ApartConfig::this_program([WORKER])
+            }),
+            ..default.files
+        },
         captions: CaptionsConfig {
             enabled: config.captions == Switch::On,
             model,
@@ -347,6 +369,9 @@ async fn stop_signal() {
         () = terminate => {}
     }
 }
+
+/// What the server calls itself with to read a file.
+const WORKER: &str = "worker";
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 4_096;

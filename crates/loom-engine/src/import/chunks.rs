@@ -10,12 +10,12 @@ use std::task::{Context, Poll};
 
 use futures::{FutureExt, StreamExt, stream};
 use loom_core::{CodecParameters, MediaKind, MediaTime, RenditionId};
-use loom_transcode::{Chunk, ChunkRequest, ChunkWorker, GstBackend, Output, Plan, SourceChunk, read_chunks};
+use loom_transcode::{Chunk, ChunkRequest, ChunkWorker, Output, Plan, SourceChunk};
 use tokio::task::JoinHandle;
 
 use super::kept::{self, Sum, sum_of};
 use super::order::{Lanes, Sound};
-use super::run_on_file;
+use super::{check_left, run_on_file};
 use crate::error::EngineError;
 use crate::event::Event;
 use crate::folder::SOURCE;
@@ -25,10 +25,9 @@ use crate::recording::Inner;
 
 /// Runs `plan` on the recording's file, and hands what is made to `pump`.
 pub(super) async fn run(recording: &Arc<Inner>, plan: &Plan, pump: Pump) -> Result<Packaging, EngineError> {
-    let (reading, file) = (plan.clone(), recording.folder.path(SOURCE));
+    let (place, file) = (&recording.shared.place, recording.folder.path(SOURCE));
     let least = recording.shared.config.files.chunk;
-    let source = tokio::task::spawn_blocking(move || read_chunks(&reading, &file, least)).await;
-    let source = source.map_err(|_| EngineError::ShuttingDown)??;
+    let source = place.read_chunks(plan.clone(), file, least).await?;
     let sound = match &plan.audio {
         Some(audio) => {
             let alone = Plan {
@@ -41,7 +40,7 @@ pub(super) async fn run(recording: &Arc<Inner>, plan: &Plan, pump: Pump) -> Resu
     };
     let maker = Arc::new(Maker {
         recording: recording.clone(),
-        here: GstBackend::new()?,
+        here: place.encoder()?,
         gave_up: AtomicBool::new(false),
     });
     let read = stream::unfold(source, |mut source| async {
@@ -59,13 +58,16 @@ pub(super) async fn run(recording: &Arc<Inner>, plan: &Plan, pump: Pump) -> Resu
         sound,
         lanes: Lanes::default(),
         formats: HashMap::new(),
+        failed: None,
     };
     while let Some(made) = made.next().await {
         if !line.take(made.ok_or(EngineError::ShuttingDown)?).await {
             break;
         }
     }
-    Ok(line.finish().await)
+    let (packaging, failed) = line.finish().await;
+    check_left(recording, failed)?;
+    Ok(packaging)
 }
 
 /// A chunk that is made, or what is wrong with the file.
@@ -81,7 +83,7 @@ enum Made {
 /// Makes chunks, or finds them made.
 struct Maker {
     recording: Arc<Inner>,
-    here: GstBackend,
+    here: Arc<dyn ChunkWorker>,
     /// A chunk could not be made: the rungs end there, and no more are needed.
     gave_up: AtomicBool,
 }
@@ -142,11 +144,11 @@ impl Maker {
         }
         let turn = self.recording.shared.chunks.acquire().await;
         tracing::debug!(%recording, number, "a chunk is encoded");
-        let mut made = encoded(&self.here, request).await;
+        let mut made = encoded(&*self.here, request).await;
         if let Err(why) = &made {
             // what was short then may be there now
             tracing::warn!(%recording, number, why, "a chunk could not be encoded: it is tried again");
-            made = encoded(&self.here, request).await;
+            made = encoded(&*self.here, request).await;
         }
         drop(turn);
         Ok((made?, "this machine"))
@@ -185,13 +187,18 @@ struct Line<'a> {
     lanes: Lanes,
     /// What the packets of each rendition are of. `None`: it comes no further.
     formats: HashMap<RenditionId, Option<CodecParameters>>,
+    /// What failed first.
+    failed: Option<String>,
 }
 
 impl Line<'_> {
     /// Hands on one chunk, with the sound beside it. `false` where no more is taken.
     async fn take(&mut self, made: Made) -> bool {
         let (source, chunk) = match made {
-            Made::Broken(why) => return self.pump.handle(Output::Warning(why)).await,
+            Made::Broken(why) => {
+                self.failed.get_or_insert_with(|| why.clone());
+                return self.pump.handle(Output::Warning(why)).await;
+            }
             Made::Chunk { source, chunk } => (source, chunk),
         };
         let end = source.request.shown.end;
@@ -246,14 +253,17 @@ impl Line<'_> {
             Output::Packet { rendition, .. } => self.formats.get(rendition) != Some(&None),
             Output::Failed {
                 rendition: Some(rendition),
-                ..
-            } => self.formats.insert(rendition.clone(), None) != Some(None),
+                reason,
+            } => {
+                self.failed.get_or_insert_with(|| reason.clone());
+                self.formats.insert(rendition.clone(), None) != Some(None)
+            }
             _ => true,
         }
     }
 
     /// All chunks are handed on.
-    async fn finish(mut self) -> Packaging {
+    async fn finish(mut self) -> (Packaging, Option<String>) {
         let end = MediaTime::from_nanos(i64::MAX);
         if let Some(sound) = &mut self.sound {
             sound.read_to(end, &mut self.lanes).await;
@@ -271,7 +281,7 @@ impl Line<'_> {
             };
             self.pump.handle(failed).await;
         }
-        self.pump.finish().await
+        (self.pump.finish().await, self.failed)
     }
 }
 

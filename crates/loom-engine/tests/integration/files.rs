@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use loom_engine::{
     Chunk, ChunkFuture, ChunkRequest, ChunkWorker, Engine, EngineConfig, Event, FileConfig, LoudnessTarget,
-    RecordingId, RecordingState,
+    Recording, RecordingId, RecordingState,
 };
 use loom_transcode::GstBackend;
 
 use crate::support::{config, ended};
 
 /// Eight seconds, a key frame in each, and a tone; `None`, loudly, where there is no ffmpeg.
-fn film(folder: &Path) -> Option<PathBuf> {
+pub(crate) fn film(folder: &Path) -> Option<PathBuf> {
     let path = folder.join("film.mp4");
     let inputs =
         "-f lavfi -i testsrc2=size=640x480:rate=25 -f lavfi -i sine=frequency=440:sample_rate=48000 -t 8";
@@ -96,6 +96,7 @@ fn in_chunks(data: &Path, worker: Option<Arc<Elsewhere>>) -> EngineConfig {
             chunk: Duration::from_secs(2),
             at_once: 2,
             worker: worker.map(|it| it as Arc<dyn ChunkWorker>),
+            ..FileConfig::default()
         },
         ..config(data)
     }
@@ -140,6 +141,13 @@ async fn import(
     for gone in ["source", "import.json", "chunks"] {
         assert!(!root.join(gone).exists(), "{gone} is of no use any more");
     }
+    let files = files_of(&data.path().join("data"), &recording);
+    (files, watching.await.expect("no panic"))
+}
+
+/// Every media file of a recording by its name.
+pub(crate) fn files_of(data: &Path, recording: &Recording) -> BTreeMap<String, Vec<u8>> {
+    let root = data.join("recordings").join(recording.id().as_str());
     let mut files = BTreeMap::new();
     for rendition in recording.info().renditions {
         for file in fs::read_dir(root.join("hls").join(rendition.id.as_str()))
@@ -153,7 +161,7 @@ async fn import(
             }
         }
     }
-    (files, watching.await.expect("no panic"))
+    files
 }
 
 #[tokio::test(flavor = "multi_thread")]

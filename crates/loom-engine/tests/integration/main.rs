@@ -1,6 +1,8 @@
 //! Every test of the crate from outside, in one program: a program each takes far longer to build.
 
 #[cfg(feature = "transcode")]
+mod apart;
+#[cfg(feature = "transcode")]
 mod files;
 mod joined;
 mod late;

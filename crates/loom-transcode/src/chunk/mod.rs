@@ -5,7 +5,7 @@
 
 #[cfg(any(test, feature = "gst"))]
 mod cut;
-mod wire;
+pub(crate) mod wire;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use loom_core::{
-    CodecParameters, MediaTime, Packet, Picture, PictureFormat, RenditionId, TrackId, VideoCodec,
-    VideoParameters,
+    AudioCodec, AudioParameters, CodecParameters, MediaTime, Packet, PcmFrame, Picture, PictureFormat,
+    RenditionId, TrackId, VideoCodec, VideoParameters,
 };
 use serde::{Deserialize, Serialize};
 
@@ -15,9 +15,11 @@ use super::{Chunk, ChunkItem, ChunkRequest};
 use crate::backend::{Output, PictureCount};
 use crate::error::TranscodeError;
 use crate::plan::VideoPlan;
+use crate::sound::Loudness;
 
+/// A request without the bytes of its packets.
 #[derive(Serialize, Deserialize)]
-struct RequestHead {
+pub(crate) struct RequestHead {
     number: u32,
     plan: VideoPlan,
     shown: Range<MediaTime>,
@@ -30,18 +32,24 @@ enum Given {
     Packet(PacketHead),
 }
 
+/// An output without its bytes.
 #[derive(Serialize, Deserialize)]
-enum Made {
+pub(crate) enum Made {
     Format(RenditionId, VideoHead),
+    Sound(RenditionId, SoundHead),
     Packet(RenditionId, PacketHead),
+    Pcm(PcmHead),
     Poster(PictureHead),
     Thumbnail(PictureHead),
     Warning(String),
+    Failed(Option<RenditionId>, String),
+    Progress(MediaTime, Option<Duration>),
     Counted(PictureCount),
+    Loudness(Loudness),
 }
 
 #[derive(Serialize, Deserialize)]
-struct PacketHead {
+pub(crate) struct PacketHead {
     track: TrackId,
     pts: MediaTime,
     dts: MediaTime,
@@ -52,7 +60,7 @@ struct PacketHead {
 }
 
 #[derive(Serialize, Deserialize)]
-struct VideoHead {
+pub(crate) struct VideoHead {
     codec: VideoCodec,
     width: u32,
     height: u32,
@@ -60,7 +68,24 @@ struct VideoHead {
 }
 
 #[derive(Serialize, Deserialize)]
-struct PictureHead {
+pub(crate) struct SoundHead {
+    codec: AudioCodec,
+    sample_rate: u32,
+    channels: u16,
+    len: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct PcmHead {
+    pts: MediaTime,
+    sample_rate: u32,
+    channels: u16,
+    /// Samples, each a little-endian `f32`.
+    len: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct PictureHead {
     pts: MediaTime,
     width: u32,
     height: u32,
@@ -71,16 +96,7 @@ impl ChunkRequest {
     /// As bytes, for another machine of this version.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut body = Vec::new();
-        let item = |item: &ChunkItem| match item {
-            ChunkItem::Format(format) => Given::Format(format.clone()),
-            ChunkItem::Packet(packet) => Given::Packet(PacketHead::of(packet, &mut body)),
-        };
-        let head = RequestHead {
-            number: self.number,
-            plan: self.plan.clone(),
-            shown: self.shown.clone(),
-            items: self.items.iter().map(item).collect(),
-        };
+        let head = RequestHead::of(self, &mut body);
         join(&head, &body)
     }
 
@@ -89,23 +105,8 @@ impl ChunkRequest {
     /// # Errors
     /// [`TranscodeError::Chunk`] where they are cut short, or something else.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, TranscodeError> {
-        let (head, mut body): (RequestHead, _) = split(bytes)?;
-        let item = |given| {
-            Ok(match given {
-                Given::Format(format) => ChunkItem::Format(format),
-                Given::Packet(packet) => ChunkItem::Packet(packet.read(&mut body)?),
-            })
-        };
-        Ok(Self {
-            number: head.number,
-            plan: head.plan,
-            shown: head.shown,
-            items: head
-                .items
-                .into_iter()
-                .map(item)
-                .collect::<Result<_, TranscodeError>>()?,
-        })
+        let (head, mut body): (RequestHead, _) = split(Bytes::copy_from_slice(bytes))?;
+        head.read(&mut body)
     }
 }
 
@@ -113,31 +114,7 @@ impl Chunk {
     /// As bytes, for another machine of this version, or the disk.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut body = Vec::new();
-        let made = |output: &Output| {
-            Some(match output {
-                Output::Format {
-                    rendition,
-                    codec: CodecParameters::Video(video),
-                } => {
-                    body.extend_from_slice(&video.config);
-                    let head = VideoHead {
-                        codec: video.codec,
-                        width: video.width,
-                        height: video.height,
-                        len: video.config.len(),
-                    };
-                    Made::Format(rendition.clone(), head)
-                }
-                Output::Packet { rendition, packet } => {
-                    Made::Packet(rendition.clone(), PacketHead::of(packet, &mut body))
-                }
-                Output::Poster(picture) => Made::Poster(PictureHead::of(picture, &mut body)),
-                Output::Thumbnail(picture) => Made::Thumbnail(PictureHead::of(picture, &mut body)),
-                Output::Warning(text) => Made::Warning(text.clone()),
-                Output::Counted(count) => Made::Counted(count.clone()),
-                _ => return None,
-            })
-        };
+        let made = |output: &Output| Made::of(output, &mut body);
         let head: Vec<Made> = self.outputs.iter().filter_map(made).collect();
         join(&head, &body)
     }
@@ -147,33 +124,145 @@ impl Chunk {
     /// # Errors
     /// [`TranscodeError::Chunk`] where they are cut short, or something else.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, TranscodeError> {
-        let (head, mut body): (Vec<Made>, _) = split(bytes)?;
-        let output = |made| {
-            Ok(match made {
-                Made::Format(rendition, video) => Output::Format {
-                    rendition,
-                    codec: CodecParameters::Video(VideoParameters {
-                        codec: video.codec,
-                        width: video.width,
-                        height: video.height,
-                        config: take(&mut body, video.len)?,
-                    }),
-                },
-                Made::Packet(rendition, packet) => Output::Packet {
-                    rendition,
-                    packet: packet.read(&mut body)?,
-                },
-                Made::Poster(picture) => Output::Poster(picture.read(PictureFormat::Jpeg, &mut body)?),
-                Made::Thumbnail(picture) => Output::Thumbnail(picture.read(PictureFormat::Rgb, &mut body)?),
-                Made::Warning(text) => Output::Warning(text),
-                Made::Counted(count) => Output::Counted(count),
+        let (head, mut body): (Vec<Made>, _) = split(Bytes::copy_from_slice(bytes))?;
+        let outputs: Result<_, _> = head.into_iter().map(|made| made.read(&mut body)).collect();
+        Ok(Self { outputs: outputs? })
+    }
+}
+
+impl RequestHead {
+    /// That of `request`, whose bytes are put behind `body`.
+    pub(crate) fn of(request: &ChunkRequest, body: &mut Vec<u8>) -> Self {
+        body.reserve(request.packets().map(|it| it.data.len()).sum());
+        let item = |item: &ChunkItem| match item {
+            ChunkItem::Format(format) => Given::Format(format.clone()),
+            ChunkItem::Packet(packet) => Given::Packet(PacketHead::of(packet, body)),
+        };
+        Self {
+            number: request.number,
+            plan: request.plan.clone(),
+            shown: request.shown.clone(),
+            items: request.items.iter().map(item).collect(),
+        }
+    }
+
+    /// The request, whose bytes are taken from the beginning of `body`.
+    pub(crate) fn read(self, body: &mut Bytes) -> Result<ChunkRequest, TranscodeError> {
+        let item = |given| {
+            Ok(match given {
+                Given::Format(format) => ChunkItem::Format(format),
+                Given::Packet(packet) => ChunkItem::Packet(packet.read(body)?),
             })
         };
-        Ok(Self {
-            outputs: head
-                .into_iter()
-                .map(output)
-                .collect::<Result<_, TranscodeError>>()?,
+        let items = self
+            .items
+            .into_iter()
+            .map(item)
+            .collect::<Result<_, TranscodeError>>();
+        Ok(ChunkRequest {
+            number: self.number,
+            plan: self.plan,
+            shown: self.shown,
+            items: items?,
+        })
+    }
+}
+
+impl Made {
+    /// That of `output`, whose bytes are put behind `body`; `None` for what only live runs give.
+    pub(crate) fn of(output: &Output, body: &mut Vec<u8>) -> Option<Self> {
+        Some(match output {
+            Output::Format { rendition, codec } => {
+                let mut config = |config: &Bytes| {
+                    body.extend_from_slice(config);
+                    config.len()
+                };
+                match codec {
+                    CodecParameters::Video(video) => {
+                        let head = VideoHead {
+                            codec: video.codec,
+                            width: video.width,
+                            height: video.height,
+                            len: config(&video.config),
+                        };
+                        Self::Format(rendition.clone(), head)
+                    }
+                    CodecParameters::Audio(audio) => {
+                        let head = SoundHead {
+                            codec: audio.codec,
+                            sample_rate: audio.sample_rate,
+                            channels: audio.channels,
+                            len: config(&audio.config),
+                        };
+                        Self::Sound(rendition.clone(), head)
+                    }
+                }
+            }
+            Output::Packet { rendition, packet } => {
+                Self::Packet(rendition.clone(), PacketHead::of(packet, body))
+            }
+            Output::Pcm(frame) => {
+                body.extend(frame.samples.iter().flat_map(|it| it.to_le_bytes()));
+                Self::Pcm(PcmHead {
+                    pts: frame.pts,
+                    sample_rate: frame.sample_rate,
+                    channels: frame.channels,
+                    len: frame.samples.len(),
+                })
+            }
+            Output::Poster(picture) => Self::Poster(PictureHead::of(picture, body)),
+            Output::Thumbnail(picture) => Self::Thumbnail(PictureHead::of(picture, body)),
+            Output::Warning(text) => Self::Warning(text.clone()),
+            Output::Failed { rendition, reason } => Self::Failed(rendition.clone(), reason.clone()),
+            Output::Progress { done, total } => Self::Progress(*done, *total),
+            Output::Counted(count) => Self::Counted(count.clone()),
+            Output::Loudness(loudness) => Self::Loudness(*loudness),
+            Output::Still { .. } | Output::End => return None,
+        })
+    }
+
+    /// The output, whose bytes are taken from the beginning of `body`.
+    pub(crate) fn read(self, body: &mut Bytes) -> Result<Output, TranscodeError> {
+        Ok(match self {
+            Self::Format(rendition, video) => Output::Format {
+                rendition,
+                codec: CodecParameters::Video(VideoParameters {
+                    codec: video.codec,
+                    width: video.width,
+                    height: video.height,
+                    config: take(body, video.len)?,
+                }),
+            },
+            Self::Sound(rendition, sound) => Output::Format {
+                rendition,
+                codec: CodecParameters::Audio(AudioParameters {
+                    codec: sound.codec,
+                    sample_rate: sound.sample_rate,
+                    channels: sound.channels,
+                    config: take(body, sound.len)?,
+                }),
+            },
+            Self::Packet(rendition, packet) => Output::Packet {
+                rendition,
+                packet: packet.read(body)?,
+            },
+            Self::Pcm(pcm) => {
+                let samples = take(body, pcm.len.saturating_mul(4))?;
+                let (samples, _) = samples.as_chunks::<4>();
+                Output::Pcm(PcmFrame {
+                    pts: pcm.pts,
+                    sample_rate: pcm.sample_rate,
+                    channels: pcm.channels,
+                    samples: samples.iter().map(|it| f32::from_le_bytes(*it)).collect(),
+                })
+            }
+            Self::Poster(picture) => Output::Poster(picture.read(PictureFormat::Jpeg, body)?),
+            Self::Thumbnail(picture) => Output::Thumbnail(picture.read(PictureFormat::Rgb, body)?),
+            Self::Warning(text) => Output::Warning(text),
+            Self::Failed(rendition, reason) => Output::Failed { rendition, reason },
+            Self::Progress(done, total) => Output::Progress { done, total },
+            Self::Counted(count) => Output::Counted(count),
+            Self::Loudness(loudness) => Output::Loudness(loudness),
         })
     }
 }
@@ -225,7 +314,8 @@ impl PictureHead {
     }
 }
 
-fn join(head: &impl Serialize, body: &[u8]) -> Vec<u8> {
+/// A message: a head, and the bytes that it speaks of.
+pub(crate) fn join(head: &impl Serialize, body: &[u8]) -> Vec<u8> {
     // Plain data with text for keys: it has a form in JSON.
     let head = serde_json::to_vec(head).unwrap_or_default();
     let mut bytes = Vec::with_capacity(4 + head.len() + body.len());
@@ -235,14 +325,13 @@ fn join(head: &impl Serialize, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn split<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<(T, Bytes), TranscodeError> {
-    let short = || TranscodeError::Chunk("it is cut short".to_owned());
-    let (len, rest) = bytes.split_first_chunk::<4>().ok_or_else(short)?;
-    let (head, body) = rest
-        .split_at_checked(u32::from_be_bytes(*len) as usize)
-        .ok_or_else(short)?;
-    let head = serde_json::from_slice(head).map_err(|why| TranscodeError::Chunk(why.to_string()))?;
-    Ok((head, Bytes::copy_from_slice(body)))
+/// What [`join`] has made, taken apart.
+pub(crate) fn split<T: for<'de> Deserialize<'de>>(bytes: Bytes) -> Result<(T, Bytes), TranscodeError> {
+    let mut bytes = bytes;
+    let len = take(&mut bytes, 4)?.get_u32() as usize;
+    let head = take(&mut bytes, len)?;
+    let head = serde_json::from_slice(&head).map_err(|why| TranscodeError::Chunk(why.to_string()))?;
+    Ok((head, bytes))
 }
 
 fn take(body: &mut Bytes, len: usize) -> Result<Bytes, TranscodeError> {

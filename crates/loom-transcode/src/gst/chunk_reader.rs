@@ -17,6 +17,7 @@ use super::file::{VIDEO_TRACK, time_in};
 use super::reader::{StreamKind, open_stream, reader};
 use super::video::{lock, with_rate};
 use super::watch::{Ending, Running};
+use crate::apart::ReadApart;
 use crate::backend::Output;
 use crate::chunk::{ChunkRequest, Cut, Cutter};
 use crate::error::TranscodeError;
@@ -34,16 +35,28 @@ pub struct SourceChunk {
 
 /// The chunks of a file, as they are read. Dropping it stops the reading.
 #[must_use = "dropping it stops the reading"]
-pub struct SourceChunks {
-    // Goes first when dropped, so that a reader that waits wakes up before it is stopped.
-    chunks: mpsc::Receiver<Result<SourceChunk, String>>,
-    _reading: Running,
+pub struct SourceChunks(From);
+
+enum From {
+    Here {
+        // Goes first when dropped, so that a reader that waits wakes up before it is stopped.
+        chunks: mpsc::Receiver<Result<SourceChunk, String>>,
+        _reading: Running,
+    },
+    Apart(ReadApart),
 }
 
 impl SourceChunks {
+    pub(crate) fn apart(reading: ReadApart) -> Self {
+        Self(From::Apart(reading))
+    }
+
     /// The next chunk, or in words why some of the file cannot be read; `None` at its end. Cancellation safe.
     pub async fn recv(&mut self) -> Option<Result<SourceChunk, String>> {
-        self.chunks.recv().await
+        match &mut self.0 {
+            From::Here { chunks, .. } => chunks.recv().await,
+            From::Apart(reading) => reading.next().await,
+        }
     }
 }
 
@@ -99,10 +112,10 @@ pub fn read_chunks(plan: &Plan, path: &Path, least: Duration) -> Result<SourceCh
             }
         },
     )?;
-    Ok(SourceChunks {
+    Ok(SourceChunks(From::Here {
         chunks,
         _reading: reading,
-    })
+    }))
 }
 
 struct Lane {

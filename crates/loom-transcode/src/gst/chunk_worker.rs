@@ -17,43 +17,70 @@ use crate::limits;
 
 /// Encodes a chunk. Dropped before its end, it ends its graph.
 pub(super) async fn encode(request: &Arc<ChunkRequest>) -> Result<Chunk, TranscodeError> {
-    let (sender, outputs) = mpsc::channel(limits::ENCODED_QUEUE);
-    let asked = request.clone();
-    let started = tokio::task::spawn_blocking(move || {
-        let (plan, shown) = (&asked.plan, asked.shown.clone());
-        let graph = VideoGraph::start(plan, VIDEO_TRACK, Pace::File, shown, Outlet::new(sender))?;
-        let graph = Arc::new(graph);
-        feed(asked, graph.clone())?;
-        Ok::<_, TranscodeError>(graph)
-    });
-    let graph = started
-        .await
-        .map_err(|_| TranscodeError::Chunk("its graph did not start".to_owned()))??;
-    let mut run = Run {
-        outputs,
-        graph: StopsWhenDropped(graph),
-    };
+    let mut encoding = Encoding::start(request).await?;
     let mut chunk = Chunk::default();
-    let mut failed = None;
-    while let Some(Event::Output(output)) = run.outputs.recv().await {
-        match output {
-            Output::Failed { reason, .. } => failed = Some(reason),
-            output => chunk.outputs.push(output),
-        }
-    }
-    match failed {
-        // A stretch of the file that is damaged has no pictures: that is what was to be made of it.
-        Some(why) if run.graph.0.pictures() == 0 => chunk.outputs.push(Output::Warning(why)),
-        Some(why) => return Err(TranscodeError::Chunk(why)),
-        None => {}
+    while let Some(output) = encoding.next().await? {
+        chunk.outputs.push(output);
     }
     Ok(chunk)
 }
 
-struct Run {
+/// A chunk that is encoded. Dropping it ends its graph.
+pub(crate) struct Encoding {
     // Goes first when dropped, so that encoders which wait for room wake up before the graph is stopped.
     outputs: mpsc::Receiver<Event>,
     graph: StopsWhenDropped,
+    failed: Option<String>,
+    /// Nothing more comes.
+    over: bool,
+}
+
+impl Encoding {
+    pub(crate) async fn start(request: &Arc<ChunkRequest>) -> Result<Self, TranscodeError> {
+        let (sender, outputs) = mpsc::channel(limits::ENCODED_QUEUE);
+        let asked = request.clone();
+        let started = tokio::task::spawn_blocking(move || {
+            let (plan, shown) = (&asked.plan, asked.shown.clone());
+            let graph = VideoGraph::start(plan, VIDEO_TRACK, Pace::File, shown, Outlet::new(sender))?;
+            let graph = Arc::new(graph);
+            feed(asked, graph.clone())?;
+            Ok::<_, TranscodeError>(graph)
+        });
+        let graph = started
+            .await
+            .map_err(|_| TranscodeError::Chunk("its graph did not start".to_owned()))??;
+        Ok(Self {
+            outputs,
+            graph: StopsWhenDropped(graph),
+            failed: None,
+            over: false,
+        })
+    }
+
+    /// Pictures that are decoded so far.
+    pub(crate) fn pictures(&self) -> u64 {
+        self.graph.0.pictures()
+    }
+
+    /// The next that is made; `None` once all is. Cancellation safe.
+    pub(crate) async fn next(&mut self) -> Result<Option<Output>, TranscodeError> {
+        while !self.over {
+            let Some(Event::Output(output)) = self.outputs.recv().await else {
+                self.over = true;
+                break;
+            };
+            match output {
+                Output::Failed { reason, .. } => self.failed = Some(reason),
+                output => return Ok(Some(output)),
+            }
+        }
+        match self.failed.take() {
+            // A stretch of the file that is damaged has no pictures: that is what was to be made of it.
+            Some(why) if self.pictures() == 0 => Ok(Some(Output::Warning(why))),
+            Some(why) => Err(TranscodeError::Chunk(why)),
+            None => Ok(None),
+        }
+    }
 }
 
 struct StopsWhenDropped(Arc<VideoGraph>);

@@ -37,6 +37,8 @@ use crate::error::TranscodeError;
 use crate::plan::Plan;
 
 pub use chunk_reader::{SourceChunk, SourceChunks, read_chunks};
+pub(crate) use chunk_worker::Encoding;
+pub(crate) use probe::probe_aloud;
 pub use probe::probe_file;
 pub use raw::{Encoded, I420, PictureEncoder, SoundEncoder};
 

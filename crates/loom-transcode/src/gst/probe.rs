@@ -24,8 +24,12 @@ use crate::plan::{AudioShape, Oddity, Rotation, SourceVideoCodec, VideoShape};
 /// Where the file cannot be read, is empty, is no media (text, pictures, programs), is cut short before its index
 /// (`moov` missing), or has no track that is understood here. What is said names the reason.
 pub fn probe_file(path: impl AsRef<Path>) -> Result<MediaInfo, TranscodeError> {
+    probe_aloud(path.as_ref(), || ())
+}
+
+/// As [`probe_file`]; `moves` is called now and then while reading goes on.
+pub(crate) fn probe_aloud(path: &Path, mut moves: impl FnMut()) -> Result<MediaInfo, TranscodeError> {
     super::start()?;
-    let path = path.as_ref();
     look_at_bytes(path)?;
     let (pipeline, parser) = reader(path)?;
     let streams: Arc<Mutex<Vec<Stream>>> = Arc::default();
@@ -57,7 +61,7 @@ pub fn probe_file(path: impl AsRef<Path>) -> Result<MediaInfo, TranscodeError> {
             tracing::warn!("a stream cannot be read: {why}");
         }
     });
-    let ended = read_through(&pipeline, &streams);
+    let ended = read_through(&pipeline, &streams, &mut moves);
     let container = container_of(&parser);
     let _ = pipeline.set_state(gst::State::Null);
     let streams = std::mem::take(&mut *lock(&streams));
@@ -149,7 +153,11 @@ fn has_movie_box(file: &mut File, len: u64) -> std::io::Result<bool> {
 }
 
 /// Runs the reader to the end of the file; gives what stopped it before.
-fn read_through(pipeline: &gst::Pipeline, streams: &Mutex<Vec<Stream>>) -> Option<Stopped> {
+fn read_through(
+    pipeline: &gst::Pipeline,
+    streams: &Mutex<Vec<Stream>>,
+    moves: &mut impl FnMut(),
+) -> Option<Stopped> {
     let Some(bus) = pipeline.bus() else {
         return Some(Stopped::other("it has no bus"));
     };
@@ -173,6 +181,7 @@ fn read_through(pipeline: &gst::Pipeline, streams: &Mutex<Vec<Stream>>) -> Optio
         let now = packets();
         if now != seen {
             (seen, moved) = (now, Instant::now());
+            moves();
         } else if moved.elapsed() > limits::PROBE_STALL {
             return Some(Stopped::other("reading it stands still"));
         }

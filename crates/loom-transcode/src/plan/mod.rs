@@ -26,7 +26,7 @@ use route::{Errand, Routes};
 pub use shape::{AudioShape, Oddity, Rotation, SourceAudioCodec, SourceShape, SourceVideoCodec, VideoShape};
 
 /// One rendition that will come out.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlannedRendition {
     /// Its name.
     pub id: RenditionId,
@@ -49,7 +49,7 @@ impl PlannedRendition {
 }
 
 /// What a rendition will be.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum RenditionShape {
     /// Coded pictures.
     Video {
@@ -60,6 +60,7 @@ pub enum RenditionShape {
         /// Pixels down.
         height: u32,
         /// Pictures a second: the source's, or 30 where that is not known.
+        #[serde(with = "crate::exact")]
         frame_rate: f64,
     },
     /// Coded sound.
@@ -137,6 +138,7 @@ pub struct VideoPlan {
     /// How the picture is turned before scaling.
     pub rotation: Rotation,
     /// Pictures a second, as told to encoders.
+    #[serde(with = "crate::exact")]
     pub frame_rate: f64,
     /// x264's preset.
     pub preset: Preset,
@@ -153,7 +155,7 @@ pub struct VideoPlan {
 }
 
 /// How the audio track is decoded, once, and encoded.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AudioPlan {
     /// The source's codec.
     pub source: SourceAudioCodec,
@@ -176,6 +178,7 @@ pub struct AudioPlan {
     /// How loud `aac` is to be.
     pub loudness: Option<LoudnessTarget>,
     /// The decibels by which `aac` is made louder for that; `None` until they are decided ([`Plan::measuring`]).
+    #[serde(with = "crate::exact::option")]
     pub gain: Option<f64>,
 }
 
@@ -198,7 +201,7 @@ pub struct AudioPlan {
 /// # Ok::<(), loom_transcode::PlanError>(())
 /// ```
 #[must_use]
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// Everything that will come out, video from the largest down, then audio.
     pub renditions: Vec<PlannedRendition>,

@@ -45,7 +45,7 @@ impl From<VideoCodec> for SourceVideoCodec {
 }
 
 /// An audio codec that a source may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum SourceAudioCodec {
     /// RFC 6716.
@@ -93,7 +93,7 @@ pub enum Rotation {
 }
 
 /// A property of a video track for which it is not kept as it came, though its codec would allow it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Oddity {
     /// An edit list starts presentation inside a group of pictures, or repeats or skips media.
@@ -118,7 +118,7 @@ impl fmt::Display for Oddity {
 }
 
 /// A video track as the planner sees it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VideoShape {
     /// Its codec.
     pub codec: SourceVideoCodec,
@@ -131,6 +131,7 @@ pub struct VideoShape {
     /// How it must be turned.
     pub rotation: Rotation,
     /// Pictures a second, where known.
+    #[serde(with = "crate::exact::option")]
     pub frame_rate: Option<f64>,
     /// The longest time between key frames, where known (files).
     pub key_interval: Option<Duration>,
@@ -180,7 +181,7 @@ impl VideoShape {
 }
 
 /// An audio track as the planner sees it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AudioShape {
     /// Its codec.
     pub codec: SourceAudioCodec,

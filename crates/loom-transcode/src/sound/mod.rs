@@ -49,11 +49,13 @@ pub struct SoundTreatment {
 }
 
 /// How loud a sound is to be.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LoudnessTarget {
     /// Integrated loudness, LUFS.
+    #[serde(with = "crate::exact")]
     pub integrated: f64,
     /// The highest true peak before encoding, dBTP: what would be above it is made softer for some milliseconds.
+    #[serde(with = "crate::exact")]
     pub true_peak: f64,
 }
 

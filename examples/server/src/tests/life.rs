@@ -76,7 +76,7 @@ async fn a_port_for_media_that_was_asked_for_is_had_or_the_server_does_not_start
     let data = folder.path().to_str().unwrap();
     let fixed = ["loom-server", "--data-dir", data, "--captions", "off"];
     let asked = Config::try_parse_from(fixed.iter().chain(&["--udp", &udp])).unwrap();
-    let Err(why) = crate::start(&asked, None).await else {
+    let Err(why) = crate::start(&asked, crate::engine_config(&asked, None, None)).await else {
         panic!("another port was taken in silence");
     };
     assert!(why.to_string().contains(&udp), "{why}");
@@ -84,7 +84,9 @@ async fn a_port_for_media_that_was_asked_for_is_had_or_the_server_does_not_start
     // whoever has the usual port now, us or another program, it is taken
     let _usual = std::net::UdpSocket::bind("0.0.0.0:8189");
     let left_to_us = Config::try_parse_from(fixed).unwrap();
-    let engine = crate::start(&left_to_us, None).await.unwrap();
+    let engine = crate::start(&left_to_us, crate::engine_config(&left_to_us, None, None))
+        .await
+        .unwrap();
     assert_ne!(engine.udp_addr().port(), 8189);
     engine.shutdown().await;
 }
