@@ -19,6 +19,8 @@ use crate::import;
 use crate::jobs::{self, JobKind};
 use crate::life::Step;
 use crate::packaging::{SPOOL_RATE, SPOOL_SCALE, Work};
+#[cfg(feature = "transcode")]
+use crate::preview;
 use crate::recording::Inner;
 use crate::salvage;
 use crate::store;
@@ -44,6 +46,8 @@ pub(crate) fn begin(recording: &Arc<Inner>) {
 
 /// Waits for what the recording's end waits for, and moves it to `ready`. A job that is parked costs only itself.
 pub(crate) async fn end(recording: &Arc<Inner>) {
+    #[cfg(feature = "transcode")]
+    preview::store(recording).await;
     if !jobs::settled(recording).await {
         return; // it was deleted, or the next engine goes on with it
     }

@@ -13,6 +13,8 @@ use loom_hls::{HlsOutput, Packager, PackagerConfig, RenditionInfo, RenditionKind
 use loom_transcode::{Capabilities, Encoded, I420, PictureEncoder};
 
 use crate::error::EngineError;
+use crate::folder::PREVIEW;
+use crate::recording::Inner;
 
 /// The longer side of its pictures, pixels.
 pub(crate) const SIDE: u32 = 320;
@@ -60,6 +62,12 @@ impl Preview {
         }
     }
 
+    /// Leaves the pictures with the recording, until [`store`].
+    pub(crate) fn hand_over(&mut self, recording: &Inner) {
+        let mut moments = recording.moments.lock().unwrap_or_else(PoisonError::into_inner);
+        *moments = Some(std::mem::take(self));
+    }
+
     /// The film, as MP4 (H.264); `None` where there are not two moments to show. Blocks while it is encoded.
     ///
     /// # Errors
@@ -80,6 +88,25 @@ impl Preview {
         let chosen = (0..count).map(|at| moments[at * moments.len() / count]);
         let units = encode(can, size, chosen)?;
         package(&units, size, each).map(Some)
+    }
+}
+
+/// Makes the film of a recording that has ended. Viewers have all of it by then; it is whole without a film, too.
+pub(crate) async fn store(recording: &Arc<Inner>) {
+    let take = || {
+        let mut moments = recording.moments.lock().unwrap_or_else(PoisonError::into_inner);
+        moments.take()
+    };
+    let Some(preview) = take() else { return };
+    let working = recording.clone();
+    let stored = tokio::task::spawn_blocking(move || match preview.film(&working.shared.capabilities)? {
+        Some(film) => working.folder.put(PREVIEW, &film),
+        None => Ok(()),
+    });
+    match stored.await {
+        Ok(Ok(())) => {}
+        Ok(Err(why)) => tracing::warn!(recording = %recording.id, error = %why, "no preview"),
+        Err(why) => tracing::error!(recording = %recording.id, error = %why, "no preview"),
     }
 }
 

@@ -38,6 +38,8 @@ use crate::live;
 #[cfg(feature = "hls")]
 use crate::origin::{self, Live};
 use crate::packaging::Work;
+#[cfg(feature = "transcode")]
+use crate::preview::Preview;
 use crate::push::{self, PushTrack, Pusher};
 use crate::source::SourceHandle;
 use crate::store::{self, Blob, Sending, StorageClass};
@@ -181,6 +183,9 @@ pub(crate) struct Inner {
     pub(crate) sending: Sending,
     /// What is done for it once it has ended.
     pub(crate) jobs: Jobs,
+    /// The pictures of its preview, from its end until that is made.
+    #[cfg(feature = "transcode")]
+    pub(crate) moments: Mutex<Option<Preview>>,
 }
 
 #[derive(Debug)]
@@ -825,6 +830,8 @@ impl Inner {
             cancel: watch::Sender::new(false),
             rest: watch::Sender::new(false),
             jobs: Jobs::default(),
+            #[cfg(feature = "transcode")]
+            moments: Mutex::default(),
             joiners: Joiners::new(),
             levels: Levels::default(),
             state: Mutex::new(State {

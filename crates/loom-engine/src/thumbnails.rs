@@ -10,8 +10,6 @@ use tokio::task::JoinHandle;
 
 use crate::error::EngineError;
 #[cfg(feature = "transcode")]
-use crate::folder::PREVIEW;
-#[cfg(feature = "transcode")]
 use crate::preview::{self, Preview};
 use crate::recording::Inner;
 
@@ -57,7 +55,7 @@ impl Thumbnails {
         }
     }
 
-    /// Puts what waits on its sheets, ends the track where the recording ends, and makes the preview. Gives the sheets, where all are on disk.
+    /// Puts what waits on its sheets, ends the track where the recording ends. Gives the sheets, where all are on disk.
     pub(crate) async fn finish(self) -> Option<Sheets> {
         drop(self.pictures);
         self.composer.await.ok().flatten()
@@ -124,7 +122,7 @@ impl Composer {
             .finish(MediaTime::from_secs_f64(self.recording.info().duration));
         self.store()?;
         #[cfg(feature = "transcode")]
-        self.store_preview();
+        self.preview.hand_over(&self.recording);
         Ok(())
     }
 
@@ -140,19 +138,6 @@ impl Composer {
             }
         }
         Ok(())
-    }
-
-    /// A recording is whole without it.
-    #[cfg(feature = "transcode")]
-    fn store_preview(&self) {
-        let film = self.preview.film(&self.recording.shared.capabilities);
-        let stored = film.and_then(|film| match film {
-            Some(film) => self.recording.folder.put(PREVIEW, &film),
-            None => Ok(()),
-        });
-        if let Err(why) = stored {
-            tracing::warn!(recording = %self.recording.id, error = %why, "no preview");
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::element::{Outlet, Pace};
 use super::file::VIDEO_TRACK;
 use super::live::buffer_of;
 use super::video::VideoGraph;
-use crate::backend::{Event, Output};
+use crate::backend::{Event, Output, drop_aside};
 use crate::chunk::{Chunk, ChunkItem, ChunkRequest};
 use crate::error::TranscodeError;
 use crate::limits;
@@ -27,9 +27,8 @@ pub(super) async fn encode(request: &Arc<ChunkRequest>) -> Result<Chunk, Transco
 
 /// A chunk that is encoded. Dropping it ends its graph.
 pub(crate) struct Encoding {
-    // Goes first when dropped, so that encoders which wait for room wake up before the graph is stopped.
     outputs: mpsc::Receiver<Event>,
-    graph: StopsWhenDropped,
+    graph: Arc<VideoGraph>,
     failed: Option<String>,
     /// Nothing more comes.
     over: bool,
@@ -51,7 +50,7 @@ impl Encoding {
             .map_err(|_| TranscodeError::Chunk("its graph did not start".to_owned()))??;
         Ok(Self {
             outputs,
-            graph: StopsWhenDropped(graph),
+            graph,
             failed: None,
             over: false,
         })
@@ -59,7 +58,7 @@ impl Encoding {
 
     /// Pictures that are decoded so far.
     pub(crate) fn pictures(&self) -> u64 {
-        self.graph.0.pictures()
+        self.graph.pictures()
     }
 
     /// The next that is made; `None` once all is. Cancellation safe.
@@ -80,6 +79,14 @@ impl Encoding {
             Some(why) => Err(TranscodeError::Chunk(why)),
             None => Ok(None),
         }
+    }
+}
+
+impl Drop for Encoding {
+    fn drop(&mut self) {
+        // encoders that wait for room wake up before the graph is stopped
+        self.outputs.close();
+        drop_aside(Box::new(StopsWhenDropped(self.graph.clone())));
     }
 }
 

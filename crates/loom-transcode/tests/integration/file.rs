@@ -2,10 +2,10 @@
 #![cfg(feature = "gst")]
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::{
-    Made, block_on, decoded_samples, drain, ffmpeg, ffprobe, judge_video, pictures, shared,
+    Made, block_on, decoded_samples, drain, ffmpeg, ffprobe, judge_video, pictures, runs_end, shared,
 };
 use loom_transcode::{Backend, Capabilities, GstBackend, Oddity, Rung, Wanted, plan, probe_file};
 
@@ -374,20 +374,7 @@ fn a_run_that_is_dropped_halfway_ends() {
             std::thread::sleep(Duration::from_millis(300));
         }
         drop(outputs);
-        let stopping = || {
-            let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-            let mut names = threads.flat_map(|it| std::fs::read_to_string(it.path().join("comm")));
-            names.any(|name| name.trim() == "loom-stop")
-        };
-        let since = Instant::now();
-        while stopping() {
-            let waited = since.elapsed();
-            assert!(
-                waited < Duration::from_secs(20),
-                "after {taken} outputs: something still waits"
-            );
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        runs_end(&format!("after {taken} outputs"));
     }
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::support::publisher::{AUDIO, Publisher, VIDEO};
-use crate::support::{block_on, decoded_samples, ffmpeg, judge_video};
+use crate::support::{block_on, decoded_samples, ffmpeg, judge_video, runs_end, threads};
 use loom_core::{Media, MediaTime, Packet, VideoCodec};
 use loom_transcode::{Backend, GstBackend, Route, Rung, Wanted};
 
@@ -333,12 +333,6 @@ fn no_second_of_a_rung_exceeds_its_rate() {
 
 #[test]
 fn everything_ends_when_dropped() {
-    let names = || -> Vec<String> {
-        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-        tasks
-            .filter_map(|it| std::fs::read_to_string(it.ok()?.path().join("comm")).ok())
-            .collect()
-    };
     let publisher = Publisher::h264_and_opus(640, 480, 1.0);
     let plan = publisher.plan(2, &Wanted::default());
     let mut after_one = 0;
@@ -361,16 +355,16 @@ fn everything_ends_when_dropped() {
                 feed.push(media.clone());
             }
         }
-        assert!(!names().iter().any(|it| it.starts_with("loom-")), "{:?}", names());
+        runs_end("a run that was dropped");
         if round == 0 {
-            after_one = names().len();
+            after_one = threads().len();
         }
     }
     // GLib keeps a few idle threads for the next graph; they do not add up.
     assert!(
-        names().len() <= after_one + 3,
+        threads().len() <= after_one + 3,
         "{after_one} threads became {:?}",
-        names()
+        threads()
     );
 }
 

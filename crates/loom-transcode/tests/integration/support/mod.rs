@@ -281,3 +281,26 @@ pub(crate) fn judge_video(made: &Made, rendition: &str, folder: &Path) {
         "{rendition}"
     );
 }
+
+/// What this process's threads are called.
+#[cfg(feature = "gst")]
+pub(crate) fn threads() -> Vec<String> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    tasks
+        .filter_map(|it| std::fs::read_to_string(it.path().join("comm")).ok())
+        .collect()
+}
+
+/// Waits until no thread of a run is left; the limit is there to fail at all.
+#[cfg(feature = "gst")]
+pub(crate) fn runs_end(what: &str) {
+    let since = std::time::Instant::now();
+    while threads().iter().any(|it| it.starts_with("loom-")) {
+        assert!(
+            since.elapsed() < Duration::from_secs(20),
+            "{what}: {:?}",
+            threads()
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
