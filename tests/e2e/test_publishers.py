@@ -29,7 +29,7 @@ def test_words_of_a_list_are_told_of_while_they_are_said(captions, publish, tmp_
         pytest.skip("NO SPEECH MODEL: a word list was not tested")
     words = tmp_path / "words.txt"
     words.write_text("the\tarticle\nthat nobody says this\n")
-    server = Server(tmp_path / "server", LOOM_WORD_LIST=str(words), LOOM_LADDER="source")
+    server = Server(tmp_path, LOOM_WORD_LIST=str(words), LOOM_LADDER="source")
     try:
         recording = server.create("words")
         told = server.events(recording)
