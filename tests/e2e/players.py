@@ -96,3 +96,14 @@ def played_to_the_end(page, recording):
     told = page.evaluate("() => ({...told, duration: document.querySelector('video').duration})")
     assert not told["errors"], told["errors"]
     assert abs(told["duration"] - recording["duration"]) < 0.2, (told["duration"], recording["duration"])
+
+
+def starved(page, stalls, seconds):
+    """Whether it stood still in a short look. A machine this busy says nothing about latency then; but a player that does not get what it needs
+    stands still for good, and this one has to go on."""
+    if not stalls or seconds >= 60:
+        return False
+    print("it stood still:", stalls)
+    stood = moved(page)
+    until(lambda: moved(page) > stood + 3, 30, "a picture that moves again")
+    return True

@@ -139,7 +139,7 @@ async fn a_word_of_the_list_is_told_of_once_its_caption_is_final() {
         ("money", "the budget")
     );
     assert_eq!((found.start, found.end), (1.0, 2.0));
-    let json = serde_json::to_value(&told.iter().find(|it| matches!(it, Event::Findings { .. }))).unwrap();
+    let json = serde_json::to_value(told.iter().find(|it| matches!(it, Event::Findings { .. }))).unwrap();
     assert_eq!(json["event"], "findings");
 }
 
