@@ -23,6 +23,8 @@ use crate::id::RecordingId;
 use crate::keys::EncryptionConfig;
 use crate::life::Step;
 use crate::packaging::Packaging;
+#[cfg(feature = "transcode")]
+use crate::preview;
 use crate::recording::{Inner, Recording};
 use crate::text;
 
@@ -212,6 +214,8 @@ async fn make(recording: &Arc<Inner>, plan: Plan) -> Result<(), EngineError> {
     recording.complete();
     said::carry(recording, &plan, &placed, &packaging).await?;
     recording.update(|info| info.made_from = plan.placed(&placed));
+    #[cfg(feature = "transcode")]
+    preview::store(recording).await;
     recording.secure().await?;
     recording.happened(Step::Done);
     recording.wake();

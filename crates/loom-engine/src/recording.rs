@@ -683,7 +683,7 @@ impl Recording {
     }
 
     /// The preview, an MP4 file (H.264, no sound, at most 320 pixels across, 3 s, below 200 kB) of up to nine moments of the recording, once there is
-    /// one: from its end on, where it has thumbnails. An edit's is as small as those.
+    /// one: when it is ready, where it has thumbnails. An edit's is as small as those.
     pub fn preview(&self) -> Option<PathBuf> {
         let path = self.0.folder.path(PREVIEW);
         path.is_file().then_some(path)
