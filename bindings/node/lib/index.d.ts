@@ -145,6 +145,8 @@ export interface RecordingInfo {
   tracks: TrackInfo[];
   renditions: RenditionInfo[];
   captions: boolean;
+  /** How loud its sound was (EBU R 128): LUFS, LU, dBTP, and the decibels by which it was made louder. */
+  loudness?: { integrated: number; range: number; true_peak: number; gain?: number };
   gaps?: { from: number; to: number }[];
   /** The publishers that have joined. */
   joined?: JoinedInfo[];
@@ -169,6 +171,7 @@ export type Event =
   | { event: "chapters"; chapters: { id: number; start: number; title: string }[] }
   | { event: "tracks"; tracks: TrackInfo[] }
   | { event: "joined"; joined: JoinedInfo[] }
+  | { event: "findings"; findings: { start: number; end: number; label: string; text: string }[] }
   | { event: "renditions"; renditions: RenditionInfo[] };
 
 /** A publisher's session: the SDP answer to its offer, its name, and the value of ETag for the 201. */
