@@ -80,7 +80,7 @@ class S3:
         twice = [it for it, times in collections.Counter(stored).items() if times > 1]
         assert not twice, f"sent again though they had arrived: {twice}"
         media = [key for key, _ in stored if key.endswith((".m4s", ".mp4"))]
-        assert media and len(media) == len(set(media)), "a segment was sent twice"
+        assert media and len(media) == len(set(media)), f"sent twice: {[it for it, times in collections.Counter(media).items() if times > 1]}"
 
     def _watched(self, environment, respond):
         if "Boto" not in environment.get("HTTP_USER_AGENT", ""):

@@ -98,6 +98,10 @@ pub(crate) async fn store(recording: &Arc<Inner>) {
         moments.take()
     };
     let Some(preview) = take() else { return };
+    // one that a killed process made is of the same moments, and may be in the store already
+    if recording.folder.path(PREVIEW).is_file() {
+        return;
+    }
     let working = recording.clone();
     let stored = tokio::task::spawn_blocking(move || match preview.film(&working.shared.capabilities)? {
         Some(film) => working.folder.put(PREVIEW, &film),
