@@ -521,7 +521,7 @@ impl MediaTrack {
             opening,
             entry,
             independent: self.listing.independent,
-            followed: matches!(behind, Behind::More),
+            followed: behind == Behind::More,
             place: Some(place),
         };
         self.listing.publish(change, out);

@@ -6,13 +6,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use super::message::{Said, Task, hear, say};
 use crate::apart_config::ApartConfig;
+use crate::gst::lock;
 
 /// A process that does a task, and others after it. Dropping it ends the process.
 ///
@@ -193,11 +194,6 @@ fn end(life: &Mutex<Life>) {
     if let Some(mut child) = child {
         let _ = child.wait();
     }
-}
-
-fn lock(life: &Mutex<Life>) -> MutexGuard<'_, Life> {
-    // Each of its fields is whole at any time.
-    life.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// From the end of its output to the end of the process.

@@ -1,7 +1,7 @@
 //! A task that is done by a process, or by a second one where the first has died.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use loom_core::RenditionId;
 
@@ -10,6 +10,7 @@ use super::process::{Process, Silence};
 use crate::apart_config::ApartConfig;
 use crate::backend::Output;
 use crate::error::TranscodeError;
+use crate::gst::lock;
 
 /// How often a task is begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +49,7 @@ enum Lane {
 impl Work {
     pub(super) fn begin(config: Arc<ApartConfig>, task: Task, tries: Tries, idle: Idle) -> Self {
         let task = Arc::new(task);
-        // A list of processes is whole at any time.
-        let waiting = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let waiting = lock(&idle).pop();
         let process = match waiting {
             Some(mut process) => {
                 process.give(task.clone());
@@ -83,8 +83,7 @@ impl Work {
                 Said::Alive => continue,
                 Said::Done => {
                     let process = self.process.take();
-                    let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-                    idle.extend(process);
+                    lock(&self.idle).extend(process);
                     return Ok(None);
                 }
                 said => said,

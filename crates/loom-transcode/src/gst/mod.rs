@@ -41,6 +41,7 @@ pub(crate) use chunk_worker::Encoding;
 pub(crate) use probe::probe_aloud;
 pub use probe::probe_file;
 pub use raw::{Encoded, I420, PictureEncoder, SoundEncoder};
+pub(crate) use video::lock;
 
 /// Runs plans on GStreamer.
 ///

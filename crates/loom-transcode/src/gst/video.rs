@@ -408,7 +408,7 @@ pub(super) fn pad(element: &gst::Element, name: &str) -> Result<gst::Pad, Transc
 }
 
 /// A panic elsewhere has been dealt with where it happened; the data is plain.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
