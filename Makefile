@@ -1,7 +1,7 @@
 # What a person types; CI types the same. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test slow crash resume damaged roads schedules commands soak outage bench bench-ingest bench-delivery bench-ffi bench-packaging bench-speech bench-transcode bench-validators players check fuzz netem lossy header install-c c-check c-threads docs reference recorder features sizes msrv api api-write package otel bench-live long-speech
+.PHONY: help serve test slow crash resume damaged roads schedules commands soak overload outage bench bench-ingest bench-delivery bench-ffi bench-packaging bench-speech bench-transcode bench-validators players check fuzz netem lossy header install-c c-check c-threads docs reference recorder features sizes msrv api api-write package otel bench-live long-speech
 SHELL := /bin/bash
 PUBLISHED := loom-core loom-ingest loom-transcode loom-hls loom-ai loom-engine loom-ffi
 MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
@@ -130,6 +130,11 @@ soak: ## recordings start and stop for SOAK_SECONDS (300), SOAK_AT_ONCE (3) at a
 	@scripts/setup test
 	cargo build --workspace --bins --examples
 	.venv/bin/python tests/e2e/soak.py --seconds $${SOAK_SECONDS:-300} --at-once $${SOAK_AT_ONCE:-3} --lasts $${SOAK_LASTS:-9} $${SOAK_SEED:+--seed $$SOAK_SEED}
+
+overload: ## live ladders at twice what the machine can carry, OVERLOAD_SECONDS (600): the source loses nothing, nothing grows
+	@scripts/setup test
+	cargo build --release -p loom-server
+	LOOM_BIN=target/release/loom-server .venv/bin/python tests/e2e/overload.py --seconds $${OVERLOAD_SECONDS:-600}
 
 outage: ## an object store that is down for OUTAGE_SECONDS (600), then slow for a quarter of that, then back, while recordings go on
 	@scripts/setup test

@@ -158,6 +158,8 @@ fn read(folder: &Folder, rendition: &RenditionId, given: &HashSet<Vec<u8>>, part
     let playlist = m3u8_rs::parse_media_playlist_res(&text).expect("m3u8-rs reads each media playlist");
     let mut due: Option<u64> = None;
     for segment in playlist.segments.iter().filter(|segment| !segment.uri.is_empty()) {
+        let most = playlist.target_duration;
+        assert!(f64::from(segment.duration).round() as u64 <= most, "{rendition}: a segment of {} s, and at most {most} s are said", segment.duration);
         if segment.discontinuity {
             due = None;
         }

@@ -167,6 +167,8 @@ export type Event =
   | ({ event: "job" } & JobInfo)
   | { event: "gap"; from: number; to: number }
   | { event: "shed"; renditions: string[]; why: string }
+  | { event: "overload"; rendition: string; shed: boolean }
+  | { event: "warning"; what: string }
   | { event: "worker"; chunk: number; why: string }
   | { event: "chapters"; chapters: { id: number; start: number; title: string }[] }
   | { event: "tracks"; tracks: TrackInfo[] }

@@ -57,6 +57,11 @@ pub struct EngineConfig {
     pub store: Option<StoreConfig>,
     /// How many recordings may be live at once; one more is refused with [`EngineError::Full`](crate::EngineError::Full).
     pub max_live: usize,
+    /// Cores that the ladders of all live recordings may take, together. A recording whose whole ladder would take more than is left has as
+    /// many rungs as there is room for, and where there is none, or rungs of another are shed, its source alone; what a ladder takes is
+    /// foretold from its plan, and what those that ran really took ([`Engine::live_load`](crate::Engine::live_load)). `None`: three quarters of
+    /// the cores. [`Wanted::live_cores`] is the most for each.
+    pub live_cores: Option<f64>,
     /// No recording is begun while the disk has fewer bytes free than this; those that run go on.
     pub min_free_space: u64,
     /// How much of a recording a power cut can lose, beside what had not come, and at least a part: all that was written is written to the
@@ -151,6 +156,7 @@ impl Default for EngineConfig {
             encryption: None,
             store: None,
             max_live: 64,
+            live_cores: None,
             min_free_space: 256 << 20,
             sync_every: Duration::ZERO,
             reconnect_window: Duration::from_secs(20),

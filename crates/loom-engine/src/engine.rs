@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::sync::watch;
 
+use crate::admission::{Admission, LiveLoad};
 use crate::captions::Speech;
 use crate::config::EngineConfig;
 #[cfg(feature = "hls")]
@@ -114,6 +115,7 @@ pub(crate) struct Shared {
     pub(crate) ingest: Ingest,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) capabilities: Capabilities,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) speech: Arc<Speech>,
     pub(crate) packaging: PackagingThreads,
     pub(crate) stores: Option<Arc<Stores>>,
@@ -176,6 +178,9 @@ impl Engine {
         let stores = config.store.as_ref().map(Stores::new).map(Arc::new);
         let sync = Syncer::start(disk.clone(), &root, config.sync_every)
             .map_err(EngineError::io("watch over", &root))?;
+        let live_cores = config
+            .live_cores
+            .unwrap_or(capabilities.cores as f64 * LIVE_SHARE);
         let shared = Arc::new(Shared {
             stores,
             #[cfg(feature = "transcode")]
@@ -187,6 +192,7 @@ impl Engine {
             config,
             #[cfg(feature = "ingest")]
             ingest,
+            admission: Admission::new(live_cores, backend.clone()),
             backend,
             capabilities,
             speech,
@@ -247,6 +253,11 @@ impl Engine {
     /// another publisher would be refused.
     pub fn is_full(&self) -> bool {
         self.owner.shared.live_count() >= self.owner.shared.config.max_live
+    }
+
+    /// What the ladders of live recordings take of the machine, and how much is left for others.
+    pub fn live_load(&self) -> LiveLoad {
+        self.owner.shared.admission.load()
     }
 
     /// The UDP address that publishers send to.
@@ -599,6 +610,9 @@ impl Shared {
         }
     }
 }
+
+/// Of each core, what the ladders of live recordings may take where nobody says how much.
+const LIVE_SHARE: f64 = 0.75;
 
 /// How long a publisher that may come back can be silent before it counts as vanished.
 #[cfg(feature = "ingest")]

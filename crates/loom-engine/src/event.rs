@@ -223,6 +223,18 @@ pub enum Event {
         /// What the disk said.
         why: String,
     },
+    /// Encoders are behind, and a rung is shed, the lowest first: it shows only the pictures that start segments. Or it is encoded in full again.
+    Overload {
+        /// The rung.
+        rendition: RenditionId,
+        /// Whether it is shed; else it comes back.
+        shed: bool,
+    },
+    /// Something went wrong that the recording survives, such as a device that failed and in whose place another works.
+    Warning {
+        /// What, in words.
+        what: String,
+    },
     /// The host's worker did not encode a chunk of a file: it is encoded here.
     Worker {
         /// The chunk's place among those of the file, from 0.

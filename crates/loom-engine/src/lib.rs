@@ -21,6 +21,7 @@
 //! # }
 //! ```
 
+mod admission;
 mod align;
 mod announced;
 mod arrival;
@@ -72,6 +73,7 @@ mod thumbnails;
 #[cfg(not(feature = "hls"))]
 mod unwatched;
 
+pub use admission::LiveLoad;
 pub use align::AlignedBy;
 pub use config::{CaptionsConfig, EngineConfig, FileConfig, PlaylistConfig};
 pub use download::{Download, DownloadChoice, TrackChoice};

@@ -14,12 +14,13 @@ use futures::FutureExt;
 use loom_core::{Gap, Media, MediaKind, MediaTime, RenditionId, TrackFormat, TrackId};
 use loom_hls::{Packager, PackagerConfig};
 use loom_ingest::{CloseReason, SessionEvent, TrackInfo};
-use loom_transcode::{Feed, SourceShape, Wanted, plan};
+use loom_transcode::{Feed, Plan, SourceShape, Wanted, plan};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{Instrument, debug_span};
 
+use crate::admission::Ladder;
 use crate::arrival::{self, Arrival, at};
 use crate::captions::LiveCaptions;
 use crate::edges::Edges;
@@ -250,8 +251,7 @@ impl Running {
         let shape = SourceShape::from_formats(&sorted.main);
         let mut wanted = wanted(recording);
         further::spare(&mut wanted, &sorted.further);
-        let plan = plan(&shape, &wanted, &recording.shared.capabilities)
-            .map_err(loom_transcode::TranscodeError::from)?;
+        let (plan, ladder) = admit(recording, &shape, wanted)?;
         let mut names: Vec<RenditionId> = plan.renditions.iter().map(|it| it.id.clone()).collect();
         let further = Further::plan(recording, sorted.further, &mut names);
         let captions = plan.audio.as_ref().is_some_and(|audio| audio.pcm);
@@ -300,6 +300,7 @@ impl Running {
                 packaging.clone(),
                 captions,
                 thumbnails,
+                ladder,
             ),
         ));
         let video = take::of_kind(&sorted.main, MediaKind::Video).map(|f| f.track);
@@ -709,6 +710,28 @@ pub(crate) fn wanted(recording: &Inner) -> Wanted {
         thumbnails: thumbnails::wanted(ladder.thumbnails),
         ..ladder.clone()
     }
+}
+
+/// The plan that there is room for.
+fn admit(recording: &Inner, shape: &SourceShape, mut wanted: Wanted) -> Result<(Plan, Ladder), EngineError> {
+    let (shared, admission) = (&recording.shared, &recording.shared.admission);
+    let made = |wanted: &Wanted| {
+        plan(shape, wanted, &shared.capabilities).map_err(loom_transcode::TranscodeError::from)
+    };
+    let room = admission.load().room();
+    let mut whole = made(&wanted)?;
+    if whole.live_cores() > room {
+        wanted.live_cores = Some(room);
+        whole = made(&wanted)?;
+    }
+    if whole.live_cores() > room && whole.video.as_ref().is_some_and(|video| video.keep.is_some()) {
+        // not even the smallest rung: the source alone is next to nothing
+        wanted.rungs.clear();
+        whole = made(&wanted)?;
+        tracing::warn!(recording = %recording.id, room, "no rungs: other recordings take all that there is for them");
+    }
+    let ladder = admission.begin(whole.live_cores());
+    Ok((whole, ladder))
 }
 
 /// How long a session that is replaced may take to hand over what it has.

@@ -6,8 +6,9 @@ use loom_core::{MediaKind, TrackFormat};
 use loom_ingest::TrackInfo;
 use loom_transcode::{Output, Outputs, Plan};
 
+use crate::admission::Ladder;
 use crate::captions::LiveCaptions;
-use crate::event::{RecordingInfo, TrackDescription};
+use crate::event::{Event, RecordingInfo, TrackDescription};
 use crate::further::{Further, Role};
 use crate::life::Step;
 use crate::packaging::{Declared, Packaging, Work, describe, told};
@@ -22,8 +23,10 @@ pub(crate) async fn pump(
     packaging: Packaging,
     captions: Option<LiveCaptions>,
     wanted: Option<loom_transcode::Thumbnails>,
+    ladder: Ladder,
 ) -> Packaging {
     let mut pump = Pump::new(recording, packaging, captions, wanted);
+    pump.ladder = Some(ladder);
     while let Some(output) = outputs.recv().await {
         if !pump.handle(output).await {
             break;
@@ -39,6 +42,7 @@ pub(crate) struct Pump {
     captions: Option<LiveCaptions>,
     wanted: Option<loom_transcode::Thumbnails>,
     thumbnails: Option<Thumbnails>,
+    ladder: Option<Ladder>,
 }
 
 impl Pump {
@@ -54,6 +58,7 @@ impl Pump {
             captions,
             wanted,
             thumbnails: None,
+            ladder: None,
         }
     }
 
@@ -86,15 +91,32 @@ impl Pump {
             Output::Progress { done, total } => {
                 if let Some(total) = total {
                     let fraction = (done.secs_f64() / total.as_secs_f64().max(0.001)).clamp(0.0, 1.0) as f32;
-                    self.recording.events.tell(crate::Event::Progress {
+                    self.recording.events.tell(Event::Progress {
                         stage: "media",
                         fraction,
                     });
                 }
                 true
             }
+            Output::Overload { rendition, shed } => {
+                match shed {
+                    true => {
+                        tracing::warn!(recording = %self.recording.id, %rendition, "a rung is shed: encoding is late")
+                    }
+                    false => {
+                        tracing::info!(recording = %self.recording.id, %rendition, "a rung is encoded in full again")
+                    }
+                }
+                metrics::counter!("loom_rungs_shed_total").increment(u64::from(shed));
+                if let Some(ladder) = &mut self.ladder {
+                    ladder.handle_load(shed);
+                }
+                self.recording.events.tell(Event::Overload { rendition, shed });
+                true
+            }
             Output::Warning(what) => {
                 tracing::warn!(recording = %self.recording.id, what, "transcode");
+                self.recording.events.tell(Event::Warning { what });
                 true
             }
             Output::Failed {

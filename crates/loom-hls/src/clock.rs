@@ -141,9 +141,15 @@ impl SegmentClock {
             .is_some_and(|last| at.since(last.at) > self.target * JUMP)
     }
 
-    /// Takes note of a picture, and defines a boundary there where it is time.
+    /// Takes note of a picture, and defines a boundary there where it is time. The first may come behind sound that it precedes: it is where the
+    /// recording begins, then.
     pub(crate) fn see_picture(&mut self, at: MediaTime, key: bool) {
         self.begin(at);
+        if let [first] = self.starts.as_mut_slice()
+            && self.pictures.is_none()
+        {
+            first.at = first.at.min(at);
+        }
         if self.pictures.is_some_and(|p| at <= p) {
             return;
         }
@@ -210,6 +216,13 @@ impl SegmentClock {
         }
     }
 
+    /// Takes note that there is sound up to `at`, or silence in its place: where sound leads, segments go on.
+    pub(crate) fn see_silence(&mut self, at: MediaTime) {
+        if self.started() && self.leads == Lead::Sound {
+            self.see_sound(at);
+        }
+    }
+
     /// Defines a boundary at `at` whatever the segment's length, as a change of format needs one. False where other
     /// renditions have passed that instant already.
     pub(crate) fn force(&mut self, at: MediaTime, discontinuity: bool) -> bool {
@@ -235,6 +248,14 @@ impl SegmentClock {
         match self.starts.last_mut() {
             Some(last) if at.since(last.at) <= ROUNDING => last.discontinuity |= discontinuity,
             _ => self.push(at, discontinuity),
+        }
+    }
+
+    /// All media ends at `at`: lays boundaries where a segment would be longer than may be listed. Of no effect before the first media.
+    pub(crate) fn see_end(&mut self, at: MediaTime) {
+        while self.elapsed(at) > self.target + LISTED {
+            let boundary = self.starts[self.starts.len() - 1].at + self.target;
+            self.push(boundary, false);
         }
     }
 
@@ -282,6 +303,9 @@ impl SegmentClock {
 /// The first segment's media sequence number: not 0, because hls.js 1.7 takes the number 0 of a segment that is being
 /// loaded in parts for none, forgets what it has of it, and loads it again and again.
 pub(crate) const FIRST: u64 = 1;
+/// A segment's length, rounded to whole seconds, is the target duration at most (RFC 8216bis §4.4.3.1): it may be longer by this, and sound begin
+/// half a frame earlier.
+const LISTED: Duration = Duration::from_millis(430);
 /// Encoders that round to a tick of 90 kHz or to a millisecond stay within this.
 pub(crate) const ROUNDING: Duration = Duration::from_micros(1_100);
 /// Key frames that are asked for together, or that two encoders make every so often, lie within this, even where a busy publisher

@@ -458,7 +458,6 @@ impl Packager {
     pub fn handle_end(&mut self, rendition: &RenditionId) -> Result<(), HlsError> {
         self.check_running()?;
         let at = self.position(rendition)?;
-        self.release_held(at, true)?;
         if let Track::Media(track) = &mut self.tracks[at].track {
             track.ended = true;
         }
@@ -493,10 +492,7 @@ impl Packager {
         if let Some(end) = self.away {
             return Ok(end);
         }
-        let mut first = Ok(());
-        for at in 0..self.tracks.len() {
-            first = first.and(self.release_held(at, true));
-        }
+        let mut first = self.release_all();
         // sound that is waited for longer than pictures may not have come as far as these have made segments: it does now, in silence
         let end = self.natural_end();
         let end = end.max(self.clock.newest_start().unwrap_or(end));
@@ -719,9 +715,7 @@ impl Packager {
             Track::Captions(_) => true,
         });
         self.choose_lead();
-        for at in 0..self.tracks.len() {
-            note(self.release_held(at, true));
-        }
+        note(self.release_all());
         self.finished = true;
         let end = match self.away {
             Some(end) => {
@@ -729,7 +723,11 @@ impl Packager {
                 self.head = end;
                 end
             }
-            None => self.natural_end(),
+            None => {
+                let end = self.natural_end();
+                self.clock.see_end(end);
+                end
+            }
         };
         let clock = &self.clock;
         let out = &mut self.out;
@@ -784,18 +782,14 @@ impl Packager {
                 first = released;
             }
         }
-        let (head, stall, live) = (self.head, self.config.stall, self.config.stall.is_some());
+        let (head, stall) = (self.head, self.config.stall);
         let clock = &self.clock;
         let out = &mut self.out;
         for declared in &mut self.tracks {
             match &mut declared.track {
                 Track::Media(track) => {
-                    let patience = if track.ended {
-                        Some(Default::default())
-                    } else {
-                        stall
-                    };
-                    if let Some(patience) = patience.filter(|_| live || track.ended) {
+                    let over = track.ended && !track.holds();
+                    if let Some(patience) = if over { Some(Duration::ZERO) } else { stall } {
                         first = first.and(track.give_up_all(head - patience, Duration::ZERO, clock, out));
                     }
                 }
@@ -871,6 +865,13 @@ impl Packager {
         if let Some(quiet) = quiet {
             self.clock.see_still(quiet);
         }
+        let sounds = until
+            .iter()
+            .flatten()
+            .filter(|(_, kind)| *kind == MediaKind::Audio);
+        if let Some(silent) = sounds.map(|(at, _)| *at).max() {
+            self.clock.see_silence(silent);
+        }
         let settled = self.clock.settled();
         let (mut first, clock, out) = (Ok(()), &self.clock, &mut self.out);
         for (declared, until) in self.tracks.iter_mut().zip(until) {
@@ -930,6 +931,20 @@ impl Packager {
         first
     }
 
+    /// All that is held, into segments that are made as long as it goes on.
+    fn release_all(&mut self) -> Result<(), HlsError> {
+        let held = self.tracks.iter().filter_map(|t| t.media()?.held_to());
+        let end = held
+            .max()
+            .map_or(self.natural_end(), |held| held.max(self.natural_end()));
+        self.clock.see_end(end);
+        let mut first = Ok(());
+        for at in 0..self.tracks.len() {
+            first = first.and(self.release_held(at, true));
+        }
+        first
+    }
+
     fn set_away(&mut self, away: Option<MediaTime>) {
         self.away = away;
         for captions in self.tracks.iter_mut().filter_map(Declared::captions) {
@@ -973,6 +988,15 @@ impl Packager {
             .any(|t| t.kind() == MediaKind::Video && !t.ended);
         let lead = if pictures { Lead::Pictures } else { Lead::Sound };
         self.clock.lead(lead, self.head);
+        // sound that waited for pictures says now where its segments begin
+        if let Some(held) = self.held_to() {
+            self.clock.see_silence(held);
+        }
+    }
+
+    /// Where what is held ends.
+    fn held_to(&self) -> Option<MediaTime> {
+        self.tracks.iter().filter_map(|t| t.media()?.held_to()).max()
     }
 
     fn with_track(

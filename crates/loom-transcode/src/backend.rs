@@ -29,6 +29,12 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// # Errors
     /// Where the plan is for a live source, the file cannot be opened, or its graph does not start.
     fn file(&self, plan: &Plan, path: &Path) -> Result<Outputs, TranscodeError>;
+
+    /// Processor time that the pictures of all live runs of this process have taken so far; what a thread took between the last call and its end is
+    /// not in it. `None` where that cannot be known.
+    fn live_time(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// Something that a running plan made.
@@ -72,6 +78,14 @@ pub enum Output {
         done: MediaTime,
         /// How long the file is.
         total: Option<Duration>,
+    },
+    /// Live: encoders are behind, and a rendition is shed, the lowest first: it shows only the pictures that start segments. Or it is encoded in
+    /// full again.
+    Overload {
+        /// The rendition.
+        rendition: RenditionId,
+        /// Whether it is shed; else it comes back.
+        shed: bool,
     },
     /// Something went wrong that the run survives, in words.
     Warning(String),

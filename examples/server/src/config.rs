@@ -86,6 +86,10 @@ pub(crate) struct Config {
     /// How many recordings may be live at once.
     #[arg(long, env = "LOOM_MAX_LIVE", default_value_t = EngineConfig::default().max_live)]
     pub(crate) max_live: usize,
+    /// Cores that the ladders of all live recordings may take, together: one whose ladder does not fit has fewer rungs, or its source
+    /// alone. Otherwise three quarters of those there are.
+    #[arg(long, env = "LOOM_LIVE_CORES", value_parser = cores)]
+    pub(crate) live_cores: Option<f64>,
     /// How many seconds a publisher who vanished is waited for before the recording is finished; 0: not at all. Otherwise 20.
     #[arg(long, env = "LOOM_RECONNECT")]
     pub(crate) reconnect: Option<u64>,
@@ -204,6 +208,15 @@ pub(crate) struct PathwayAt(pub(crate) Pathway);
 /// A count of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ByteCount(pub(crate) u64);
+
+/// Cores, of which one may be a part.
+fn cores(text: &str) -> Result<f64, String> {
+    let cores = text
+        .parse()
+        .ok()
+        .filter(|cores: &f64| cores.is_finite() && *cores >= 0.0);
+    cores.ok_or_else(|| "a number of cores, 0 or more".to_owned())
+}
 
 /// A loudness, LUFS.
 fn loudness(text: &str) -> Result<f64, String> {

@@ -266,6 +266,7 @@ fn engine_config(
         data_dir: config.data_dir.clone(),
         ladder,
         max_live: config.max_live,
+        live_cores: config.live_cores,
         min_free_space: config.min_free.0,
         part: config.part.map_or(default.part, Duration::from_millis),
         reconnect_window: config

@@ -69,6 +69,21 @@ const ALL: &[(&str, Kind, &str)] = &[
         "Recordings that are live, paused or waited for.",
     ),
     (
+        "loom_rungs_shed_total",
+        Kind::Counter,
+        "Rungs of live recordings that were shed because encoders were behind.",
+    ),
+    (
+        "loom_live_planned_cores",
+        Kind::Gauge,
+        "Cores that the ladders of live recordings are planned to take.",
+    ),
+    (
+        "loom_live_price",
+        Kind::Gauge,
+        "Cores that a planned core really takes, as last measured.",
+    ),
+    (
         "loom_recordings_started_total",
         Kind::Counter,
         "Recordings that went live.",

@@ -262,8 +262,8 @@ pub(crate) async fn send_once(
     let complete = recording.is_complete();
     let info = recording.info();
     let nothing = info.renditions.is_empty();
-    // an edit that is cut off is made anew
-    let unmade = !complete && !info.made_from.is_empty();
+    // an edit that is cut off before it is ready is made anew, and not the same to the byte
+    let unmade = !state.is_final() && !info.made_from.is_empty();
     if state == RecordingState::Created || nothing || unmade || recording.sending.is_over() {
         return Ok(());
     }

@@ -176,8 +176,8 @@ impl MediaTrack {
         let from = self.boundary(clock, number).unwrap_or(tick).max(self.end);
         let most = match self.repeater.repeats() {
             true => limits::STAND,
-            // its part holds the picture itself too
-            false => self.part.map_or(self.target, |part| part / 2),
+            // its part holds the picture itself too; without parts it may stand for its whole segment
+            false => self.part.map_or(limits::STAND, |part| part / 2),
         };
         if from < tick && tick - from <= self.ticks_down(most) {
             from

@@ -302,6 +302,12 @@ impl MediaTrack {
         self.fresh = true;
     }
 
+    /// Where the held packets end.
+    pub(crate) fn held_to(&self) -> Option<MediaTime> {
+        let last = self.held.back()?;
+        Some(last.pts + last.duration.unwrap_or_default())
+    }
+
     /// Keeps sound, or a picture aside, back until [`Self::release`]. False where no more fits.
     pub(crate) fn hold(&mut self, packet: Packet) -> bool {
         self.held_bytes += packet.data.len();
@@ -350,6 +356,11 @@ impl MediaTrack {
                 .start(number)
                 .map_or(Duration::ZERO, |start| packet.pts.since(start.at));
             (packet.pts, packet.dts) = (packet.pts - early, packet.dts - early);
+        }
+        if let Some(first) = clock.start(FIRST) {
+            // all renditions begin together: what comes behind sound that began later is shown from there
+            let before = first.at.since(packet.pts);
+            (packet.pts, packet.dts) = (packet.pts + before, packet.dts + before);
         }
         let dts = packet.dts.ticks(self.scale);
         let pts = packet.pts.ticks(self.scale);
@@ -604,13 +615,14 @@ impl MediaTrack {
         self.push(last.sample, Behind::Nothing, out)
     }
 
-    /// How long a sample lasts of which only itself is known: as told, or like the one before it, or a thirtieth of a second.
+    /// How long a sample lasts of which only itself is known: as told, or like the one before it, but no longer than its segment may be, or
+    /// a thirtieth of a second.
     fn guess(&self, pending: &Pending) -> u64 {
-        pending
-            .told
-            .or(self.length)
-            .unwrap_or(u64::from(self.scale.hz()) / 30)
-            .max(1)
+        let usual = u64::from(self.scale.hz()) / 30;
+        let start = self.open.as_ref().map_or(pending.sample.dts, |open| open.start);
+        let fits = (start + self.ticks(self.target)).saturating_sub(pending.sample.dts);
+        let like = self.length.map(|length| length.min(fits.max(usual)));
+        pending.told.or(like).unwrap_or(usual).max(1)
     }
 
     /// By how much sound of that length is drawn out up to what follows, ticks: steps up to this are a clock being followed, not a

@@ -8,6 +8,7 @@ mod decode;
 mod encryption;
 mod late_sound;
 mod left_out;
+mod lengths;
 mod lists;
 mod origin;
 mod pause;

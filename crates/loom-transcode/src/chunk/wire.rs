@@ -217,7 +217,7 @@ impl Made {
             Output::Progress { done, total } => Self::Progress(*done, *total),
             Output::Counted(count) => Self::Counted(count.clone()),
             Output::Loudness(loudness) => Self::Loudness(*loudness),
-            Output::Still { .. } | Output::End => return None,
+            Output::Still { .. } | Output::Overload { .. } | Output::End => return None,
         })
     }
 

@@ -171,6 +171,14 @@ impl Outlet {
         let _ = self.0.try_send(Event::Output(Output::Warning(text)));
     }
 
+    /// Says that a rung is shed, or comes back, if there is room for it.
+    pub(super) fn tell_load(&self, rendition: &RenditionId, shed: bool) {
+        let rendition = rendition.clone();
+        let _ = self
+            .0
+            .try_send(Event::Output(Output::Overload { rendition, shed }));
+    }
+
     pub(super) fn fail(&self, rendition: Option<RenditionId>, reason: String) {
         tracing::warn!(?rendition, "{reason}");
         let _ = self.send(Output::Failed { rendition, reason });

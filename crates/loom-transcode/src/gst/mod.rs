@@ -21,12 +21,14 @@ mod reader;
 mod replay;
 mod rung;
 mod stillness;
+mod threads;
 mod thumbnails;
 mod video;
 mod watch;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gstreamer as gst;
 use loom_core::TrackFormat;
@@ -41,6 +43,7 @@ pub(crate) use chunk_worker::Encoding;
 pub(crate) use probe::probe_aloud;
 pub use probe::probe_file;
 pub use raw::{Encoded, I420, PictureEncoder, SoundEncoder};
+use threads::LiveThreads;
 pub(crate) use video::lock;
 
 /// Runs plans on GStreamer.
@@ -65,7 +68,7 @@ pub(crate) use video::lock;
 /// # }
 /// ```
 #[derive(Debug, Clone)]
-pub struct GstBackend(());
+pub struct GstBackend(Arc<LiveThreads>);
 
 impl GstBackend {
     /// Starts GStreamer, once a process.
@@ -74,7 +77,7 @@ impl GstBackend {
     /// Where GStreamer does not start.
     pub fn new() -> Result<Self, TranscodeError> {
         start()?;
-        Ok(Self(()))
+        Ok(Self(Arc::default()))
     }
 }
 
@@ -85,6 +88,10 @@ impl Backend for GstBackend {
 
     fn file(&self, plan: &Plan, path: &Path) -> Result<Outputs, TranscodeError> {
         file::run(plan, path)
+    }
+
+    fn live_time(&self) -> Option<Duration> {
+        self.0.time()
     }
 }
 

@@ -16,6 +16,7 @@ use super::element::{
 };
 use super::encoder::{Effort, encoder};
 use super::pictures::{DROPPED, Shared, left_out};
+use super::threads::thread_name;
 use super::video::{GRAPH, lock, pad};
 use crate::backend::Output;
 use crate::device::{DeviceFamily, MemoryDomain};
@@ -69,7 +70,7 @@ pub(super) fn add_rung(
     follow_source(&scale, &size, rung)?;
     hold_first_caps(&size)?;
     let tee = make("tee")?;
-    let waiting = named(queue(capacity(pace))?, rung.id.as_str());
+    let waiting = named(queue(capacity(pace))?, &thread_name(pace, rung.id.as_str()));
     let encoding = encoder(stage, plan.codec, Effort::of(plan, rung), pace)?;
     let Some(encoder) = encoding.first().cloned() else {
         return Err(refused(&stage.factory, "it is no encoder"));
@@ -109,11 +110,8 @@ pub(super) fn add_rung(
             let verdict =
                 lock(&shared.load).handle_picture(index, level, starts_segment, plain_media_time(pts));
             match verdict.change {
-                Some(Change::Shed(rung)) => out.warn(format!(
-                    "{} is shed, encoding is late: it shows only the pictures that start segments for now",
-                    ids[rung]
-                )),
-                Some(Change::Restored(rung)) => out.warn(format!("{} is encoded in full again", ids[rung])),
+                Some(Change::Shed(rung)) => out.tell_load(&ids[rung], true),
+                Some(Change::Restored(rung)) => out.tell_load(&ids[rung], false),
                 None => {}
             }
             if verdict.encode {

@@ -17,6 +17,7 @@ use super::element::{
 use super::pictures::Shared;
 use super::replay::{Item, Replay};
 use super::rung::{add_rung, copies, fail_all, raw};
+use super::threads::thread_name;
 use super::watch::{Ending, Running};
 use crate::device::DeviceFamily;
 use crate::error::TranscodeError;
@@ -199,7 +200,7 @@ impl Inner {
     ) -> Result<(Running, gst_app::AppSrc), TranscodeError> {
         let (pace, shared) = (self.pace, &self.shared);
         let pipeline = gst::Pipeline::new();
-        let input = app_src(pace, "decode");
+        let input = app_src(pace, &thread_name(pace, "decode"));
         let decoding = make(&route.decoder.factory)?;
         // A stream that lost packets is decoded as far as it goes.
         set_if_possible(&decoding, "max-errors", "-1");
@@ -215,7 +216,7 @@ impl Inner {
         if route.decoder.family != DeviceFamily::Cpu {
             head.push(capsfilter(&raw(route.decoder.memory).build())?);
         }
-        let pictures = named(queue(2)?, "scale");
+        let pictures = named(queue(2)?, &thread_name(pace, "scale"));
         head.push(pictures.clone());
         if plan.rotation != Rotation::None {
             let flip = make("videoflip")?;

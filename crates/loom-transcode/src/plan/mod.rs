@@ -273,6 +273,14 @@ impl VideoPlan {
 }
 
 impl Plan {
+    /// Cores that its pictures take while it runs live, by estimate, of the dearest content. Where nothing is encoded a few pictures are decoded, which
+    /// counts as nothing.
+    pub fn live_cores(&self) -> f64 {
+        let encodes = self.video.as_ref().filter(|video| !video.rungs.is_empty());
+        let route = encodes.and_then(|video| video.route.as_ref());
+        route.map_or(0.0, |route| route.cost)
+    }
+
     /// The plan to go on with where an element of the pictures' route failed, by its factory. It makes the same
     /// renditions, at whatever cost: overload is then met as overload always is.
     pub fn next_best(&self, failed: &str) -> Option<Self> {

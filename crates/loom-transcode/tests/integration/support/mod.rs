@@ -25,6 +25,8 @@ pub(crate) struct Made {
     pub(crate) thumbnails: Vec<Picture>,
     pub(crate) progress: Vec<MediaTime>,
     pub(crate) warnings: Vec<String>,
+    /// Rungs that were shed, or came back (`false`).
+    pub(crate) shed: Vec<(String, bool)>,
     pub(crate) failed: Vec<(Option<String>, String)>,
     pub(crate) counts: BTreeMap<String, PictureCount>,
     pub(crate) ended: bool,
@@ -61,6 +63,7 @@ impl Made {
             Output::Thumbnail(picture) => self.thumbnails.push(picture),
             Output::Progress { done, .. } => self.progress.push(done),
             Output::Warning(text) => self.warnings.push(text),
+            Output::Overload { rendition, shed } => self.shed.push((rendition.to_string(), shed)),
             Output::Failed { rendition, reason } => {
                 self.failed.push((rendition.map(|it| it.to_string()), reason))
             }
