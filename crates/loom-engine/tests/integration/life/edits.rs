@@ -1,11 +1,17 @@
 //! Recordings made of pieces of others.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use bytes::Bytes;
 use loom_engine::{
-    Engine, EngineConfig, EngineError, MediaTime, Recording, RecordingId, RecordingState, TextCue, read_cues,
+    About, Engine, EngineConfig, EngineError, JobKind, JobState, MediaTime, Object, Recording, RecordingId,
+    RecordingState, StorageClass, Store, StoreConfig, StoreError, TextCue, open_store, read_cues,
 };
 
 use super::{assert_whole, film, hashes, text};
@@ -248,4 +254,83 @@ async fn an_edit_that_cannot_be_made_says_why_and_leaves_nothing() {
         Err(EngineError::BadEdit(told)) => assert!(told.contains("encrypted"), "{told}"),
         other => panic!("{other:?}"),
     }
+}
+
+/// A store that notes which media come of an edit that is not ready on the disk: it may be made anew yet, and not the same to the byte.
+#[derive(Debug)]
+struct Early {
+    kept: Arc<dyn Store>,
+    data: PathBuf,
+    media: AtomicUsize,
+    early: Mutex<Vec<String>>,
+}
+
+#[async_trait::async_trait]
+impl Store for Early {
+    async fn put(&self, key: &str, data: Bytes, about: &About) -> Result<(), StoreError> {
+        let id = key.split('/').next().unwrap_or_default();
+        let info =
+            fs::read(self.data.join("recordings").join(id).join("recording.json")).expect("it is described");
+        let info: serde_json::Value = serde_json::from_slice(&info).expect("JSON");
+        if info["made_from"].is_array() && key.contains("/hls/") {
+            self.media.fetch_add(1, Ordering::Relaxed);
+            if info["state"] != "ready" {
+                self.early.lock().expect("nobody panics").push(key.to_owned());
+            }
+        }
+        self.kept.put(key, data, about).await
+    }
+
+    async fn look_up(&self, key: &str) -> Result<Option<Object>, StoreError> {
+        self.kept.look_up(key).await
+    }
+
+    async fn read(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>, StoreError> {
+        self.kept.read(key, range).await
+    }
+
+    async fn list(&self, folder: &str) -> Result<Vec<Object>, StoreError> {
+        self.kept.list(folder).await
+    }
+
+    async fn folders(&self) -> Result<Vec<String>, StoreError> {
+        self.kept.folders().await
+    }
+
+    async fn delete(&self, keys: Vec<String>) -> Result<(), StoreError> {
+        self.kept.delete(keys).await
+    }
+
+    async fn set_class(&self, key: &str, class: StorageClass) -> Result<(), StoreError> {
+        self.kept.set_class(key, class).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_an_edit_is_sent_before_it_is_ready() {
+    let files = tempfile::tempdir().expect("a folder");
+    let Some(film) = film(files.path()) else { return };
+    let data = files.path().join("data");
+    let store = Arc::new(Early {
+        kept: open_store("memory:").expect("a store"),
+        data: data.clone(),
+        media: AtomicUsize::new(0),
+        early: Mutex::default(),
+    });
+    let config = EngineConfig {
+        store: Some(StoreConfig::new(store.clone())),
+        ..config(&data)
+    };
+    let engine = Engine::start(config).await.expect("the engine starts");
+    let original = recorded(&engine, &film).await;
+    let cut = made(&engine, original.without(&[(ms(1_000), ms(3_000))])).await;
+    let is_sent = || {
+        cut.jobs()
+            .iter()
+            .any(|job| job.job == JobKind::Upload && job.state == JobState::Done)
+    };
+    while !is_sent() || store.media.load(Ordering::Relaxed) == 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(*store.early.lock().expect("nobody panics"), Vec::<String>::new());
 }
