@@ -107,7 +107,7 @@ impl Pump {
                         tracing::info!(recording = %self.recording.id, %rendition, "a rung is encoded in full again")
                     }
                 }
-                metrics::counter!("loom_rungs_shed_total").increment(u64::from(shed));
+                metrics::counter!("loom_rungs_late_total").increment(u64::from(shed));
                 if let Some(ladder) = &mut self.ladder {
                     ladder.handle_load(shed);
                 }

@@ -174,7 +174,7 @@ const ALL: &[(&str, Kind, &str)] = &[
         "Stretches of sound that live captions missed under load.",
     ),
     (
-        "loom_rungs_shed_total",
+        "loom_rungs_late_total",
         Kind::Counter,
         "Renditions given up for want of room on the disk.",
     ),
