@@ -69,7 +69,7 @@ const ALL: &[(&str, Kind, &str)] = &[
         "Recordings that are live, paused or waited for.",
     ),
     (
-        "loom_rungs_shed_total",
+        "loom_rungs_late_total",
         Kind::Counter,
         "Rungs of live recordings that were shed because encoders were behind.",
     ),
@@ -174,7 +174,7 @@ const ALL: &[(&str, Kind, &str)] = &[
         "Stretches of sound that live captions missed under load.",
     ),
     (
-        "loom_rungs_late_total",
+        "loom_rungs_shed_total",
         Kind::Counter,
         "Renditions given up for want of room on the disk.",
     ),
