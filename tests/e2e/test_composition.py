@@ -9,7 +9,8 @@ import judges
 import material
 from s3 import S3
 from server import Server, problem, until
-from test_jobs import jobs
+from test_edits import edit
+from test_jobs import LEAN, jobs
 from test_joined import invite, media
 from test_reconnect import beep_times
 
@@ -87,8 +88,8 @@ def stored():
     s3.close()
 
 
-def test_a_camera_lies_over_the_screen_where_it_is_wanted_though_the_server_is_killed_meanwhile(tmp_path, publish, stored):
-    settings = {"LOOM_CAPTIONS": "off", "LOOM_THUMBNAILS": "off", **stored.environment}
+def test_a_camera_lies_over_the_screen_where_it_is_wanted_though_the_server_is_killed_meanwhile(tmp_path, publish, stored, chromium, new_page):
+    settings = {"LOOM_CAPTIONS": "off", **LEAN, **stored.environment}
     server = Server(tmp_path, **settings)
     try:
         recording = server.create("Screen and camera")
@@ -150,8 +151,20 @@ def test_a_camera_lies_over_the_screen_where_it_is_wanted_though_the_server_is_k
         (second,) = root.glob("composition-*.mp4")
         assert second != first and not (root / "composition").exists()
 
+        # the page asks for it, waits and saves it, of an edit as of any recording
+        (cut,) = edit(server, recording, keep=[[0.0, begins + 2.5]])
+        page = new_page(chromium())
+        page.goto(cut["watch_url"])
+        with page.expect_download() as saved:
+            page.get_by_test_id("compose").click()
+        assert saved.value.suggested_filename == "Screen and camera.mp4"
+        kinds, length = probed(saved.value.path())
+        assert kinds == ["aac", "h264"] and abs(length - cut["duration"]) < 0.07, (kinds, length, cut)
+        (seen,) = pictures(str(saved.value.path()), begins + 1.5)
+        assert is_green(seen, CIRCLE)
+
         until(lambda: jobs(server, recording)["upload"]["state"] == "done", 60, "all to be sent")
-        sent = collections.Counter(key.rsplit("/", 1)[1] for key, _ in stored.stored if "/composition-" in key)
+        sent = collections.Counter(key.rsplit("/", 1)[1] for key, _ in stored.stored if f"{recording['id']}/composition-" in key)
         assert sent[second.name] == 1 and max(sent.values()) == 1, sent
         assert server.http.delete(f"/v1/recordings/{recording['id']}").status_code == 204
         assert not root.exists()
@@ -159,10 +172,16 @@ def test_a_camera_lies_over_the_screen_where_it_is_wanted_though_the_server_is_k
         server.close()
 
 
-def test_a_recording_of_one_picture_has_no_composition(server):
-    recording = server.create("One picture")
-    assert server.upload(recording, material.film_mp4().read_bytes(), "video/mp4").is_success
-    ready = server.until_state(recording, "ready")
-    assert "composition_url" not in ready
-    refused = server.http.put(f"/v1/recordings/{recording['id']}/composition")
-    assert refused.status_code == 409 and "no camera" in problem(refused), refused.text
+def test_a_recording_of_one_picture_has_no_composition(tmp_path):
+    server = Server(tmp_path, LOOM_CAPTIONS="off", **LEAN)
+    try:
+        recording = server.create("One picture")
+        picture = ["-f", "lavfi", "-i", "testsrc2=size=320x240:rate=15,format=yuv420p", "-t", "2"]
+        film = material.by_ffmpeg("one-picture.mp4", *picture, *material.X264, "-g", "30")
+        assert server.upload(recording, film.read_bytes(), "video/mp4").is_success
+        ready = server.until_state(recording, "ready")
+        assert "composition_url" not in ready
+        refused = server.http.put(f"/v1/recordings/{recording['id']}/composition")
+        assert refused.status_code == 409 and "no camera" in problem(refused), refused.text
+    finally:
+        server.close()

@@ -32,6 +32,20 @@ impl Recording {
     ///
     /// Cancellation: it is asked for, or not.
     ///
+    /// ```no_run
+    /// use loom_engine::{Composition, EngineError, JobState, Place, Placement, Recording};
+    ///
+    /// # async fn example(recording: Recording) -> Result<(), EngineError> {
+    /// let middle = Placement { at: 60.0, place: Place::Centre { x: 0.5, y: 0.5 }, size: 0.8, ..Placement::default() };
+    /// recording.lay_out(&Composition { placements: vec![Placement::default(), middle] }).await?;
+    /// while recording.jobs().iter().any(|it| it.state != JobState::Done && it.state != JobState::Parked) {
+    ///     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    /// }
+    /// println!("{:?}", recording.composition());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`EngineError::BadComposition`] with the field that breaks a rule, [`EngineError::WrongState`] where the recording is not ready,
     /// [`EngineError::NoCamera`] where it has not two pictures, [`EngineError::Download`] where it is encrypted, [`EngineError::Io`].

@@ -43,7 +43,7 @@ pub(crate) use overlay::Overlay;
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Composition {
     /// In order of time. The first holds before its time, too; the last holds to the end.
     pub placements: Vec<Placement>,

@@ -38,7 +38,7 @@ use crate::plan::{Preset, encoder_threads, usual_bitrate};
 pub struct Composed {
     /// Its sides, pixels, both even: those of the screen. What of the screen has another shape comes between borders.
     pub size: (u32, u32),
-    /// How many pictures a second there are at most. There are fewer where neither of both changes so often.
+    /// How many pictures a second the faster of both has. There are fewer where neither of both changes so often, and for moments a third more.
     pub frame_rate: f64,
     /// How far apart pictures are that decoding can begin at.
     pub key_interval: Duration,
