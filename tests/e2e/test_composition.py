@@ -89,7 +89,7 @@ def stored():
 
 
 def test_a_camera_lies_over_the_screen_where_it_is_wanted_though_the_server_is_killed_meanwhile(tmp_path, publish, stored, chromium, new_page):
-    settings = {"LOOM_CAPTIONS": "off", **LEAN, **stored.environment}
+    settings = {"LOOM_CAPTIONS": "off", "LOOM_THUMBNAILS": "off", **stored.environment}
     server = Server(tmp_path, **settings)
     try:
         recording = server.create("Screen and camera")

@@ -76,7 +76,10 @@ pub(crate) async fn make(recording: &Arc<Inner>) -> Result<(), EngineError> {
     let turn = recording.shared.compositions.acquire().await;
     let _turn = turn.map_err(|_| EngineError::ShuttingDown)?;
     let working = recording.clone();
-    let made = tokio::task::spawn_blocking(move || make_wanted(&working));
+    let made = tokio::task::spawn_blocking(move || {
+        let _alone = working.composing.blocking_lock();
+        make_wanted(&working)
+    });
     made.await.map_err(|_| EngineError::ShuttingDown)?
 }
 
@@ -94,7 +97,7 @@ fn make_wanted(recording: &Arc<Inner>) -> Result<(), EngineError> {
     match made {
         // it is over, or another job is queued behind this one
         Err(_) if is_unwanted(recording, &name) => Ok(()),
-        Err(_) if *recording.shared.over.borrow() => Err(EngineError::ShuttingDown),
+        Err(_) if is_over(recording) => Err(EngineError::ShuttingDown),
         Err(why) => Err(why),
         Ok(()) => {
             let others = folder.files("").into_iter();
@@ -206,6 +209,9 @@ impl Parts {
             self.screen.packets(recording, name),
             self.camera.packets(recording, name),
             |media| {
+                if is_over(recording) {
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
                 writer.take(media).map_err(|why| {
                     let told = io::Error::other(why.to_string());
                     failed = Some(why);
@@ -316,7 +322,7 @@ impl Iterator for Packets {
     fn next(&mut self) -> Option<Self::Item> {
         while self.read.is_empty() {
             let segment = self.segments.pop_front()?;
-            if *self.recording.shared.over.borrow() || is_unwanted(&self.recording, &self.name) {
+            if is_unwanted(&self.recording, &self.name) {
                 return Some(Err(io::ErrorKind::Interrupted.into()));
             }
             let (codec, packets) = match self.reader.read(&self.recording, &segment) {
@@ -424,11 +430,15 @@ fn wanted(recording: &Inner) -> Result<Option<Composition>, EngineError> {
     Ok(json.and_then(|json| serde_json::from_slice(&json).ok()))
 }
 
-/// Whether the recording was deleted, or another layout was asked for.
+/// Whether the recording was deleted, or the engine has ended.
+fn is_over(recording: &Inner) -> bool {
+    recording.state_now() == RecordingState::Deleted || *recording.shared.over.borrow()
+}
+
+/// Whether another layout was asked for.
 fn is_unwanted(recording: &Inner, name: &str) -> bool {
-    let is_wanted = |layout: Composition| file_name(&layout) == name;
     let asked = wanted(recording).ok().flatten();
-    recording.state_now() == RecordingState::Deleted || !asked.is_some_and(is_wanted)
+    !asked.is_some_and(|layout| file_name(&layout) == name)
 }
 
 /// The file of a layout.
