@@ -438,7 +438,7 @@ fn is_over(recording: &Inner) -> bool {
 /// Whether another layout was asked for.
 fn is_unwanted(recording: &Inner, name: &str) -> bool {
     let asked = wanted(recording).ok().flatten();
-    !asked.is_some_and(|layout| file_name(&layout) == name)
+    asked.is_none_or(|layout| file_name(&layout) != name)
 }
 
 /// The file of a layout.
