@@ -1,6 +1,6 @@
 //! A camera's picture, laid over a screen's.
 
-use super::Inset;
+use super::inset::Inset;
 use super::scale::{Taps, scale};
 use crate::i420::{I420, layout};
 
