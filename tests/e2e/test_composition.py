@@ -164,6 +164,13 @@ def test_a_camera_lies_over_the_screen_where_it_is_wanted_though_the_server_is_k
         assert is_green(seen, CIRCLE)
 
         until(lambda: jobs(server, recording)["upload"]["state"] == "done", 60, "all to be sent")
+        # one that this disk has lost comes back from the store, where it stays as it is
+        film = second.read_bytes()
+        second.unlink()
+        assert server.http.put(url).status_code == 202
+        made(server, recording)
+        assert second.read_bytes() == film
+        until(lambda: jobs(server, recording)["upload"]["state"] == "done", 60, "all to be looked at again")
         sent = collections.Counter(key.rsplit("/", 1)[1] for key, _ in stored.stored if f"{recording['id']}/composition-" in key)
         assert sent[second.name] == 1 and max(sent.values()) == 1, sent
         assert server.http.delete(f"/v1/recordings/{recording['id']}").status_code == 204
