@@ -122,9 +122,10 @@ def test_each_picture_and_each_sound_of_a_publisher_is_kept(server, recorder, pu
         assert set(re.findall(r'TYPE=AUDIO.*URI="([^/"]+)/', text)) == {"aac", "aac-2"}, text
         judges.decode(judges.url(server, ready, name))
 
-    # The download is the main picture, though the other one is larger.
+    # The download is the main picture, though the other one is larger, and the main sound.
     download = server.base + f"/v1/recordings/{ready['id']}/download.mp4"
     assert colour(download)[RED] > 100
+    assert abs(pitch(download) - 440) < 5
 
 
 LATE = 9

@@ -90,10 +90,12 @@ impl From<EngineError> for Failure {
             }
             EngineError::BadText(_)
             | EngineError::BadEdit(_)
+            | EngineError::BadComposition(_)
             | EngineError::Package(HlsError::Config { .. }) => LOOM_ERROR_ARGUMENT,
-            EngineError::AlreadyPublished(_) | EngineError::WrongState { .. } | EngineError::ShuttingDown => {
-                LOOM_ERROR_STATE
-            }
+            EngineError::AlreadyPublished(_)
+            | EngineError::WrongState { .. }
+            | EngineError::NoCamera(_)
+            | EngineError::ShuttingDown => LOOM_ERROR_STATE,
             EngineError::NotReady(_) => LOOM_ERROR_NOT_READY,
             EngineError::Io { .. } | EngineError::Ingest(_) | EngineError::Store(_) => LOOM_ERROR_IO,
             EngineError::Transcode(_) | EngineError::Package(_) | EngineError::Download(_) => {

@@ -11,7 +11,8 @@ use loom_core::{MediaKind, RenditionId};
 use loom_hls::progressive::{Layout, Source, TrackFiles};
 
 use crate::error::EngineError;
-use crate::event::RenditionDescription;
+use crate::event::{RecordingInfo, RenditionDescription};
+use crate::further;
 use crate::recording::Inner;
 use crate::store::BlobFile;
 
@@ -75,25 +76,7 @@ impl Download {
     /// # Errors
     /// [`EngineError::Io`] where a segment cannot be read, as after the recording was deleted.
     pub fn read(&self, offset: u64, most: usize) -> Result<Bytes, EngineError> {
-        let end = offset.saturating_add(most as u64);
-        let mut out = BytesMut::with_capacity(most.min(self.len().saturating_sub(offset) as usize));
-        for source in self.layout.range(offset..end) {
-            match source {
-                Source::Bytes(bytes) => out.extend_from_slice(&bytes),
-                Source::Stored { key, offset, len } => {
-                    let from = out.len();
-                    out.resize(from + len as usize, 0);
-                    open(&self.recording, &key)
-                        .and_then(|mut file| {
-                            file.seek(SeekFrom::Start(offset))?;
-                            file.read_exact(&mut out[from..])
-                        })
-                        .map_err(EngineError::io("read", &*key))?;
-                }
-                _ => {}
-            }
-        }
-        Ok(out.freeze())
+        read_range(&self.layout, |key| open(&self.recording, key), offset, most)
     }
 
     /// As [`Self::read`], on a thread that may wait.
@@ -124,6 +107,34 @@ impl Download {
     }
 }
 
+/// Reads from `offset` of a file that is nowhere but in its parts: at most `most` bytes, fewer only at its end. `open` opens a part. Blocks.
+pub(crate) fn read_range(
+    layout: &Layout,
+    open: impl Fn(&str) -> io::Result<Segment>,
+    offset: u64,
+    most: usize,
+) -> Result<Bytes, EngineError> {
+    let end = offset.saturating_add(most as u64);
+    let mut out = BytesMut::with_capacity(most.min(layout.len().saturating_sub(offset) as usize));
+    for source in layout.range(offset..end) {
+        match source {
+            Source::Bytes(bytes) => out.extend_from_slice(&bytes),
+            Source::Stored { key, offset, len } => {
+                let from = out.len();
+                out.resize(from + len as usize, 0);
+                open(&key)
+                    .and_then(|mut file| {
+                        file.seek(SeekFrom::Start(offset))?;
+                        file.read_exact(&mut out[from..])
+                    })
+                    .map_err(EngineError::io("read", &*key))?;
+            }
+            _ => {}
+        }
+    }
+    Ok(out.freeze())
+}
+
 /// How much [`Download::write_to`] reads at a time.
 const PIECE: usize = 1 << 20;
 
@@ -141,11 +152,7 @@ pub(crate) fn lay_out(recording: &Inner, choice: &DownloadChoice) -> Result<Layo
                     rendition: id.clone(),
                 }),
             },
-            TrackChoice::Best => {
-                let known = |r: &RenditionDescription| r.codec == "h264" || r.codec == "aac";
-                let main = of_kind().filter(|r| r.playlist.is_none());
-                Ok(main.max_by_key(|r| (known(r), r.height, r.bandwidth)).cloned())
-            }
+            TrackChoice::Best => Ok(best(&info, kind)),
         }
     };
     let video = find(&choice.video, MediaKind::Video)?;
@@ -164,6 +171,14 @@ pub(crate) fn lay_out(recording: &Inner, choice: &DownloadChoice) -> Result<Layo
     Ok(Layout::new(&tracks, |key: &str| open(recording, key))?)
 }
 
+/// The best of the main picture, or of the main sound, that most players know; of another sound where there is no main one.
+pub(crate) fn best(info: &RecordingInfo, kind: MediaKind) -> Option<RenditionDescription> {
+    let known = |r: &RenditionDescription| r.codec == "h264" || r.codec == "aac";
+    let main = (info.renditions.iter()).filter(|r| r.kind == kind && r.playlist.is_none());
+    main.max_by_key(|r| (!further::is_further_sound(&r.id), known(r), r.height, r.bandwidth))
+        .cloned()
+}
+
 impl Download {
     pub(crate) fn new(layout: Arc<Layout>, recording: Arc<Inner>) -> Self {
         Self { layout, recording }
@@ -172,7 +187,7 @@ impl Download {
 
 /// A segment, from the recording's folder or from the store.
 #[derive(Debug)]
-enum Segment {
+pub(crate) enum Segment {
     File(File),
     Blob(BlobFile),
 }
@@ -186,7 +201,7 @@ pub(crate) fn read(recording: &Inner, key: &str) -> Result<Vec<u8>, EngineError>
     Ok(data)
 }
 
-fn open(recording: &Inner, key: &str) -> io::Result<Segment> {
+pub(crate) fn open(recording: &Inner, key: &str) -> io::Result<Segment> {
     let name = format!("hls/{key}");
     let missing = match File::open(recording.folder.path(&name)) {
         Err(why) if why.kind() == ErrorKind::NotFound => why,

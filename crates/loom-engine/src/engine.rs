@@ -122,6 +122,9 @@ pub(crate) struct Shared {
     /// Chunks of files that are encoded here take turns.
     #[cfg(feature = "transcode")]
     pub(crate) chunks: Semaphore,
+    /// One recording's screen and camera are made into one picture at a time.
+    #[cfg(feature = "transcode")]
+    pub(crate) compositions: Semaphore,
     #[cfg(feature = "transcode")]
     pub(crate) place: Place,
     pub(crate) disk: Arc<dyn Disk>,
@@ -185,6 +188,8 @@ impl Engine {
             stores,
             #[cfg(feature = "transcode")]
             chunks: Semaphore::new(config.files.at_once.max(1)),
+            #[cfg(feature = "transcode")]
+            compositions: Semaphore::new(1),
             #[cfg(feature = "transcode")]
             place: Place::new(&config.files, &backend),
             disk,

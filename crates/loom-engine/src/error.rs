@@ -74,6 +74,12 @@ pub enum EngineError {
     /// No recording can be made of these pieces.
     #[error("the edit cannot be made: {0}")]
     BadEdit(String),
+    /// A layout of screen and camera breaks a rule.
+    #[error("the composition cannot be made: {0}")]
+    BadComposition(String),
+    /// There is one picture, and nothing to lay over it.
+    #[error("recording {0} has no picture beside its main one: no camera that could be laid over its screen")]
+    NoCamera(RecordingId),
     /// The recording has no such rendition.
     #[error("recording {recording} has no rendition {rendition} of that kind")]
     NoSuchRendition {

@@ -178,6 +178,15 @@ pub struct RecordingInfo {
     pub joined: Vec<JoinedDescription>,
 }
 
+impl RecordingInfo {
+    /// What lies beside the main picture, of which there may be several the first: the camera, where the main one is a screen. It can be laid over
+    /// that (`Recording::lay_out`, with the feature `transcode`).
+    pub fn camera(&self) -> Option<&RenditionDescription> {
+        let aside = |it: &&RenditionDescription| it.kind == MediaKind::Video && it.playlist.is_some();
+        self.renditions.iter().find(aside)
+    }
+}
+
 /// A stretch of a recording for which nobody published.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct GapDescription {

@@ -70,7 +70,7 @@ pub(crate) fn after(recording: &Arc<Inner>, job: JobKind) {
     if job == JobKind::Transcript {
         remove_spool(recording);
     }
-    if job.holds_up() && recording.state_now().is_final() {
+    if job != JobKind::Upload && recording.state_now().is_final() {
         store::send_soon(recording);
     }
 }

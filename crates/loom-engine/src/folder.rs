@@ -94,6 +94,30 @@ impl Folder {
             .map_err(EngineError::io("write", path))
     }
 
+    /// As [`Self::put`], of a file that is longer than memory should be: `next` gives piece after piece, and `None` behind the last.
+    #[cfg(feature = "transcode")]
+    pub(crate) fn put_pieces(
+        &self,
+        name: &str,
+        mut next: impl FnMut() -> Result<Option<Bytes>, EngineError>,
+    ) -> Result<(), EngineError> {
+        let path = self.path(name);
+        let partial = path.with_added_extension("partial");
+        let failed = || EngineError::io("write", &path);
+        let mut write = || {
+            self.disk.write(&partial, &[]).map_err(failed())?;
+            while let Some(piece) = next()? {
+                self.disk.append(&partial, &piece).map_err(failed())?;
+            }
+            self.for_power_cut(|| self.disk.sync(&partial)).map_err(failed())
+        };
+        write().inspect_err(|_| {
+            // half of it helps nobody, and takes the room that the whole needs
+            let _ = self.disk.remove(&partial);
+        })?;
+        self.disk.rename(&partial, &path).map_err(failed())
+    }
+
     /// Writes the first piece of a file that nobody knows of yet, such as a segment.
     pub(crate) fn begin(&self, name: &str, data: &[u8]) -> Result<(), EngineError> {
         let path = self.path(name);
@@ -362,10 +386,17 @@ impl Folder {
     }
 }
 
+/// Whether a file shows screen and camera in one picture.
+pub(crate) fn is_composition(name: &str) -> bool {
+    name.starts_with(COMPOSITION) && name.ends_with(".mp4")
+}
+
 /// The folder of what is known of parts that are written, while they may be lost.
 pub(crate) const PARTS: &str = "parts";
 /// The short film of a recording's moments.
 pub(crate) const PREVIEW: &str = "preview.mp4";
+/// What the names of files begin with that show screen and camera in one picture.
+pub(crate) const COMPOSITION: &str = "composition-";
 /// The file that a recording is made of, until it is.
 pub(crate) const SOURCE: &str = "source";
 const INFO: &str = "recording.json";

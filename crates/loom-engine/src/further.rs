@@ -317,6 +317,12 @@ fn match_names<'a>(
     names
 }
 
+/// Whether a rendition is of another sound than the main one: `opus-2`.
+pub(crate) fn is_further_sound(id: &RenditionId) -> bool {
+    let number = |codec: &str| id.as_str().strip_prefix(codec)?.strip_prefix('-');
+    number("opus").or_else(|| number("aac")).is_some()
+}
+
 /// How many sounds have those names: `opus`, `opus-2`, and the same in another codec.
 fn sounds_in(names: &[RenditionId]) -> usize {
     let of = |codec: &str| {

@@ -26,6 +26,8 @@ mod align;
 mod announced;
 mod arrival;
 mod captions;
+#[cfg(feature = "transcode")]
+mod composition;
 mod config;
 mod disk;
 mod download;
@@ -102,8 +104,8 @@ pub use loom_hls::{
 pub use loom_ingest::{Answer, IceRestart, SessionHandle, whip};
 pub use loom_ingest::{IceServer, IngestConfig, IngestError, ReceptionStats};
 pub use loom_transcode::{
-    ApartConfig, Chunk, ChunkFuture, ChunkRequest, ChunkWorker, Loudness, LoudnessTarget, SoundTreatment,
-    Thumbnails, Wanted,
+    ApartConfig, CameraShape, Chunk, ChunkFuture, ChunkRequest, ChunkWorker, Composition, Corner, Loudness,
+    LoudnessTarget, Place, Placement, SoundTreatment, Thumbnails, Wanted,
 };
 #[cfg(feature = "transcode")]
 pub use loom_transcode::{I420, serve_apart};

@@ -183,6 +183,9 @@ pub(crate) struct Inner {
     pub(crate) sending: Sending,
     /// What is done for it once it has ended.
     pub(crate) jobs: Jobs,
+    /// Whoever makes one picture of its screen and camera holds this, and whoever deletes it.
+    #[cfg(feature = "transcode")]
+    pub(crate) composing: tokio::sync::Mutex<()>,
     /// The pictures of its preview, from its end until that is made.
     #[cfg(feature = "transcode")]
     pub(crate) moments: Mutex<Option<Preview>>,
@@ -800,6 +803,9 @@ impl Recording {
         self.0.ask(Step::Delete)?;
         jobs::close(&self.0);
         self.0.shared.forget(&self.0.id);
+        // what is being written is broken off first
+        #[cfg(feature = "transcode")]
+        let _alone = self.0.composing.lock().await;
         if let Some(stores) = &self.0.shared.stores {
             store::erase(&self.0, stores).await?;
         }
@@ -830,6 +836,8 @@ impl Inner {
             cancel: watch::Sender::new(false),
             rest: watch::Sender::new(false),
             jobs: Jobs::default(),
+            #[cfg(feature = "transcode")]
+            composing: tokio::sync::Mutex::new(()),
             #[cfg(feature = "transcode")]
             moments: Mutex::default(),
             joiners: Joiners::new(),

@@ -109,6 +109,25 @@ pub enum TranscodeError {
     /// A chunk, or a request for one, is not what it should be.
     #[error("the chunk cannot be used: {0}")]
     Chunk(String),
+    /// A composition is not as it must be.
+    #[error("{field} is {is}: {rule}")]
+    Composition {
+        /// The field, from the composition on.
+        field: String,
+        /// What it is.
+        is: String,
+        /// What it may be.
+        rule: String,
+    },
+    /// Packets that a composition is made of cannot be read, or those that it is made into not be written.
+    #[error("the {what} of a composition: {source}")]
+    Packets {
+        /// Which.
+        what: &'static str,
+        /// What whoever reads or writes them said.
+        #[source]
+        source: std::io::Error,
+    },
     /// A codec header could not be read.
     #[error(transparent)]
     Codec(#[from] CodecError),

@@ -8,6 +8,7 @@
 //! from a file; [`KeptBackend`] runs one that keeps all as it came, and needs nothing; [`DummyBackend`] runs any with no codec at all,
 //! the same way each time, for tests. What a backend
 //! makes comes from [`Outputs::recv`]. A source that is raw is encoded before, by a [`PictureEncoder`] and a [`SoundEncoder`].
+//! [`compose`] lays a camera's pictures over a screen's, where a [`Composition`] says.
 //!
 //! Backends, plans and encoders are `Send` and `Sync`; a [`Feed`] and [`Outputs`] are `Send`, one owner each.
 
@@ -17,6 +18,7 @@ mod apart_config;
 mod backend;
 mod capability;
 mod chunk;
+mod composition;
 mod device;
 mod dummy;
 mod elements;
@@ -24,6 +26,8 @@ mod error;
 mod exact;
 #[cfg(feature = "gst")]
 mod gst;
+#[cfg(any(test, feature = "gst"))]
+mod i420;
 mod kept;
 mod keys;
 pub mod limits;
@@ -43,14 +47,17 @@ pub use apart_config::ApartConfig;
 pub use backend::{Backend, Feed, Output, Outputs, PictureCount};
 pub use capability::{Capabilities, ElementLimits};
 pub use chunk::{Chunk, ChunkFuture, ChunkItem, ChunkRequest, ChunkWorker};
+pub use composition::{CameraShape, Composition, Corner, Place, Placement};
 pub use device::{DeviceFamily, Devices, MemoryDomain};
 pub use dummy::DummyBackend;
 pub use error::{PlanError, TranscodeError};
 #[cfg(feature = "gst")]
 pub use gst::{
-    Encoded, GstBackend, I420, PictureEncoder, SoundEncoder, SourceChunk, SourceChunks, probe_file,
-    read_chunks,
+    Composed, Encoded, GstBackend, PictureEncoder, SoundEncoder, SourceChunk, SourceChunks, compose,
+    probe_file, read_chunks,
 };
+#[cfg(feature = "gst")]
+pub use i420::I420;
 pub use kept::KeptBackend;
 pub use media_info::{AudioInfo, MediaInfo, VideoInfo};
 pub use plan::{

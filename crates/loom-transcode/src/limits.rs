@@ -82,3 +82,9 @@ pub const RAW_SOUND_BYTES: u64 = 16 << 20;
 
 /// How long an encoder of a raw source may take to give its last.
 pub const RAW_FLUSH: Duration = Duration::from_secs(2);
+
+/// The most placements of a camera over a screen.
+pub const PLACEMENTS: usize = 1000;
+
+/// How long a graph whose last is out may take to say how it ended.
+pub const ENDING: Duration = Duration::from_secs(5);

@@ -18,8 +18,8 @@ use crate::app::App;
 use crate::front::Front;
 use crate::problem::Problem;
 use crate::{
-    artifacts, control, edits, events, guard, hls, jobs, metrics, page, pathways, publishers, recordings,
-    text, upload, whip,
+    artifacts, composition, control, edits, events, guard, hls, jobs, metrics, page, pathways, publishers,
+    recordings, text, upload, whip,
 };
 
 /// The whole server as one service.
@@ -58,6 +58,8 @@ fn router(app: App, streams: HlsService) -> Router {
         .route("/poster.jpg", get(artifacts::poster))
         .route("/preview.mp4", get(artifacts::preview))
         .route("/download.mp4", get(artifacts::download))
+        .route("/composition", put(composition::lay_out))
+        .route("/composition.mp4", get(composition::show))
         .route("/events", get(events::stream))
         .route("/control", get(control::open));
     Router::new()

@@ -142,7 +142,7 @@ fn transcript(recording: &Recording, form: Form) -> Answer {
 }
 
 /// A problem keeps its own content type.
-fn with(mut response: Response, fields: &[(HeaderName, &str)]) -> Response {
+pub(crate) fn with(mut response: Response, fields: &[(HeaderName, &str)]) -> Response {
     if response.status().is_client_error() {
         return response;
     }
@@ -155,7 +155,7 @@ fn with(mut response: Response, fields: &[(HeaderName, &str)]) -> Response {
 }
 
 /// An attachment named after the title: a plain name for old clients and the real one (RFC 6266 §4.3, RFC 8187 §3.2).
-fn disposition(title: &str) -> String {
+pub(crate) fn disposition(title: &str) -> String {
     // What no file system forbids and no shell stumbles over.
     let name: String = title
         .chars()

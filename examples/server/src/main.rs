@@ -5,6 +5,7 @@
 mod api;
 mod app;
 mod artifacts;
+mod composition;
 mod config;
 mod control;
 mod edits;

@@ -152,6 +152,8 @@ impl From<EngineError> for Problem {
             EngineError::Full { .. } => Self::unavailable("full", told, 30),
             EngineError::DiskFull { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", told),
             EngineError::BadMedia(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-media", told),
+            EngineError::BadComposition(_) => Self::bad_request("bad-composition", told),
+            EngineError::NoCamera(_) => Self::conflict("no-camera", told),
             EngineError::BadEdit(_) => Self::bad_request("bad-edit", told),
             EngineError::BadText(_) => Self::bad_request("bad-text", told),
             EngineError::Package(HlsError::Metadata { .. }) => Self::bad_request("bad-metadata", told),

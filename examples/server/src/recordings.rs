@@ -53,6 +53,9 @@ pub(crate) struct Description {
     poster_url: String,
     preview_url: String,
     download_url: String,
+    /// Screen and camera in one picture, where there are both: once that was asked for and made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    composition_url: Option<String>,
     transcript_url: String,
     events_url: String,
     #[serde(flatten)]
@@ -255,12 +258,14 @@ pub(crate) fn describe(app: &App, base: &Base, row: Row) -> Description {
             captions_note: Some("This recording has no captions.".to_owned()),
         },
     };
+    let composition_url = info.camera().map(|_| format!("{at}/composition.mp4"));
     Description {
         title,
         state: info.state,
         reason: info.reason,
         created_at: created_at.rfc3339(),
         duration: info.duration,
+        composition_url,
         tracks: info.tracks,
         renditions: info.renditions,
         loudness: info.loudness,

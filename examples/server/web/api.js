@@ -48,6 +48,11 @@ export const readTranscript = (recording) =>
 export const readChapters = async (id) => (await json(`${one(id)}/chapters`, { cache: 'no-store' })).chapters ?? [];
 export const transcriptFile = (id, kind) => `${one(id)}/transcript.${kind}`;
 
+export const readJobs = async (id) => (await json(`${one(id)}/jobs`, { cache: 'no-store' })).jobs ?? [];
+export const restartJob = (id, job) => request(`${one(id)}/jobs/${job}/restart`, { method: 'POST' });
+/** Asks for screen and camera in one picture, the camera at the bottom left. */
+export const composeRecording = (id) => request(`${one(id)}/composition`, { method: 'PUT' });
+
 export function createRecording(title) {
   const body = title ? { title } : {};
   return json(base, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });

@@ -2,6 +2,7 @@
 
 import { followEvents, readChapters, readRecording, readTranscript, Refusal, transcriptFile } from './api.js';
 import { CaptionLine, CueStore, cuesOf } from './captions.js';
+import { wireComposition } from './composition.js';
 import { Controls } from './controls.js';
 import { explain } from './explain.js';
 import { paintIcons } from './icons.js';
@@ -45,6 +46,7 @@ class Visit {
     this.video.addEventListener('playing', () => { delete $('player').dataset.stalled; this.#veil(null); });
     $('veil-action').addEventListener('click', () => this.begin());
     wireCopy($('share'), () => new URL(this.#recording?.watch_url ?? window.location.pathname, window.location.href).href, null, announce);
+    wireComposition($('compose'), () => this.#recording, announce);
   }
 
   async begin() {
@@ -187,6 +189,7 @@ class Visit {
     const ready = recording.state === 'ready';
     $('download').hidden = !ready || !recording.download_url;
     if (recording.download_url) $('download').href = recording.download_url;
+    $('compose').hidden = !ready || !recording.composition_url;
     const off = recording.captions === 'off';
     $('captions').disabled = off;
     $('transcript-links').hidden = !ready || off;

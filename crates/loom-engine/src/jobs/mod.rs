@@ -35,6 +35,8 @@ pub enum JobKind {
     Transcript,
     /// All that the store does not have yet is sent there.
     Upload,
+    /// Screen and camera are made into one picture ([`Recording::lay_out`](crate::Recording::lay_out)), once somebody asks.
+    Composition,
 }
 
 /// How a job stands.
@@ -114,7 +116,7 @@ impl RetryConfig {
 
 impl JobKind {
     /// All there are.
-    pub const ALL: [Self; 3] = [Self::Chapters, Self::Transcript, Self::Upload];
+    pub const ALL: [Self; 4] = [Self::Chapters, Self::Transcript, Self::Upload, Self::Composition];
 
     /// Its name, which [`FromStr`] reads.
     pub fn as_str(self) -> &'static str {
@@ -122,12 +124,13 @@ impl JobKind {
             Self::Chapters => "chapters",
             Self::Transcript => "transcript",
             Self::Upload => "upload",
+            Self::Composition => "composition",
         }
     }
 
     /// Whether a recording is `processing` until it is done or parked.
     pub(crate) fn holds_up(self) -> bool {
-        self != Self::Upload
+        matches!(self, Self::Chapters | Self::Transcript)
     }
 }
 
@@ -142,7 +145,7 @@ impl FromStr for JobKind {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut all = Self::ALL.into_iter();
         all.find(|job| job.as_str() == text)
-            .ok_or_else(|| format!("{text:?} is no job: chapters, transcript or upload"))
+            .ok_or_else(|| format!("{text:?} is no job: chapters, transcript, upload or composition"))
     }
 }
 

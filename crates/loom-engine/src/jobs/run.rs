@@ -11,6 +11,8 @@ use tracing::{Instrument, debug_span};
 use super::queue::Next;
 use super::{JobKind, change, retry_of};
 use crate::arrival::at;
+#[cfg(feature = "transcode")]
+use crate::composition;
 use crate::error::EngineError;
 use crate::finish;
 use crate::recording::Inner;
@@ -81,6 +83,11 @@ async fn attempt(recording: Arc<Inner>, job: JobKind) -> (JobKind, Result<(), En
         match (job, recording.shared.stores.clone()) {
             (JobKind::Chapters, _) => finish::settle_chapters(&recording).await?,
             (JobKind::Transcript, _) => finish::write_transcript(&recording).await?,
+            #[cfg(feature = "transcode")]
+            (JobKind::Composition, _) => composition::make(&recording).await?,
+            // it was queued by an engine that has codecs
+            #[cfg(not(feature = "transcode"))]
+            (JobKind::Composition, _) => return Ok(()),
             (JobKind::Upload, Some(stores)) => return store::send_all(&recording, &stores).await,
             // it was queued by an engine that had a store
             (JobKind::Upload, None) => return Ok(()),

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use crate::error::EngineError;
-use crate::folder::{Folder, PREVIEW};
+use crate::folder::{Folder, PREVIEW, is_composition};
 
 /// A recording's folder as it is at one moment. Who names was read before who is named, so that all that is named here is there.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Survey {
-    /// Files that others name, and such as stand for themselves: segments, thumbnails, keys, the poster, the preview, the transcript.
+    /// Files that others name, and such as stand for themselves: segments, thumbnails, keys, the poster, the preview, the transcript,
+    /// compositions.
     pub(super) media: Vec<String>,
     /// Media playlists, with what they say.
     pub(super) lists: Vec<(String, Bytes)>,
@@ -52,10 +53,13 @@ impl Survey {
             .filter(|name| !name.ends_with(".m3u8") && !known.contains(name.as_str()))
             .collect();
         let apart = APART.iter().map(|name| (*name).to_owned());
+        let composed = folder.files("").into_iter();
+        let composed = composed.map(|name| name.trim_start_matches('/').to_owned());
         let media = named
             .into_iter()
             .chain(folder.files("keys"))
             .chain(apart)
+            .chain(composed.filter(|name| is_composition(name)))
             .collect();
         Ok(Self {
             media,

@@ -7,6 +7,7 @@ mod audio;
 mod chunk_reader;
 mod chunk_worker;
 mod codec_caps;
+mod compose;
 mod element;
 mod encoder;
 mod file;
@@ -40,9 +41,10 @@ use crate::plan::Plan;
 
 pub use chunk_reader::{SourceChunk, SourceChunks, read_chunks};
 pub(crate) use chunk_worker::Encoding;
+pub use compose::{Composed, compose};
 pub(crate) use probe::probe_aloud;
 pub use probe::probe_file;
-pub use raw::{Encoded, I420, PictureEncoder, SoundEncoder};
+pub use raw::{Encoded, PictureEncoder, SoundEncoder};
 use threads::LiveThreads;
 pub(crate) use video::lock;
 

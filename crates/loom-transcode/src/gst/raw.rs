@@ -19,18 +19,9 @@ use crate::capability::Capabilities;
 use crate::device::{DeviceFamily, MemoryDomain};
 use crate::elements::{self, Work};
 use crate::error::TranscodeError;
+use crate::i420::I420;
 use crate::limits;
 use crate::plan::{Preset, Stage, encoder_threads, usual_bitrate};
-
-/// A picture in I420 (planar YUV 4:2:0, 8 bits, ITU-R BT.709, limited range): where its planes begin, and how many bytes lie from one
-/// row of a plane to the next.
-#[derive(Debug, Clone, Copy)]
-pub struct I420<'a> {
-    /// Luma, and the two of chroma at half the width and half the height.
-    pub planes: [&'a [u8]; 3],
-    /// Bytes from row to row of each.
-    pub strides: [usize; 3],
-}
 
 /// What an encoder gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,7 +95,7 @@ impl PictureEncoder {
             threads: encoder_threads((width, height), can.cores),
         };
         let made = encoder(
-            &chosen(can, (width, height))?,
+            &chosen(can, Work::Encode(VideoCodec::H264), (width, height))?,
             VideoCodec::H264,
             effort,
             Pace::Live,
@@ -122,7 +113,7 @@ impl PictureEncoder {
             .field("alignment", "au")
             .build();
         if let Some(first) = made.first() {
-            ask_in_time(first, wants_key)?;
+            ask_in_time(first, move |_| wants_key.swap(false, Ordering::AcqRel))?;
         }
         let mut elements = vec![make("videoconvert")?];
         for element in made {
@@ -144,27 +135,7 @@ impl PictureEncoder {
         if self.graph.input.current_level_buffers() >= u64::from(limits::ENCODE_QUEUE_LIVE) {
             return Ok(false);
         }
-        let (width, height) = (self.size.0 as usize, self.size.1 as usize);
-        let sides = [(width, height), (width / 2, height / 2), (width / 2, height / 2)];
-        let mut data = Vec::new();
-        // GStreamer's own layout: rows of a multiple of four bytes
-        for (at, (width, height)) in sides.into_iter().enumerate() {
-            let (plane, stride) = (picture.planes[at], picture.strides[at]);
-            let needed = stride
-                .checked_mul(height - 1)
-                .and_then(|it| it.checked_add(width));
-            if stride < width || needed.is_none_or(|needed| plane.len() < needed) {
-                return Err(TranscodeError::Mismatch(format!(
-                    "plane {at} has {} bytes in rows of {stride}; {height} rows of {width} are needed",
-                    plane.len()
-                )));
-            }
-            for row in plane.chunks(stride).take(height) {
-                data.extend_from_slice(&row[..width]);
-                data.resize(data.len().next_multiple_of(4), 0);
-            }
-        }
-        self.graph.push(pts, data, None)?;
+        self.graph.push(pts, picture.packed(self.size)?, None)?;
         Ok(true)
     }
 
@@ -347,12 +318,12 @@ impl Graph {
     }
 }
 
-/// The processor's encoder, or else a device's that takes pictures from the processor's memory.
-fn chosen(can: &Capabilities, size: (u32, u32)) -> Result<Stage, TranscodeError> {
-    let work = Work::Encode(VideoCodec::H264);
+/// The processor's element for this work, or else a device's that takes pictures from the processor's memory, or gives them there.
+pub(super) fn chosen(can: &Capabilities, work: Work, size: (u32, u32)) -> Result<Stage, TranscodeError> {
+    let memories = |it: &elements::Known| [it.takes, it.gives].concat();
     let fits = |it: &&elements::Known| {
         it.work == work
-            && it.takes.contains(&MemoryDomain::System)
+            && memories(it).contains(&MemoryDomain::System)
             && (can.elements.get(it.factory)).is_some_and(|limits| limits.refusal_of_size(size).is_none())
     };
     let all = || elements::VIDEO.iter().filter(fits);
@@ -360,7 +331,7 @@ fn chosen(can: &Capabilities, size: (u32, u32)) -> Result<Stage, TranscodeError>
     let Some(known) = on_cpu.or_else(|| all().next()) else {
         return Err(TranscodeError::Element {
             factory: elements::names_of(work),
-            why: "none of these H.264 encoders is installed here".to_owned(),
+            why: "none of these is installed here".to_owned(),
         });
     };
     Ok(Stage {
@@ -370,13 +341,17 @@ fn chosen(can: &Capabilities, size: (u32, u32)) -> Result<Stage, TranscodeError>
     })
 }
 
-/// A key frame that is wanted is asked for right before the next picture goes in, with its time, as rungs do.
-fn ask_in_time(encoder: &gst::Element, wanted: Arc<AtomicBool>) -> Result<(), TranscodeError> {
+/// A key frame that is wanted of a picture is asked for right before that goes in, with its time, as rungs do.
+pub(super) fn ask_in_time(
+    encoder: &gst::Element,
+    wanted: impl FnMut(gst::ClockTime) -> bool + Send + 'static,
+) -> Result<(), TranscodeError> {
     let source = pad(encoder, "src")?;
+    let wanted = Mutex::new(wanted);
     pad(encoder, "sink")?.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         let pts = info.buffer().and_then(|it| it.pts());
         if let Some(pts) = pts
-            && wanted.swap(false, Ordering::AcqRel)
+            && lock(&wanted)(pts)
         {
             source.send_event(
                 gst_video::UpstreamForceKeyUnitEvent::builder()

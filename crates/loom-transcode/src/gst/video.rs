@@ -376,7 +376,7 @@ pub(super) fn app_src(pace: Pace, name: &str) -> gst_app::AppSrc {
 }
 
 /// What must stand before a decoder that does not take packets as they are.
-fn parser_for(codec: SourceVideoCodec, decoder: &Stage) -> Option<&'static str> {
+pub(super) fn parser_for(codec: SourceVideoCodec, decoder: &Stage) -> Option<&'static str> {
     let takes_packets = match decoder.factory.as_str() {
         "openh264dec" | "dav1ddec" | "avdec_av1" | "avdec_h265" | "libde265dec" => false,
         _ => decoder.family == DeviceFamily::Cpu,

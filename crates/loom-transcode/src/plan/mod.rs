@@ -84,6 +84,16 @@ pub enum Preset {
 }
 
 impl Preset {
+    /// What so many cores can do, live or as long as it takes.
+    pub(crate) fn of(live: bool, cores: usize) -> Self {
+        let few_cores = cores <= if live { 8 } else { 2 };
+        if few_cores {
+            Self::Superfast
+        } else {
+            Self::Veryfast
+        }
+    }
+
     /// The encoder's own name of it.
     pub fn name(self) -> &'static str {
         match self {
@@ -321,12 +331,7 @@ impl Plan {
                 None
             }
         };
-        let few_cores = can.cores <= if self.live { 8 } else { 2 };
-        let preset = if few_cores {
-            Preset::Superfast
-        } else {
-            Preset::Veryfast
-        };
+        let preset = Preset::of(self.live, can.cores);
         let wished = candidates(shown, wanted, keep.is_some(), frame_rate);
         let mut errand = Errand {
             source: source.codec,

@@ -1,6 +1,7 @@
 //! Every test of the crate from outside, in one program: a program each takes far longer to build.
 
 mod chunks;
+mod composing;
 mod dummy;
 mod failing;
 mod file;
