@@ -207,3 +207,30 @@ def test_a_server_that_is_killed_while_a_publisher_is_away_keeps_no_gap_at_the_e
         judges.check_finished(server, ready)
     finally:
         server.close()
+
+
+def test_a_ladder_has_the_room_that_others_leave(tmp_path, publish):
+    own = Server(tmp_path, LOOM_CAPTIONS="off", LOOM_LIVE_CORES="0.2")
+    rungs = lambda recording: [it["id"] for it in own.show(recording)["renditions"] if it["kind"] == "video" and it["id"] != "source"]
+    planned = lambda: float(re.search(r"^loom_live_planned_cores (\S+)", own.http.get("/metrics").text, re.M)[1])
+    try:
+        first, second, third = (own.create(title) for title in ("It has room", "It has none", "It has it again"))
+        begun = lambda recording: until(lambda: own.show(recording)["renditions"], 60, "a recording to begin")
+        publisher = publish(first)
+        begun(first)
+        assert rungs(first) and 0 < planned() <= 0.2
+        before = planned()
+        publish(second)
+        begun(second)
+        assert not rungs(second) and planned() == before
+        publisher.end()
+        own.stop(first)
+        until(lambda: planned() == 0, 30, "the first ladder to end")
+        publish(third)
+        begun(third)
+        assert rungs(third) == rungs(first)
+        for recording in (second, third):
+            own.stop(recording)
+            judges.check_finished(own, own.until_state(recording, "ready"))
+    finally:
+        own.close()
