@@ -35,9 +35,42 @@ pub(super) fn reader(path: &Path) -> Result<(gst::Pipeline, gst::Element), Trans
     let source = make("filesrc")?;
     source.set_property("location", path);
     let parser = make("parsebin")?;
+    if let Some(bin) = parser.downcast_ref::<gst::Bin>() {
+        bin.connect_element_added(|_, element| {
+            if element.factory().is_some_and(|it| it.name() == "matroskademux") {
+                keep_times(element);
+            }
+        });
+    }
     chain("reader", &pipeline, &[&source, &parser])?;
     Ok((pipeline, parser))
 }
+
+/// Matroska has no edit lists. Its demuxer yet begins its segment with the first packet that comes, and once more where another stream's is
+/// earlier: a packet between the two would be early. So the segment begins at zero, unless the file begins well after that.
+fn keep_times(demuxer: &gst::Element) {
+    demuxer.connect_pad_added(|_, pad| {
+        pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, |_, info| {
+            if let Some(gst::PadProbeData::Event(event)) = &mut info.data
+                && let gst::EventView::Segment(segment) = event.view()
+                && let Some(times) = segment.segment().downcast_ref::<gst::ClockTime>()
+                && times.start().is_some_and(|start| start < LATE)
+            {
+                let mut whole = times.clone();
+                whole.set_start(gst::ClockTime::ZERO);
+                whole.set_time(gst::ClockTime::ZERO);
+                whole.set_position(gst::ClockTime::ZERO);
+                *event = gst::event::Segment::builder(&whole)
+                    .seqnum(event.seqnum())
+                    .build();
+            }
+            gst::PadProbeReturn::Ok
+        });
+    });
+}
+
+/// Pictures that are reordered, and an encoder's first sound, begin earlier.
+const LATE: gst::ClockTime = gst::ClockTime::SECOND;
 
 /// Links a stream to a sink. H.264 is brought into the form of ISO BMFF on the way.
 pub(super) fn open_stream(

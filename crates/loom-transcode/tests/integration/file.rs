@@ -216,6 +216,30 @@ fn an_edit_list_is_obeyed_and_every_picture_that_it_shows_comes_out() {
 }
 
 #[test]
+fn a_matroska_whose_pictures_begin_later_than_its_sound_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = ffmpeg(
+        &format!(
+            "{} -f lavfi -i sine=duration=4 -c:v libx264 -preset veryfast -bf 3 -g 50 -pix_fmt yuv420p -c:a aac",
+            pictures(640, 480, 25, 4.0)
+        ),
+        &dir.path().join("in.mkv"),
+    );
+    let info = probe_file(&path).unwrap();
+    assert_eq!(info.video.as_ref().unwrap().shape.odd, [], "{info:?}");
+    let made = transcode(&path, &only(360));
+    let mut shown = made.times("source");
+    shown.sort_unstable();
+    assert_eq!(shown.len(), 100);
+    // ffmpeg begins the sound at zero, and the pictures a frame of sound (of 44.1 kHz) later
+    let heard = made.times("aac")[0];
+    for (n, at) in shown.iter().enumerate() {
+        let off = at - heard - 23_000_000 - n as i64 * 40_000_000;
+        assert!(off.abs() <= 1_000_000, "picture {n} at {at}, sound from {heard}");
+    }
+}
+
+#[test]
 fn a_turned_film_comes_out_upright() {
     let dir = tempfile::tempdir().unwrap();
     let flat = ffmpeg(
