@@ -303,9 +303,9 @@ impl SegmentClock {
 /// The first segment's media sequence number: not 0, because hls.js 1.7 takes the number 0 of a segment that is being
 /// loaded in parts for none, forgets what it has of it, and loads it again and again.
 pub(crate) const FIRST: u64 = 1;
-/// A segment's length, rounded to whole seconds, is the target duration at most (RFC 8216bis §4.4.3.1): it may be longer by this, and sound begin
-/// half a frame earlier.
-const LISTED: Duration = Duration::from_millis(430);
+/// A segment's length, rounded to whole seconds, is the target duration at most (RFC 8216bis §4.4.3.1): it may be longer by half a second,
+/// of which this much is used: sound may begin half a frame before a boundary, and a picture be decoded well before it is shown.
+const LISTED: Duration = Duration::from_millis(200);
 /// Encoders that round to a tick of 90 kHz or to a millisecond stay within this.
 pub(crate) const ROUNDING: Duration = Duration::from_micros(1_100);
 /// Key frames that are asked for together, or that two encoders make every so often, lie within this, even where a busy publisher

@@ -12,6 +12,11 @@ const SPS: &[u8] = &[
     0x00, 0x00, 0x03, 0x00, 0x3c, 0x0f, 0x16, 0x2d, 0x96,
 ];
 
+const SMALL: &[u8] = &[
+    0x67, 0x64, 0x00, 0x0d, 0xac, 0xd9, 0x41, 0x41, 0x9f, 0x9e, 0x10, 0x00, 0x00, 0x03, 0x00, 0x10, 0x00,
+    0x00, 0x03, 0x03, 0xc0, 0xf1, 0x42, 0x99, 0x60,
+];
+
 fn ms(millis: i64) -> MediaTime {
     MediaTime::from_millis(millis)
 }
@@ -35,15 +40,19 @@ fn sound(at: i64) -> Packet {
     )
 }
 
+fn format(small: bool) -> CodecParameters {
+    let pps = bytes::Bytes::from_static(&[0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0]);
+    let sps = if small { SMALL } else { SPS };
+    CodecParameters::Video(h264::parameters(sps, &[pps]).unwrap())
+}
+
 /// A packager of a picture and a sound; without `pictures` that has no format yet.
 fn packager(config: PackagerConfig, pictures: bool) -> Packager {
     let mut packager = Packager::new(config).unwrap();
     packager.declare(video("v", 640, 360)).unwrap();
     packager.declare(audio("a")).unwrap();
     if pictures {
-        let pps = bytes::Bytes::from_static(&[0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0]);
-        let format = CodecParameters::Video(h264::parameters(SPS, &[pps]).unwrap());
-        packager.handle_format(&id("v"), format).unwrap();
+        packager.handle_format(&id("v"), format(false)).unwrap();
     }
     let format = CodecParameters::Audio(opus::parameters(2, 312));
     packager.handle_format(&id("a"), format).unwrap();
@@ -143,4 +152,28 @@ fn pictures_that_come_behind_sound_they_precede_begin_the_recording() {
         let seen = lengths(packager, &["v", "a"]);
         assert!(seen[0].iter().sum::<f64>() > 7.2, "{late}: {seen:?}");
     }
+}
+
+#[test]
+fn pictures_of_a_file_that_end_before_its_sound_stand_no_longer_than_a_segment() {
+    let mut packager = packager(file(), true);
+    let shown = |at: i64, later: i64, key: bool| Packet {
+        pts: ms(at + later),
+        ..picture(at, key)
+    };
+    packager.handle_packet(&id("v"), picture(0, true)).unwrap();
+    // another format: a segment begins where the key picture is shown, a little after it is decoded
+    packager.handle_format(&id("v"), format(true)).unwrap();
+    for (at, later, key) in [
+        (232, 130, true),
+        (467, 140, false),
+        (702, 140, false),
+        (937, 140, false),
+    ] {
+        packager.handle_packet(&id("v"), shown(at, later, key)).unwrap();
+    }
+    for at in (1..10).map(|n| 937 + n * 199) {
+        packager.handle_packet(&id("a"), sound(at)).unwrap();
+    }
+    lengths(packager, &["v", "a"]);
 }
