@@ -91,7 +91,7 @@ fn run(input: &[u8]) {
                 let mut data = vec![0, 0, 0, 6, if key { 0x65 } else { 0x41 }, 0x88];
                 data.extend(serial.to_be_bytes());
                 let reorder = if b & 8 != 0 { i64::from(b >> 4) * 10 } else { 0 };
-                let packet = packet(ms(at + reorder), ms(at), (b & 16 != 0).then(|| Duration::from_millis(33)), key, &data);
+                let packet = packet(ms(at + reorder), ms(at), (b & 16 != 0).then(|| Duration::from_millis(if b == 0xff { u64::MAX >> 20 } else { 33 })), key, &data);
                 given.insert(data);
                 let _ = packager.handle_packet(&picture, packet);
             }

@@ -207,7 +207,7 @@ def main():
     folder = pathlib.Path(tempfile.mkdtemp())
     try:
         worst = campaign(folder, asked.runs, asked.seed, asked.first, asked.only, say=lambda line: print(line, flush=True))
-    except AssertionError:
+    except BaseException:
         print(f"what is left of it lies in {folder}", file=sys.stderr)
         raise
     shutil.rmtree(folder)

@@ -95,7 +95,7 @@ def holes(target):
         check=True, capture_output=True, text=True,
     ).stdout
     times = sorted(float(line.split(",")[0]) for line in told.split() if line.split(",")[0])
-    return len(times), sum(round((after - before) * RATE) - 1 for before, after in zip(times, times[1:]))
+    return len(times), sum(max(0, round((after - before) * RATE) - 1) for before, after in zip(times, times[1:]))
 
 
 def overload(folder, seconds, say=print):

@@ -4,7 +4,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use loom_transcode::Backend;
+use loom_core::RenditionId;
+use loom_transcode::{Backend, Plan};
 use serde::Serialize;
 
 /// What live ladders take of the machine.
@@ -17,21 +18,21 @@ pub struct LiveLoad {
     pub planned: f64,
     /// Cores that a core of a plan really takes: 1 until it is measured. Screens that stand still cost a fraction of what a film does.
     pub price: f64,
-    /// Rungs that are shed because encoders are behind. Until they come back no other ladder is begun.
-    pub shed: usize,
+    /// Whether a rung was shed within the last half minute, because encoders were behind, or still was by then.
+    pub overloaded: bool,
 }
 
 impl LiveLoad {
-    /// Cores of a plan that there is room for.
+    /// Cores of a plan that there is room for: none while encoders are behind.
     pub fn room(&self) -> f64 {
-        if self.shed > 0 {
-            return 0.0;
+        match self.overloaded {
+            true => 0.0,
+            false => (self.cores / self.price - self.planned).max(0.0),
         }
-        (self.cores / self.price - self.planned).max(0.0)
     }
 }
 
-/// Keeps the books. It is only looked at when a ladder begins, ends, sheds a rung or takes one back, or somebody asks.
+/// Keeps the books of all ladders.
 #[derive(Debug)]
 pub(crate) struct Admission {
     backend: Arc<dyn Backend>,
@@ -40,9 +41,17 @@ pub(crate) struct Admission {
 
 #[derive(Debug)]
 struct Books {
-    load: LiveLoad,
-    /// When the ladders last changed, and the processor time that all had taken by then.
-    since: Option<(Instant, Duration)>,
+    cores: f64,
+    planned: f64,
+    price: f64,
+    /// When a rung was last told to be shed.
+    shed: Option<Instant>,
+    /// When `planned` last changed or was added to `owed`.
+    changed: Instant,
+    /// Seconds of a core that were foretold since the last measure.
+    owed: f64,
+    /// The last measure: when it was, and the processor time that all had taken by then.
+    measured: Option<(Instant, Duration)>,
 }
 
 /// A ladder that runs; dropped with it.
@@ -50,107 +59,164 @@ struct Books {
 pub(crate) struct Ladder {
     admission: Arc<Admission>,
     cores: f64,
-    shed: usize,
+    shed: Vec<RenditionId>,
 }
 
 impl Admission {
     pub(crate) fn new(cores: f64, backend: Arc<dyn Backend>) -> Arc<Self> {
-        let load = LiveLoad {
-            cores,
-            planned: 0.0,
-            price: 1.0,
-            shed: 0,
-        };
-        Arc::new(Self {
-            backend,
-            books: Mutex::new(Books { load, since: None }),
-        })
+        let books = Mutex::new(Books::new(cores, Instant::now()));
+        Arc::new(Self { backend, books })
+    }
+
+    /// Measures now and then from here on, where the backend can tell what it takes.
+    pub(crate) fn watch(self: &Arc<Self>) {
+        if self.backend.live_time().is_none() {
+            return;
+        }
+        let watched = Arc::downgrade(self);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(EVERY).await;
+                let Some(admission) = watched.upgrade() else {
+                    return;
+                };
+                let measured = tokio::task::spawn_blocking(move || {
+                    if let Some(taken) = admission.backend.live_time() {
+                        admission.books().measure(Instant::now(), taken);
+                    }
+                });
+                if measured.await.is_err() {
+                    return; // the runtime ends
+                }
+            }
+        });
     }
 
     pub(crate) fn load(&self) -> LiveLoad {
-        self.measured().load
+        self.books().load(Instant::now())
     }
 
-    /// A ladder begins that is foretold to take so many cores.
+    /// A ladder begins, by the plan that is chosen for so many cores of room.
+    pub(crate) fn admit<E>(
+        self: &Arc<Self>,
+        choose: impl FnOnce(f64) -> Result<Plan, E>,
+    ) -> Result<(Plan, Ladder), E> {
+        let (mut books, now) = (self.books(), Instant::now());
+        let plan = choose(books.load(now).room())?;
+        books.plan(now, plan.live_cores());
+        let ladder = self.ladder(plan.live_cores());
+        Ok((plan, ladder))
+    }
+
+    /// One begins for which there is no choice.
     pub(crate) fn begin(self: &Arc<Self>, cores: f64) -> Ladder {
-        let mut books = self.measured();
-        books.load.planned += cores;
-        books.tell();
+        self.books().plan(Instant::now(), cores);
+        self.ladder(cores)
+    }
+
+    fn ladder(self: &Arc<Self>, cores: f64) -> Ladder {
         Ladder {
             admission: self.clone(),
             cores,
-            shed: 0,
+            shed: Vec::new(),
         }
     }
 
-    /// The books, with what the ladders took since they last changed.
-    fn measured(&self) -> MutexGuard<'_, Books> {
-        let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
-        books.measure(Instant::now(), self.backend.live_time());
-        books
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Ladder {
-    /// One of its rungs is shed, or comes back.
-    pub(crate) fn handle_load(&mut self, shed: bool) {
-        let mut books = self.admission.measured();
-        books.load.shed -= self.shed;
-        self.shed = match shed {
-            true => self.shed + 1,
-            false => self.shed.saturating_sub(1),
-        };
-        books.load.shed += self.shed;
-        // what they take while some is left out says nothing of what they would
-        books.since = None;
+    /// One of its rungs is shed, or still is, or has come back; gives whether that is news.
+    pub(crate) fn handle_load(&mut self, rendition: &RenditionId, shed: bool) -> bool {
+        let known = self.shed.iter().position(|it| it == rendition);
+        if shed {
+            self.admission.books().shed = Some(Instant::now());
+        }
+        match (known, shed) {
+            (None, true) => self.shed.push(rendition.clone()),
+            (Some(at), false) => drop(self.shed.swap_remove(at)),
+            _ => return false,
+        }
+        true
     }
 }
 
 impl Drop for Ladder {
     fn drop(&mut self) {
-        let mut books = self.admission.measured();
-        books.load.shed -= self.shed;
-        books.load.planned -= self.cores;
-        if books.load.planned < LEAST {
-            books.load.planned = 0.0;
-        }
-        books.tell();
+        self.admission.books().plan(Instant::now(), -self.cores);
     }
 }
 
 impl Books {
-    fn tell(&self) {
-        metrics::gauge!("loom_live_planned_cores").set(self.load.planned);
-        metrics::gauge!("loom_live_price").set(self.load.price);
+    fn new(cores: f64, now: Instant) -> Self {
+        Self {
+            cores,
+            planned: 0.0,
+            price: 1.0,
+            shed: None,
+            changed: now,
+            owed: 0.0,
+            measured: None,
+        }
     }
 
-    fn measure(&mut self, now: Instant, taken: Option<Duration>) {
-        let Some(taken) = taken else { return };
-        let before = self.since.replace((now, taken));
-        let (Some((since, before)), true) = (before, self.load.shed == 0) else {
+    fn load(&self, now: Instant) -> LiveLoad {
+        LiveLoad {
+            cores: self.cores,
+            planned: self.planned,
+            price: self.price,
+            overloaded: self
+                .shed
+                .is_some_and(|shed| now.duration_since(shed) < SHED_COUNTS),
+        }
+    }
+
+    /// So many cores more are planned, or fewer.
+    fn plan(&mut self, now: Instant, cores: f64) {
+        self.owe(now);
+        self.planned = (self.planned + cores).max(0.0);
+        metrics::gauge!("loom_live_planned_cores").set(self.planned);
+    }
+
+    fn owe(&mut self, now: Instant) {
+        let lasted = now.duration_since(self.changed);
+        self.owed += self.planned * lasted.as_secs_f64();
+        self.changed = now;
+    }
+
+    fn measure(&mut self, now: Instant, taken: Duration) {
+        self.owe(now);
+        let owed = std::mem::take(&mut self.owed);
+        let Some((since, before)) = self.measured.replace((now, taken)) else {
             return;
         };
-        let (lasted, used) = (now.duration_since(since), taken.saturating_sub(before));
-        // a moment, or a ladder that nobody fed, tells nothing
-        if lasted < SHORTEST || self.load.planned < LEAST || used.is_zero() {
-            return;
-        }
-        let seen = used.as_secs_f64() / lasted.as_secs_f64() / self.load.planned;
-        let weight = 1.0 - (-lasted.as_secs_f64() / MEMORY.as_secs_f64()).exp();
-        let price = self.load.price + (seen - self.load.price) * weight;
-        self.load.price = price.clamp(CHEAPEST, DEAREST);
+        let used = taken.saturating_sub(before);
+        let weight = 1.0 - (-now.duration_since(since).as_secs_f64() / MEMORY.as_secs_f64()).exp();
+        let seen = match owed {
+            // nothing runs: what was seen is forgotten
+            _ if owed < LEAST => 1.0,
+            // what is taken while some of it is left out, or nobody feeds it, says nothing of what would be
+            _ if used.is_zero() || self.load(now).overloaded => return,
+            owed => used.as_secs_f64() / owed,
+        };
+        self.price = (self.price + (seen - self.price) * weight).clamp(CHEAPEST, DEAREST);
+        metrics::gauge!("loom_live_price").set(self.price);
     }
 }
 
-/// No shorter stretch is measured.
-const SHORTEST: Duration = Duration::from_secs(2);
+/// How often it is measured what ladders take.
+const EVERY: Duration = Duration::from_secs(10);
 /// What was seen fades within so long.
 const MEMORY: Duration = Duration::from_secs(60);
-/// Fewer planned cores are none.
-const LEAST: f64 = 1e-6;
+/// Fewer planned seconds of a core tell nothing.
+const LEAST: f64 = 0.1;
 /// The price stays between these: a still screen may begin to move, and a slow machine is at most so slow.
 const CHEAPEST: f64 = 0.25;
 const DEAREST: f64 = 4.0;
+/// How long a shed rung counts: graphs tell of one again every third of this.
+const SHED_COUNTS: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
@@ -162,14 +228,8 @@ mod tests {
         Admission::new(cores, Arc::new(DummyBackend::default()))
     }
 
-    fn books(cores: f64, planned: f64) -> Books {
-        let load = LiveLoad {
-            cores,
-            planned,
-            price: 1.0,
-            shed: 0,
-        };
-        Books { load, since: None }
+    fn rung(name: &str) -> RenditionId {
+        RenditionId::new(name).expect("a name")
     }
 
     #[test]
@@ -187,59 +247,73 @@ mod tests {
     }
 
     #[test]
-    fn while_a_rung_is_shed_there_is_no_room() {
+    fn while_a_rung_is_shed_there_is_no_room_and_each_is_news_once() {
         let admission = admission(1.0);
         let mut ladder = admission.begin(0.5);
-        ladder.handle_load(true);
-        ladder.handle_load(true);
-        ladder.handle_load(false);
-        assert_eq!((admission.load().shed, admission.load().room()), (1, 0.0));
-        ladder.handle_load(false);
+        assert!(!ladder.handle_load(&rung("360p"), false));
         assert_eq!(admission.load().room(), 0.5);
-        ladder.handle_load(true);
-        drop(ladder);
-        assert_eq!(admission.load().room(), 1.0, "one that ended sheds nothing");
+        assert!(ladder.handle_load(&rung("360p"), true));
+        assert!(ladder.handle_load(&rung("480p"), true));
+        assert!(!ladder.handle_load(&rung("480p"), true), "it still is");
+        assert_eq!(admission.load().room(), 0.0);
+        assert!(ladder.handle_load(&rung("480p"), false));
+        // one that is paused, or fails, takes nothing back: it is not waited for
+        let books = admission.books();
+        let now = books.shed.expect("it was told");
+        assert!(
+            books
+                .load(now + SHED_COUNTS - Duration::from_millis(1))
+                .overloaded
+        );
+        assert_eq!(books.load(now + SHED_COUNTS).room(), 0.5);
     }
 
     #[test]
-    fn the_price_comes_to_what_ladders_really_take() {
-        let mut books = books(1.0, 0.5);
+    fn the_price_comes_to_what_ladders_really_take_and_is_forgotten() {
         let start = Instant::now();
+        let mut books = Books::new(1.0, start);
+        books.plan(start, 0.5);
         let mut taken = 0.0;
         let mut run = |books: &mut Books, tens: std::ops::Range<u64>, cores: f64| {
             for ten in tens {
                 taken += 10.0 * cores;
                 books.measure(
                     start + Duration::from_secs(ten * 10),
-                    Some(Duration::from_secs_f64(taken)),
+                    Duration::from_secs_f64(taken),
                 );
             }
         };
+        let room = |books: &Books| books.load(start).room();
         run(&mut books, 0..60, 0.2);
-        assert!((books.load.price - 0.4).abs() < 0.01, "{:?}", books.load);
-        assert!((books.load.room() - 2.0).abs() < 0.1, "{:?}", books.load);
-        // all stand still: that is not for ever
-        run(&mut books, 60..200, 0.001);
-        assert_eq!(books.load.price, CHEAPEST);
+        assert!((books.price - 0.4).abs() < 0.01, "{books:?}");
+        assert!((room(&books) - 2.0).abs() < 0.1, "{books:?}");
+        // a second one for half of the time, and as much as it was foretold
+        books.plan(start + Duration::from_secs(595), 1.0);
+        assert_eq!(books.owed, 0.5 * 5.0);
+        books.plan(start + Duration::from_secs(600), -1.0);
+        assert_eq!(books.owed, 0.5 * 10.0 + 1.0 * 5.0);
+        run(&mut books, 61..200, 0.001);
+        assert_eq!(books.price, CHEAPEST, "it may begin to move");
+        books.plan(start + Duration::from_secs(2_000), -0.5);
+        run(&mut books, 200..300, 0.0);
+        assert!((books.price - 1.0).abs() < 0.01, "{books:?}");
     }
 
     #[test]
-    fn a_moment_nothing_and_what_was_shed_are_no_measure() {
-        let mut books = books(1.0, 0.5);
+    fn what_is_shed_or_not_fed_is_no_measure() {
         let start = Instant::now();
-        let at = |seconds: u64, taken: f64| {
-            (
-                start + Duration::from_secs(seconds),
-                Some(Duration::from_secs_f64(taken)),
-            )
+        let mut books = Books::new(1.0, start);
+        books.plan(start, 0.5);
+        let measure = |books: &mut Books, seconds: u64, taken: f64| {
+            let now = start + Duration::from_secs(seconds);
+            books.measure(now, Duration::from_secs_f64(taken));
+            books.price
         };
-        for (now, taken) in [at(0, 0.0), at(1, 3.0), at(11, 3.0), (at(20, 0.0).0, None)] {
-            books.measure(now, taken);
-        }
-        books.load.shed = 1;
-        for (now, taken) in [at(30, 4.0), at(60, 40.0)] {
-            books.measure(now, taken);
-        }
-        assert_eq!(books.load.price, 1.0);
+        assert_eq!(measure(&mut books, 0, 0.0), 1.0);
+        assert_eq!(measure(&mut books, 10, 0.0), 1.0);
+        books.shed = Some(start + Duration::from_secs(15));
+        assert_eq!(measure(&mut books, 20, 9.0), 1.0);
+        assert_eq!(measure(&mut books, 30, 9.5), 1.0);
+        assert!(measure(&mut books, 50, 9.6) < 1.0);
     }
 }

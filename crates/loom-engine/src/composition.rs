@@ -1,7 +1,7 @@
 //! Screen and camera in one picture, as a file to download: made by a job, of a recording that is ready, whose tracks stay as they are.
 //!
-//! The main picture is the screen, and the first picture aside the camera, as publishers send them. What was asked for last lies in the
-//! folder of jobs; the file's name has its checksum, so that another layout is another file, here and in the store.
+//! The main picture is the screen, and the first picture aside the camera, as publishers send them. What was asked for last lies beside the
+//! file, whose name has its checksum, so that another layout is another file, here and in the store.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -20,8 +20,8 @@ use sha2::{Digest, Sha256};
 use crate::download::{self, Segment};
 use crate::error::EngineError;
 use crate::event::{RecordingState, RenditionDescription};
-use crate::folder::{COMPOSITION, is_composition};
-use crate::jobs::{self, JobDescription, JobKind};
+use crate::folder::{COMPOSITION, Folder, LAYOUT, is_composition};
+use crate::jobs::{self, JobDescription, JobKind, JobState};
 use crate::recording::{Inner, Recording};
 use crate::text;
 
@@ -63,24 +63,51 @@ impl Recording {
         jobs::restart(&self.0, JobKind::Composition)
     }
 
-    /// The file of the layout that was asked for last ([`Self::lay_out`]), once it is made.
+    /// The file of the layout that was asked for last ([`Self::lay_out`]), once it is made. Where only the store has it, to ask for it has the job
+    /// bring it back; until then there is none.
     pub fn composition(&self) -> Option<PathBuf> {
-        let layout = wanted(&self.0).ok()??;
-        let path = self.0.folder.path(&file_name(&layout));
-        path.is_file().then_some(path)
+        let name = file_name(&wanted(&self.0).ok()??);
+        let path = self.0.folder.path(&name);
+        if path.is_file() {
+            return Some(path);
+        }
+        let is_open = |it: &JobDescription| it.job == JobKind::Composition && it.state != JobState::Done;
+        if !is_over(&self.0) && !self.jobs().iter().any(is_open) && self.0.blob(&name).is_some() {
+            jobs::add(&self.0, JobKind::Composition);
+        }
+        None
     }
 }
 
 /// The job [`JobKind::Composition`].
 pub(crate) async fn make(recording: &Arc<Inner>) -> Result<(), EngineError> {
-    let turn = recording.shared.compositions.acquire().await;
-    let _turn = turn.map_err(|_| EngineError::ShuttingDown)?;
+    let permit = recording.shared.compositions.acquire().await;
+    permit.map_err(|_| EngineError::ShuttingDown)?.forget();
+    let turn = Turn(recording.clone());
     let working = recording.clone();
     let made = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
         let _alone = working.composing.blocking_lock();
         make_wanted(&working)
     });
     made.await.map_err(|_| EngineError::ShuttingDown)?
+}
+
+/// A turn among all compositions. It is over when the thread that has it is done, whether or not somebody waits for that.
+struct Turn(Arc<Inner>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.shared.compositions.add_permits(1);
+    }
+}
+
+/// Discards what a process that was killed has left: half a film, and the pictures for one. Nobody else makes one meanwhile.
+pub(crate) fn tidy(folder: &Folder) {
+    folder.discard_partial(is_composition);
+    if folder.path(WORK).is_dir() {
+        folder.discard_folder(WORK);
+    }
 }
 
 fn make_wanted(recording: &Arc<Inner>) -> Result<(), EngineError> {
@@ -88,6 +115,7 @@ fn make_wanted(recording: &Arc<Inner>) -> Result<(), EngineError> {
         return Ok(()); // nobody has asked
     };
     let folder = &recording.folder;
+    tidy(folder);
     let name = file_name(&layout);
     let made = match folder.path(&name).is_file() {
         true => Ok(()),
@@ -112,13 +140,19 @@ fn make_wanted(recording: &Arc<Inner>) -> Result<(), EngineError> {
 
 /// Brings it back from the store, where that has it and this disk has not; `None` where it is to be made.
 fn fetch(recording: &Inner, name: &str) -> Option<Result<(), EngineError>> {
-    let runtime = recording.shared.stores.as_ref()?.runtime.clone();
-    let mut file = recording.blob(name)?.into_file(runtime);
+    let runtime = &recording.shared.stores.as_ref()?.runtime;
+    let blob = recording.blob(name)?;
+    let mut at = 0;
     let next = || {
-        let mut piece = Vec::new();
-        io::Read::read_to_end(&mut io::Read::take(&mut file, PIECE as u64), &mut piece)
-            .map_err(EngineError::io("read from the store", name))?;
-        Ok((!piece.is_empty()).then(|| piece.into()))
+        let piece = runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = ended(recording) => Err(EngineError::ShuttingDown),
+                piece = blob.read(at, PIECE as u64) => piece.map_err(EngineError::io("read from the store", name)),
+            }
+        })?;
+        at += piece.len() as u64;
+        Ok((!piece.is_empty()).then_some(piece))
     };
     Some(recording.folder.put_pieces(name, next))
 }
@@ -126,16 +160,19 @@ fn fetch(recording: &Inner, name: &str) -> Option<Result<(), EngineError>> {
 /// Makes the pictures, then the file of them and the sound.
 fn write(recording: &Arc<Inner>, layout: &Composition, name: &str) -> Result<(), EngineError> {
     let parts = Parts::of(recording)?;
-    recording.folder.discard_folder(WORK);
     let mut tracks = vec![parts.pictures(recording, layout, name)?];
     tracks.extend(parts.sound);
     let open = |key: &str| match key.starts_with(WORK) {
+        _ if is_over(recording) => Err(io::Error::from(io::ErrorKind::Interrupted)),
         true => File::open(recording.folder.path(key)).map(Segment::File),
         false => download::open(recording, key),
     };
     let file = Layout::new(&tracks, open)?;
     let mut at = 0;
     recording.folder.put_pieces(name, || {
+        if is_over(recording) {
+            return Err(EngineError::ShuttingDown);
+        }
         if at == file.len() {
             return Ok(None);
         }
@@ -292,6 +329,9 @@ impl Reader {
         recording: &Inner,
         segment: &StoredSegment,
     ) -> Result<(CodecParameters, Vec<Packet>), EngineError> {
+        if is_over(recording) {
+            return Err(EngineError::ShuttingDown);
+        }
         let codec = match self.codec.clone().filter(|_| self.init == segment.init) {
             Some(codec) => codec,
             None => read_codec(&segment.init, &download::read(recording, &segment.init)?)?,
@@ -320,6 +360,10 @@ impl Iterator for Packets {
     type Item = io::Result<Media>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        // whoever waits for a picture is woken by it
+        if is_over(&self.recording) {
+            return Some(Err(io::ErrorKind::Interrupted.into()));
+        }
         while self.read.is_empty() {
             let segment = self.segments.pop_front()?;
             if is_unwanted(&self.recording, &self.name) {
@@ -424,10 +468,14 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// The layout that was asked for last.
+/// The layout that was asked for last; `None` where nobody has asked.
 fn wanted(recording: &Inner) -> Result<Option<Composition>, EngineError> {
-    let json = recording.folder.read(LAYOUT, 0, None)?;
-    Ok(json.and_then(|json| serde_json::from_slice(&json).ok()))
+    let Some(json) = recording.folder.read(LAYOUT, 0, None)? else {
+        return Ok(None);
+    };
+    serde_json::from_slice(&json).map(Some).map_err(|why| {
+        EngineError::io("read", recording.folder.path(LAYOUT))(io::Error::new(io::ErrorKind::InvalidData, why))
+    })
 }
 
 /// Whether the recording was deleted, or the engine has ended.
@@ -435,10 +483,21 @@ fn is_over(recording: &Inner) -> bool {
     recording.state_now() == RecordingState::Deleted || *recording.shared.over.borrow()
 }
 
-/// Whether another layout was asked for.
+/// Returns once it is over.
+async fn ended(recording: &Inner) {
+    let mut over = recording.shared.over.subscribe();
+    let mut steps = recording.published.subscribe();
+    while !is_over(recording) {
+        tokio::select! {
+            _ = over.changed() => {}
+            _ = steps.changed() => {}
+        }
+    }
+}
+
+/// Whether another layout was asked for. One that cannot be read is no other.
 fn is_unwanted(recording: &Inner, name: &str) -> bool {
-    let asked = wanted(recording).ok().flatten();
-    asked.is_none_or(|layout| file_name(&layout) != name)
+    matches!(wanted(recording), Ok(Some(layout)) if file_name(&layout) != name)
 }
 
 /// The file of a layout.
@@ -451,8 +510,6 @@ fn file_name(layout: &Composition) -> String {
     format!("{COMPOSITION}{sum}.mp4")
 }
 
-/// The layout, beside the queue that says that it is to be made.
-const LAYOUT: &str = "jobs/composition.json";
 /// The folder of the composed pictures until the file is made of them, and the rendition's name.
 const WORK: &str = "composition";
 /// How much of a file is held at a time.

@@ -208,6 +208,7 @@ impl Engine {
             steering: Mutex::new(steering),
             recordings: Mutex::new(HashMap::new()),
         });
+        shared.admission.watch();
         let found = shared.on_disk()?;
         tokio::spawn(catch_up(Arc::downgrade(&shared), found));
         Ok(Self {

@@ -118,6 +118,18 @@ impl Folder {
         self.disk.rename(&partial, &path).map_err(failed())
     }
 
+    /// Deletes what was written of files that were broken off, in its own folder and not in those below: of such as have a name `of` which this is so.
+    #[cfg(feature = "transcode")]
+    pub(crate) fn discard_partial(&self, of: impl Fn(&str) -> bool) {
+        let is_file = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_file());
+        for entry in self.entries("", is_file) {
+            let name = entry.trim_start_matches('/');
+            if name.strip_suffix(".partial").is_some_and(&of) {
+                self.discard(name);
+            }
+        }
+    }
+
     /// Writes the first piece of a file that nobody knows of yet, such as a segment.
     pub(crate) fn begin(&self, name: &str, data: &[u8]) -> Result<(), EngineError> {
         let path = self.path(name);
@@ -395,6 +407,8 @@ pub(crate) fn is_composition(name: &str) -> bool {
 pub(crate) const PARTS: &str = "parts";
 /// The short film of a recording's moments.
 pub(crate) const PREVIEW: &str = "preview.mp4";
+/// Where the camera is to lie in the film of screen and camera.
+pub(crate) const LAYOUT: &str = "composition.json";
 /// What the names of files begin with that show screen and camera in one picture.
 pub(crate) const COMPOSITION: &str = "composition-";
 /// The file that a recording is made of, until it is.

@@ -9,9 +9,11 @@ use loom_ingest::TrackInfo;
 use loom_transcode::{Feed, Output, Outputs, Plan, SourceShape, Wanted, plan};
 use tokio::task::JoinHandle;
 
+use crate::admission::Ladder;
 use crate::error::EngineError;
 use crate::event::RenditionDescription;
 use crate::packaging::{Packaging, Work, describe, told};
+use crate::pump::tell_load;
 use crate::recording::Inner;
 
 /// What a further track is.
@@ -219,6 +221,7 @@ impl Further {
         packaging: &Packaging,
     ) -> Result<Branch, EngineError> {
         let backend = recording.shared.backend.clone();
+        let ladder = recording.shared.admission.begin(self.plan.live_cores());
         let (plan, format) = (self.plan, self.format.clone());
         let (feed, outputs) = tokio::task::spawn_blocking(move || backend.live(&plan, &[format]))
             .await
@@ -228,7 +231,13 @@ impl Further {
             role: self.role,
             codec: self.format.codec,
             feed,
-            pump: tokio::spawn(pump(recording.clone(), outputs, packaging.clone(), self.names)),
+            pump: tokio::spawn(pump(
+                recording.clone(),
+                outputs,
+                packaging.clone(),
+                self.names,
+                ladder,
+            )),
         })
     }
 }
@@ -261,6 +270,7 @@ async fn pump(
     mut outputs: Outputs,
     packaging: Packaging,
     names: Vec<(RenditionId, RenditionId)>,
+    mut ladder: Ladder,
 ) {
     let ours = |id: &RenditionId| {
         names
@@ -280,6 +290,12 @@ async fn pump(
                     recording.update(|info| info.renditions.retain(|it| it.id != *failed));
                 }
                 failed.map(Work::Drop)
+            }
+            Output::Overload { rendition, shed } => {
+                if let Some(ours) = ours(&rendition) {
+                    tell_load(&recording, &mut ladder, ours, shed);
+                }
+                None
             }
             Output::End => return,
             _ => None,

@@ -714,24 +714,23 @@ pub(crate) fn wanted(recording: &Inner) -> Wanted {
 
 /// The plan that there is room for.
 fn admit(recording: &Inner, shape: &SourceShape, mut wanted: Wanted) -> Result<(Plan, Ladder), EngineError> {
-    let (shared, admission) = (&recording.shared, &recording.shared.admission);
-    let made = |wanted: &Wanted| {
-        plan(shape, wanted, &shared.capabilities).map_err(loom_transcode::TranscodeError::from)
-    };
-    let room = admission.load().room();
-    let mut whole = made(&wanted)?;
-    if whole.live_cores() > room {
-        wanted.live_cores = Some(room);
-        whole = made(&wanted)?;
-    }
-    if whole.live_cores() > room && whole.video.as_ref().is_some_and(|video| video.keep.is_some()) {
-        // not even the smallest rung: the source alone is next to nothing
-        wanted.rungs.clear();
-        whole = made(&wanted)?;
-        tracing::warn!(recording = %recording.id, room, "no rungs: other recordings take all that there is for them");
-    }
-    let ladder = admission.begin(whole.live_cores());
-    Ok((whole, ladder))
+    let shared = &recording.shared;
+    let admitted = shared.admission.admit(|room| {
+        let made = |wanted: &Wanted| plan(shape, wanted, &shared.capabilities);
+        let mut whole = made(&wanted)?;
+        if whole.live_cores() > room {
+            wanted.live_cores = Some(room);
+            whole = made(&wanted)?;
+        }
+        if whole.live_cores() > room && whole.video.as_ref().is_some_and(|video| video.keep.is_some()) {
+            // not even the smallest rung: the source alone is next to nothing
+            wanted.rungs.clear();
+            whole = made(&wanted)?;
+            tracing::warn!(recording = %recording.id, room, "no rungs: other recordings take all that there is for them");
+        }
+        Ok::<_, loom_transcode::PlanError>(whole)
+    });
+    Ok(admitted.map_err(loom_transcode::TranscodeError::from)?)
 }
 
 /// How long a session that is replaced may take to hand over what it has.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use loom_core::{MediaKind, TrackFormat};
+use loom_core::{MediaKind, RenditionId, TrackFormat};
 use loom_ingest::TrackInfo;
 use loom_transcode::{Output, Outputs, Plan};
 
@@ -99,19 +99,9 @@ impl Pump {
                 true
             }
             Output::Overload { rendition, shed } => {
-                match shed {
-                    true => {
-                        tracing::warn!(recording = %self.recording.id, %rendition, "a rung is shed: encoding is late")
-                    }
-                    false => {
-                        tracing::info!(recording = %self.recording.id, %rendition, "a rung is encoded in full again")
-                    }
-                }
-                metrics::counter!("loom_rungs_late_total").increment(u64::from(shed));
                 if let Some(ladder) = &mut self.ladder {
-                    ladder.handle_load(shed);
+                    tell_load(&self.recording, ladder, rendition, shed);
                 }
-                self.recording.events.tell(Event::Overload { rendition, shed });
                 true
             }
             Output::Warning(what) => {
@@ -156,6 +146,19 @@ impl Pump {
         }
         self.packaging
     }
+}
+
+/// A rung is shed, or has come back: to whom it is news it is told.
+pub(crate) fn tell_load(recording: &Inner, ladder: &mut Ladder, rendition: RenditionId, shed: bool) {
+    if !ladder.handle_load(&rendition, shed) {
+        return;
+    }
+    match shed {
+        true => tracing::warn!(recording = %recording.id, %rendition, "a rung is shed: encoding is late"),
+        false => tracing::info!(recording = %recording.id, %rendition, "a rung is encoded in full again"),
+    }
+    metrics::counter!("loom_rungs_late_total").increment(u64::from(shed));
+    recording.events.tell(Event::Overload { rendition, shed });
 }
 
 /// The planned renditions as the packager wants them, captions last.

@@ -824,6 +824,9 @@ impl Inner {
         sending: Sending,
     ) -> Self {
         let is_import = !info.made_from.is_empty() || folder.path(SOURCE).is_file();
+        // the job is not begun again where the process was killed at its last try
+        #[cfg(feature = "transcode")]
+        crate::composition::tidy(&folder);
         Self {
             sending,
             id,

@@ -115,6 +115,9 @@ impl SegmentClock {
         let Some(last) = self.starts.last().filter(|_| self.leads == Lead::Pictures) else {
             return MediaTime::from_nanos(i64::MAX);
         };
+        if self.pictures.is_none() && self.starts.len() == 1 {
+            return last.at; // the first picture may come behind sound that it precedes
+        }
         let soonest = last.at + self.enough();
         self.pictures.map_or(soonest, |p| p.max(soonest))
     }

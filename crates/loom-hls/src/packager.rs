@@ -230,8 +230,10 @@ impl Packager {
     ///
     /// # Errors
     /// Where it cannot be placed; it was dropped.
-    pub fn handle_packet(&mut self, rendition: &RenditionId, packet: Packet) -> Result<(), HlsError> {
+    pub fn handle_packet(&mut self, rendition: &RenditionId, mut packet: Packet) -> Result<(), HlsError> {
         self.check_running()?;
+        // what a file claims to last is no more than a picture may stand
+        packet.duration = packet.duration.map(|lasts| lasts.min(limits::STAND));
         let at = self.position(rendition)?;
         let Track::Media(track) = &mut self.tracks[at].track else {
             return Err(text_has_no_packets(rendition));
@@ -726,6 +728,7 @@ impl Packager {
             None => {
                 let end = self.natural_end();
                 self.clock.see_end(end);
+                self.clock.end_at(end);
                 end
             }
         };
@@ -894,7 +897,13 @@ impl Packager {
             fits = track.hold(packet);
             Ok(())
         })?;
-        if fits { Ok(()) } else { self.release_held(at, true) }
+        if fits {
+            return Ok(());
+        }
+        if let Some(held) = self.tracks[at].media().and_then(MediaTrack::held_to) {
+            self.clock.see_end(held);
+        }
+        self.release_held(at, true)
     }
 
     /// Places what a rendition holds back, as far as the clock is settled, or all of it.

@@ -79,10 +79,10 @@ pub enum Output {
         /// How long the file is.
         total: Option<Duration>,
     },
-    /// Live: encoders are behind, and a rendition is shed, the lowest first: it shows only the pictures that start segments. Or it is encoded in
-    /// full again.
+    /// Live: encoders are behind, and a rendition is shed, the lowest first: it shows only the pictures that start segments. It is told again every
+    /// ten seconds while any is shed. Or it is encoded in full again.
     Overload {
-        /// The rendition.
+        /// The rendition that was shed last, or comes back.
         rendition: RenditionId,
         /// Whether it is shed; else it comes back.
         shed: bool,

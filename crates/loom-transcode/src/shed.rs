@@ -14,6 +14,8 @@ pub(crate) struct LoadShedder {
     shed: usize,
     changed_at: Option<MediaTime>,
     busy_at: Option<MediaTime>,
+    /// When it was last told that rungs are shed.
+    told_at: Option<MediaTime>,
     dropped: u64,
 }
 
@@ -24,7 +26,7 @@ pub(crate) struct Verdict {
     pub(crate) change: Option<Change>,
 }
 
-/// A rung, counted from the top, that is shed or comes back.
+/// A rung, counted from the top, that is shed, or still is, or comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
     Shed(usize),
@@ -44,6 +46,7 @@ impl LoadShedder {
             shed: 0,
             changed_at: None,
             busy_at: None,
+            told_at: None,
             dropped: 0,
         }
     }
@@ -80,6 +83,13 @@ impl LoadShedder {
             self.shed -= 1;
             self.changed_at = Some(at);
         }
+        let is_old = |told: MediaTime| at.signed_since(told) >= TELL_AGAIN_NANOS;
+        if change.is_none() && self.shed > 0 && self.told_at.is_none_or(is_old) {
+            change = Some(Change::Shed(self.rungs - self.shed));
+        }
+        if let Some(Change::Shed(_)) = change {
+            self.told_at = Some(at);
+        }
         let is_shed = rung >= self.rungs - self.shed;
         let encode = starts_segment || (!is_shed && waiting < self.capacity);
         self.dropped += u64::from(!encode);
@@ -94,6 +104,8 @@ impl LoadShedder {
 
 /// After one rung is shed, how long to see whether that was enough.
 const SHED_AFTER_NANOS: i64 = 500_000_000;
+/// How often it is told again that rungs are shed.
+const TELL_AGAIN_NANOS: i64 = 10_000_000_000;
 /// How long nothing may have been late before a rung comes back.
 const RESTORE_AFTER_NANOS: i64 = 6_000_000_000;
 
@@ -134,6 +146,21 @@ mod tests {
             Some(Change::Restored(2))
         );
         assert!(load.handle_picture(2, 0, false, at(14_001)).encode);
+    }
+
+    #[test]
+    fn that_a_rung_is_still_shed_is_told_again() {
+        let mut load = LoadShedder::new(2, true, 10);
+        let mut told = Vec::new();
+        for ms in (0..25_000).step_by(50) {
+            let waiting = if ms % 5_000 == 0 { 8 } else { 0 };
+            match load.handle_picture(0, waiting, false, at(ms)).change {
+                Some(Change::Shed(rung)) => told.push((ms, rung)),
+                other => assert_eq!(other, None),
+            }
+        }
+        // one after the other, and then both at once, by the one that was last
+        assert_eq!(told, [(0, 1), (5_000, 0), (15_000, 0)]);
     }
 
     #[test]

@@ -41,6 +41,8 @@ enum Line {
     },
     /// From here on it is of this class.
     Class(StorageClass),
+    /// The object of this name was deleted.
+    Gone(String),
     /// The recording has ended, and there was nothing more to send.
     Whole(bool),
     /// The folder was made again of what the store has.
@@ -112,6 +114,15 @@ impl Journal {
         self.write(folder, lines)
     }
 
+    /// Forgets objects that were deleted, in memory and in the folder.
+    pub(crate) fn forget(
+        &mut self,
+        folder: &Folder,
+        names: impl IntoIterator<Item = String>,
+    ) -> Result<(), EngineError> {
+        self.write(folder, names.into_iter().map(Line::Gone))
+    }
+
     pub(crate) fn set_fetched(&mut self, folder: &Folder) -> Result<(), EngineError> {
         self.write(folder, [Line::Fetched(())])
     }
@@ -156,6 +167,9 @@ impl Journal {
                     stamp: file,
                 };
                 self.objects.insert(name, arrived);
+            }
+            Line::Gone(name) => {
+                self.objects.remove(&name);
             }
             Line::Class(class) => self.class = Some(class),
             Line::Whole(whole) => self.whole = whole,

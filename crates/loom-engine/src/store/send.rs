@@ -14,8 +14,8 @@ use super::journal::{Arrived, FILE, Journal};
 use super::survey::{INFO, Survey};
 use super::{About, Blob, StorageClass, Store, StoreConfig};
 use crate::error::EngineError;
-use crate::event::RecordingState;
-use crate::folder::{Folder, Stamp};
+use crate::event::{RecordingInfo, RecordingState};
+use crate::folder::{Folder, Stamp, is_composition};
 use crate::jobs::{self, JobKind, RetryConfig};
 use crate::limits;
 use crate::recording::Inner;
@@ -180,7 +180,8 @@ pub(crate) fn send_soon(recording: &Arc<Inner>) {
     };
     if recording.is_complete() {
         recording.sending.task().again = true;
-        let nothing = recording.info().renditions.is_empty();
+        let info = recording.info();
+        let nothing = info.renditions.is_empty() || is_unmade(&info);
         if !nothing && !recording.sending.is_over() && recording.state_now() != RecordingState::Deleted {
             jobs::add(recording, JobKind::Upload);
         }
@@ -243,6 +244,11 @@ async fn send(recording: Arc<Inner>, stores: Arc<Stores>) {
     }
 }
 
+/// An edit that is cut off before it is ready is made anew, and not the same to the byte.
+fn is_unmade(info: &RecordingInfo) -> bool {
+    !info.made_from.is_empty() && !info.state.is_final()
+}
+
 /// When the playlists of a recording that grows are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lists {
@@ -262,9 +268,7 @@ pub(crate) async fn send_once(
     let complete = recording.is_complete();
     let info = recording.info();
     let nothing = info.renditions.is_empty();
-    // an edit that is cut off before it is ready is made anew, and not the same to the byte
-    let unmade = !state.is_final() && !info.made_from.is_empty();
-    if state == RecordingState::Created || nothing || unmade || recording.sending.is_over() {
+    if state == RecordingState::Created || nothing || is_unmade(&info) || recording.sending.is_over() {
         return Ok(());
     }
     let round = Round {
@@ -317,6 +321,9 @@ pub(crate) async fn send_once(
     }
     if with_lists {
         turn.listed = Some(Instant::now());
+    }
+    if whole {
+        round.clear(&survey.media).await?;
     }
     // what came meanwhile is told by another round
     if whole && !recording.sending.task().again {
@@ -400,6 +407,28 @@ impl Round {
             first = first.and(done);
         }
         first
+    }
+
+    /// Deletes compositions from the store in whose place another has come: one that this disk has, and not them.
+    async fn clear(&self, media: &[String]) -> Result<(), EngineError> {
+        let (sending, folder) = (&self.recording.sending, &self.recording.folder);
+        let kept: BTreeSet<&str> = media.iter().map(String::as_str).collect();
+        if !kept.iter().any(|name| is_composition(name)) {
+            return Ok(());
+        }
+        let mut gone: BTreeSet<String> = sending.names(folder)?.into_iter().collect();
+        gone.extend(sending.doubtful().iter().cloned());
+        gone.retain(|name| {
+            let file = name.split('/').next().unwrap_or_default();
+            is_composition(file) && !kept.contains(file)
+        });
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let keys = gone.iter().map(|name| format!("{}/{name}", self.recording.id));
+        self.stores.store.delete(keys.collect()).await?;
+        sending.doubtful().retain(|name| !gone.contains(name));
+        sending.journal(folder, |journal| journal.forget(folder, gone))
     }
 
     /// Sends one object, unless it is there already.

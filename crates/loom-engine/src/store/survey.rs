@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use crate::error::EngineError;
-use crate::folder::{Folder, PREVIEW, is_composition};
+use crate::folder::{Folder, LAYOUT, PREVIEW, is_composition};
 
 /// A recording's folder as it is at one moment. Who names was read before who is named, so that all that is named here is there.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub(super) struct Survey {
     /// Media playlists, with what they say.
     pub(super) lists: Vec<(String, Bytes)>,
     /// What lies beside the renditions: multivariant playlists, and what only these name or nobody: the DASH manifest, tracks of chapters and
-    /// thumbnails.
+    /// thumbnails; and the layout that a composition has the name of.
     pub(super) tops: Vec<(String, Bytes)>,
     /// `recording.json`, by which the recording is known.
     pub(super) info: Option<Bytes>,
@@ -35,7 +35,8 @@ impl Survey {
             Ok(files)
         };
         let info = folder.read(INFO, 0, None)?;
-        let tops = read(folder.files("hls"))?;
+        let mut tops = read(folder.files("hls"))?;
+        tops.extend(read(vec![LAYOUT.to_owned()])?);
         let mut lists = Vec::new();
         for rendition in folder.folders("hls") {
             let files = folder.files(&rendition).into_iter();

@@ -67,39 +67,43 @@ impl Mixer {
         for next in [screen, camera].into_iter().flatten() {
             self.end = self.end.max(next.end);
         }
-        let gone = self
-            .camera
-            .filter(|end| camera.is_none_or(|next| next.start > *end + AWAY));
-        let moves = composition
-            .next_change(self.now, self.usual)
-            .filter(|at| self.camera.is_some() && self.has_screen && *at < self.end);
-        let events = [
-            screen.map(|it| (it.start, Some(Step::Show(Lane::Screen)))),
-            camera.map(|it| (it.start, Some(Step::Show(Lane::Camera)))),
-            gone.map(|at| (at, Some(Step::Hide))),
-            moves.map(|at| (at, None)),
-        ];
-        // of several at once the first
-        let next = events.into_iter().flatten().min_by_key(|(at, _)| *at);
-        let soonest = self.last.map_or(self.now, |last| last + self.usual * 3 / 4);
-        let due = self.now.max(soonest);
-        // what changes right behind it is seen with it
-        let wait = self.changed.map_or(due, |at| due.max(at + self.usual / 2));
-        let is_due = self.changed.is_some() && self.has_screen && due < self.end;
-        match next {
-            Some((at, _)) if is_due && wait < at => self.compose(due),
-            None if is_due => self.compose(due),
-            None => Step::Done(self.end),
-            Some((at, step)) => {
-                self.now = self.now.max(at);
-                self.changed.get_or_insert(self.now);
-                match step {
-                    Some(Step::Show(Lane::Screen)) => self.has_screen = true,
-                    Some(Step::Show(Lane::Camera)) => self.camera = camera.map(|it| it.end),
-                    Some(_) => self.camera = None,
-                    None => return self.poll(screen, camera, composition),
+        loop {
+            let gone = self
+                .camera
+                .filter(|end| camera.is_none_or(|next| next.start > *end + AWAY));
+            let moves = composition
+                .next_change(self.now, self.usual)
+                .filter(|at| self.camera.is_some() && self.has_screen && *at < self.end);
+            let events = [
+                screen.map(|it| (it.start, Some(Step::Show(Lane::Screen)))),
+                camera.map(|it| (it.start, Some(Step::Show(Lane::Camera)))),
+                gone.map(|at| (at, Some(Step::Hide))),
+                moves.map(|at| (at, None)),
+            ];
+            // of several at once the first
+            let next = events.into_iter().flatten().min_by_key(|(at, _)| *at);
+            let soonest = self.last.map_or(self.now, |last| last + self.usual * 3 / 4);
+            let due = self.now.max(soonest);
+            // what changes right behind it is seen with it
+            let wait = self.changed.map_or(due, |at| due.max(at + self.usual / 2));
+            let is_due = self.changed.is_some() && self.has_screen && due < self.end;
+            match next {
+                Some((at, _)) if is_due && wait < at => return self.compose(due),
+                None if is_due => return self.compose(due),
+                None => return Step::Done(self.end),
+                Some((at, step)) => {
+                    self.now = self.now.max(at);
+                    self.changed.get_or_insert(self.now);
+                    match step {
+                        Some(Step::Show(Lane::Screen)) => self.has_screen = true,
+                        Some(Step::Show(Lane::Camera)) => self.camera = camera.map(|it| it.end),
+                        Some(_) => self.camera = None,
+                        None => {}
+                    }
+                    if let Some(step) = step {
+                        return step;
+                    }
                 }
-                step.unwrap_or(Step::Hide)
             }
         }
     }

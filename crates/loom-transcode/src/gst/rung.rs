@@ -16,7 +16,7 @@ use super::element::{
 };
 use super::encoder::{Effort, encoder};
 use super::pictures::{DROPPED, Shared, left_out};
-use super::threads::thread_name;
+use super::threads::{give_way, thread_name};
 use super::video::{GRAPH, lock, pad};
 use crate::backend::Output;
 use crate::device::{DeviceFamily, MemoryDomain};
@@ -71,6 +71,7 @@ pub(super) fn add_rung(
     hold_first_caps(&size)?;
     let tee = make("tee")?;
     let waiting = named(queue(capacity(pace))?, &thread_name(pace, rung.id.as_str()));
+    give_way(pace, &waiting)?;
     let encoding = encoder(stage, plan.codec, Effort::of(plan, rung), pace)?;
     let Some(encoder) = encoding.first().cloned() else {
         return Err(refused(&stage.factory, "it is no encoder"));

@@ -4,8 +4,12 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use gst::prelude::*;
+use gstreamer as gst;
+
 use super::element::Pace;
-use super::video::lock;
+use super::video::{lock, pad};
+use crate::error::TranscodeError;
 
 /// The name of a queue, and so of the thread behind it and of those that its encoder starts: what Linux keeps of it, 15 bytes, says whether it is live.
 pub(super) fn thread_name(pace: Pace, stage: &str) -> String {
@@ -14,6 +18,33 @@ pub(super) fn thread_name(pace: Pace, stage: &str) -> String {
         Pace::File => stage.to_owned(),
     }
 }
+
+/// The thread behind this element, and those that its encoder starts, give way to others: what a publisher sends is received and written first,
+/// whatever becomes of the rungs.
+pub(super) fn give_way(pace: Pace, element: &gst::Element) -> Result<(), TranscodeError> {
+    if pace == Pace::Live {
+        pad(element, "src")?.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, |_, info| {
+            let begins = info
+                .event()
+                .is_some_and(|event| event.type_() == gst::EventType::StreamStart);
+            if begins {
+                lower_priority();
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+    Ok(())
+}
+
+/// Of the calling thread. Where the system does not allow it, all are alike.
+#[cfg(target_os = "linux")]
+fn lower_priority() {
+    // on Linux a thread has a priority of its own
+    let _ = rustix::process::setpriority_process(None, NICE);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn lower_priority() {}
 
 /// Adds up the processor time of this process's threads of live pictures.
 #[derive(Debug, Default)]
@@ -55,3 +86,7 @@ impl LiveThreads {
 }
 
 const LIVE: &str = "live.";
+
+/// A third of the processor time that a thread has which does not give way.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 5;

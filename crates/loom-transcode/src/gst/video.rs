@@ -17,7 +17,7 @@ use super::element::{
 use super::pictures::Shared;
 use super::replay::{Item, Replay};
 use super::rung::{add_rung, copies, fail_all, raw};
-use super::threads::thread_name;
+use super::threads::{give_way, thread_name};
 use super::watch::{Ending, Running};
 use crate::device::DeviceFamily;
 use crate::error::TranscodeError;
@@ -208,6 +208,7 @@ impl Inner {
             // Threads of whole pictures would give a lone key frame only once several more have come.
             set_if_possible(&decoding, "max-threads", "1");
         }
+        give_way(pace, input.upcast_ref())?;
         let mut head = vec![input.clone().upcast::<gst::Element>()];
         if let Some(parser) = parser_for(plan.source, &route.decoder) {
             head.push(make(parser)?);
@@ -217,6 +218,7 @@ impl Inner {
             head.push(capsfilter(&raw(route.decoder.memory).build())?);
         }
         let pictures = named(queue(2)?, &thread_name(pace, "scale"));
+        give_way(pace, &pictures)?;
         head.push(pictures.clone());
         if plan.rotation != Rotation::None {
             let flip = make("videoflip")?;
