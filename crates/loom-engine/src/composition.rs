@@ -142,13 +142,14 @@ fn make_wanted(recording: &Arc<Inner>) -> Result<(), EngineError> {
 fn fetch(recording: &Inner, name: &str) -> Option<Result<(), EngineError>> {
     let runtime = &recording.shared.stores.as_ref()?.runtime;
     let blob = recording.blob(name)?;
-    let mut at = 0;
+    let mut at: u64 = 0;
     let next = || {
+        let failed = EngineError::io("read from the store", name);
         let piece = runtime.block_on(async {
             tokio::select! {
                 biased;
                 () = ended(recording) => Err(EngineError::ShuttingDown),
-                piece = blob.read(at, PIECE as u64) => piece.map_err(EngineError::io("read from the store", name)),
+                piece = blob.read(at, PIECE as u64) => piece.map_err(failed),
             }
         })?;
         at += piece.len() as u64;
@@ -473,9 +474,10 @@ fn wanted(recording: &Inner) -> Result<Option<Composition>, EngineError> {
     let Some(json) = recording.folder.read(LAYOUT, 0, None)? else {
         return Ok(None);
     };
-    serde_json::from_slice(&json).map(Some).map_err(|why| {
-        EngineError::io("read", recording.folder.path(LAYOUT))(io::Error::new(io::ErrorKind::InvalidData, why))
-    })
+    let unreadable = EngineError::io("read", recording.folder.path(LAYOUT));
+    serde_json::from_slice(&json)
+        .map(Some)
+        .map_err(|why| unreadable(io::Error::new(io::ErrorKind::InvalidData, why)))
 }
 
 /// Whether the recording was deleted, or the engine has ended.

@@ -118,13 +118,13 @@ impl Folder {
         self.disk.rename(&partial, &path).map_err(failed())
     }
 
-    /// Deletes what was written of files that were broken off, in its own folder and not in those below: of such as have a name `of` which this is so.
+    /// Deletes what was written of files that never came to their end, of those names and in no folder of its own.
     #[cfg(feature = "transcode")]
-    pub(crate) fn discard_partial(&self, of: impl Fn(&str) -> bool) {
+    pub(crate) fn discard_partial(&self, unwanted: impl Fn(&str) -> bool) {
         let is_file = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_file());
         for entry in self.entries("", is_file) {
             let name = entry.trim_start_matches('/');
-            if name.strip_suffix(".partial").is_some_and(&of) {
+            if name.strip_suffix(".partial").is_some_and(&unwanted) {
                 self.discard(name);
             }
         }
