@@ -15,7 +15,7 @@ export function wireComposition(button, recording, announce = () => {}) {
     button.title = '';
     announce('Screen and camera are being made into one video.');
     try {
-      await made(id, (fraction) => { words.textContent = `Making it… ${Math.floor(fraction * 100)} %`; });
+      await made(id, url, (fraction) => { words.textContent = `Making it… ${Math.floor(fraction * 100)} %`; });
       announce('The video is being downloaded.');
       save(url);
     } catch (error) {
@@ -29,15 +29,22 @@ export function wireComposition(button, recording, announce = () => {}) {
 }
 
 /** Resolves once the film is there; a layout that somebody has asked for stays as it is. */
-async function made(id, onProgress) {
+async function made(id, url, onProgress) {
   let job = await read(id);
-  if (!job) await composeRecording(id);
-  else if (job.state === 'parked') await restartJob(id, 'composition');
+  if (!job) {
+    // one that only the store has comes back by being asked for
+    const { status } = await fetch(url, { method: 'HEAD' });
+    if (status === 200) return;
+    if (status === 404) await composeRecording(id);
+  } else if (job.state === 'parked') {
+    await restartJob(id, 'composition');
+  }
   for (;;) {
     job = await read(id);
-    if (job?.state === 'done') return;
-    if (job?.state === 'parked') throw new Told('The video could not be made.', job.reason);
-    onProgress(job?.progress ?? 0);
+    if (!job) throw new Told('The video could not be made.', 'Nothing has been begun.');
+    if (job.state === 'done') return;
+    if (job.state === 'parked') throw new Told('The video could not be made.', job.reason);
+    onProgress(job.progress);
     await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
   }
 }
