@@ -9,7 +9,6 @@ import random
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -90,12 +89,7 @@ class Run:
             content = material.film_mp4().read_bytes()
             threading.Thread(target=quietly, args=(server.upload, recording, content, "video/mp4"), daemon=True).start()
             return recording, None
-        script = pathlib.Path(__file__).with_name("publisher.py")
-        command = [
-            sys.executable, script, "--url", recording["whip_url"], "--token", recording["whip_token"], "--codec", "h264",
-            "--video", material.flashes(), "--rate", 30, "--audio", material.beeps(), "--seconds", 60, "--no-hang-up",
-        ]
-        publisher = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        publisher = material.published(recording, material.flashes(), 30, 60)
         # what takes longest is to begin: count from there
         until(lambda: server.show(recording)["state"] == "live" or publisher.poll() is not None, 60, "the publisher")
         return recording, publisher

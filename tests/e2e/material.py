@@ -2,7 +2,9 @@
 
 import functools
 import os
+import pathlib
 import subprocess
+import sys
 import wave
 
 import numpy
@@ -129,6 +131,16 @@ def beeps():
     """A tone in the first tenth of each second."""
     tone = "aevalsrc='if(lt(mod(t,1),0.1),0.5*sin(2*PI*1000*t),0)':sample_rate=48000"
     return by_ffmpeg("beeps.wav", "-f", "lavfi", "-i", tone, "-t", "10", "-c:a", "pcm_s16le")
+
+
+def published(recording, video, rate, seconds):
+    """A process (publisher.py) that publishes pictures and beeps to a recording, and says nothing."""
+    command = [
+        sys.executable, pathlib.Path(__file__).with_name("publisher.py"), "--url", recording["whip_url"], "--token", recording["whip_token"],
+        "--codec", "h264", "--video", video, "--rate", rate, "--audio", beeps(), "--seconds", seconds, "--no-hang-up",
+    ]
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(list(map(str, command)), **quiet)
 
 
 def film_mp4():

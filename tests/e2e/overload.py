@@ -37,13 +37,7 @@ class Live:
 
     def __init__(self, server, title):
         self.server, self.recording = server, server.create(title)
-        script = pathlib.Path(__file__).with_name("publisher.py")
-        command = [
-            sys.executable, script, "--url", self.recording["whip_url"], "--token", self.recording["whip_token"], "--codec", "h264",
-            "--video", film(), "--rate", RATE, "--audio", material.beeps(), "--seconds", 7200, "--no-hang-up",
-        ]
-        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.publisher = subprocess.Popen(list(map(str, command)), **quiet)
+        self.publisher = material.published(self.recording, film(), RATE, 7200)
 
     def stop(self):
         self.server.stop(self.recording)

@@ -8,7 +8,6 @@ import pathlib
 import random
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -85,13 +84,7 @@ class Life:
     def begin(self):
         server, self.recording = self.server, self.server.create("Soaked")
         if self.kind in ("publish", "vanish"):
-            script = pathlib.Path(__file__).with_name("publisher.py")
-            command = [
-                sys.executable, script, "--url", self.recording["whip_url"], "--token", self.recording["whip_token"], "--codec", "h264",
-                "--video", material.flashes(), "--rate", RATE, "--audio", material.beeps(), "--seconds", 3600, "--no-hang-up",
-            ]
-            quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            self.publisher = subprocess.Popen(list(map(str, command)), **quiet)
+            self.publisher = material.published(self.recording, material.flashes(), RATE, 3600)
         elif self.kind == "upload":
             server.upload(self.recording, material.film_mp4().read_bytes(), "video/mp4")
 

@@ -168,6 +168,7 @@ export type Event =
   | { event: "gap"; from: number; to: number }
   | { event: "shed"; renditions: string[]; why: string }
   | { event: "overload"; rendition: string; shed: boolean }
+  | { event: "unheard"; from: number; to: number }
   | { event: "warning"; what: string }
   | { event: "worker"; chunk: number; why: string }
   | { event: "chapters"; chapters: { id: number; start: number; title: string }[] }

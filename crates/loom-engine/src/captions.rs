@@ -1,7 +1,8 @@
 //! What makes text of speech, had once, and the thread that writes one recording's live captions.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,12 +15,15 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::config::CaptionsConfig;
 use crate::engine::CaptionsStatus;
+use crate::event::Event;
 use crate::moderation::Moderation;
 use crate::packaging::{Packaging, Work};
 use crate::recording::Inner;
 
-/// PCM frames that wait for the captioner before new ones are dropped: about 30 s of 20 ms frames.
+/// PCM frames that wait for the captioner before new ones are left out, until half of them are heard: about 30 s of 20 ms frames.
 const PCM_QUEUE: usize = 1_500;
+/// Sound of one run is without holes: one of this length is what was left out.
+const HOLE: Duration = Duration::from_millis(100);
 
 /// The transcriber and its state. Loading a model happens on a thread of its own, so that recording never waits for it.
 #[derive(Debug)]
@@ -148,23 +152,62 @@ fn note(progress: &LocateProgress) -> String {
 pub(crate) struct LiveCaptions {
     pcm: SyncSender<PcmFrame>,
     thread: thread::JoinHandle<()>,
+    /// Frames that wait.
+    waiting: Arc<AtomicUsize>,
+    backlog: Backlog,
+}
+
+/// Whether more is taken. Once no more fits, a stretch is left out at once: captions with a hole can be read, and words of every second frame
+/// cannot.
+#[derive(Debug, Default)]
+struct Backlog {
+    skipping: bool,
+}
+
+impl Backlog {
+    fn takes(&mut self, waiting: usize) -> bool {
+        if waiting >= PCM_QUEUE {
+            self.skipping = true;
+        } else if waiting <= PCM_QUEUE / 2 {
+            self.skipping = false;
+        }
+        !self.skipping
+    }
 }
 
 impl LiveCaptions {
     pub(crate) fn start(recording: Arc<Inner>, packaging: Packaging) -> Option<Self> {
         let (pcm, frames) = sync_channel(PCM_QUEUE);
+        let waiting = Arc::<AtomicUsize>::default();
+        let left = waiting.clone();
+        let frames = move || {
+            let frame: PcmFrame = frames.recv().ok()?;
+            left.fetch_sub(1, Ordering::Relaxed);
+            Some(frame)
+        };
         let thread = thread::Builder::new()
             .name("loom-captions".to_owned())
-            .spawn(move || caption(&recording, &packaging, &frames))
+            .spawn(move || caption(&recording, &packaging, frames))
             .inspect_err(|why| tracing::error!(error = %why, "no thread for captions"))
             .ok()?;
-        Some(Self { pcm, thread })
+        Some(Self {
+            pcm,
+            thread,
+            waiting,
+            backlog: Backlog::default(),
+        })
     }
 
     /// Never blocks. A captioner that is too slow misses this frame; the final transcript will not.
-    pub(crate) fn push(&self, frame: PcmFrame) {
-        // a transcriber that makes no live captions has hung up
-        if let Err(TrySendError::Full(_)) = self.pcm.try_send(frame) {
+    pub(crate) fn push(&mut self, frame: PcmFrame) {
+        // it is counted before it can be taken out
+        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let taken = self.backlog.takes(waiting) && self.pcm.try_send(frame).is_ok();
+        if !taken {
+            // a transcriber that makes no live captions has hung up: what it does not hear is not missed
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        if self.backlog.skipping {
             metrics::counter!("loom_caption_frames_dropped_total").increment(1);
         }
     }
@@ -176,12 +219,20 @@ impl LiveCaptions {
     }
 }
 
-fn caption(recording: &Arc<Inner>, packaging: &Packaging, frames: &Receiver<PcmFrame>) {
+fn caption(recording: &Arc<Inner>, packaging: &Packaging, mut next: impl FnMut() -> Option<PcmFrame>) {
     let speech = &recording.shared.speech;
     let mut captioner: Option<Box<dyn LiveTranscriber>> = None;
     let mut clock = Lag::default();
     let moderation = Moderation::start(recording);
-    while let Ok(frame) = frames.recv() {
+    let mut heard = Heard::default();
+    while let Some(frame) = next() {
+        if let Some((from, to)) = heard.hole(&frame) {
+            tracing::warn!(recording = %recording.id, %from, %to, "live captions are too far behind, and miss this");
+            recording.events.tell(Event::Unheard {
+                from: from.secs_f64(),
+                to: to.secs_f64(),
+            });
+        }
         if captioner.is_none() {
             // Sound that came while the model was still loading is left to the final transcript.
             let Some(transcriber) = speech.transcriber() else {
@@ -206,6 +257,20 @@ fn caption(recording: &Arc<Inner>, packaging: &Packaging, frames: &Receiver<PcmF
             tracing::error!(recording = %recording.id, error = %why, "the last caption was lost");
         }
         tell(recording, packaging, moderation.as_ref(), running.as_mut());
+    }
+}
+
+/// How far the sound was heard.
+#[derive(Debug, Default)]
+struct Heard {
+    to: Option<MediaTime>,
+}
+
+impl Heard {
+    /// What was left out before this frame.
+    fn hole(&mut self, frame: &PcmFrame) -> Option<(MediaTime, MediaTime)> {
+        let to = self.to.replace(frame.end())?;
+        (frame.pts.since(to) >= HOLE).then_some((to, frame.pts))
     }
 }
 
@@ -245,5 +310,36 @@ fn tell(
             CaptionOutput::Watermark(at) => packaging.send_blocking(Work::Heard(at)),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_left_out_in_one_stretch() {
+        let mut backlog = Backlog::default();
+        assert!(backlog.takes(0) && backlog.takes(PCM_QUEUE - 1));
+        assert!(!backlog.takes(PCM_QUEUE));
+        assert!(!backlog.takes(PCM_QUEUE - 1) && !backlog.takes(PCM_QUEUE / 2 + 1));
+        assert!(backlog.takes(PCM_QUEUE / 2) && backlog.takes(PCM_QUEUE - 1));
+    }
+
+    #[test]
+    fn a_stretch_that_was_left_out_is_known_by_its_hole() {
+        let frame = |millis: i64| PcmFrame {
+            pts: MediaTime::from_millis(millis),
+            sample_rate: 16_000,
+            channels: 1,
+            samples: vec![0.0; 320],
+        };
+        let mut heard = Heard::default();
+        for at in [400, 420, 441, 460] {
+            assert_eq!(heard.hole(&frame(at)), None);
+        }
+        let at = MediaTime::from_millis;
+        assert_eq!(heard.hole(&frame(15_460)), Some((at(480), at(15_460))));
+        assert_eq!(heard.hole(&frame(15_480)), None);
     }
 }

@@ -239,6 +239,13 @@ pub enum Event {
         /// Whether it is shed; else it comes back.
         shed: bool,
     },
+    /// Live captions were too far behind, and have missed what was said between these instants. The transcript will have it.
+    Unheard {
+        /// Seconds.
+        from: f64,
+        /// Seconds.
+        to: f64,
+    },
     /// Something went wrong that the recording survives, such as a device that failed and in whose place another works.
     Warning {
         /// What, in words.

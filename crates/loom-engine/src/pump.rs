@@ -72,7 +72,7 @@ impl Pump {
             Output::Still { rendition, at } => self.packaging.send(Work::Still(rendition, at)).await,
             Output::Pcm(frame) => {
                 self.recording.levels.hear(&frame);
-                if let Some(captions) = &self.captions {
+                if let Some(captions) = &mut self.captions {
                     captions.push(frame.clone());
                 }
                 self.packaging.send(Work::Pcm(frame)).await
