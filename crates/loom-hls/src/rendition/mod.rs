@@ -608,6 +608,8 @@ impl MediaTrack {
         let reach = end.saturating_sub(last.sample.dts);
         let length = match self.kind {
             MediaKind::Video if reach > 0 => reach,
+            // it began where others had ended: whatever it claims, it is shown, and no longer
+            MediaKind::Video => own.min(u64::from(self.scale.hz()) / 30),
             MediaKind::Audio if reach <= own + self.ticks(tail).max(self.leeway(own)) => reach.max(own),
             _ => own,
         };

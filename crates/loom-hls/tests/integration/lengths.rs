@@ -177,3 +177,24 @@ fn pictures_of_a_file_that_end_before_its_sound_stand_no_longer_than_a_segment()
     }
     lengths(packager, &["v", "a"]);
 }
+
+#[test]
+fn a_picture_that_claims_to_stand_for_days_ends_with_its_segment() {
+    for ended in [false, true] {
+        let keys = Duration::from_secs(if ended { 10 } else { 0 });
+        let mut packager = packager(PackagerConfig::file(Duration::from_secs(2), keys), true);
+        packager.handle_packet(&id("v"), picture(0, true)).unwrap();
+        if ended {
+            packager.handle_end(&id("v")).unwrap();
+        }
+        let claimed = Packet {
+            pts: ms(405),
+            duration: Some(Duration::from_secs(50 * 24 * 3_600)),
+            ..picture(255, false)
+        };
+        packager.handle_packet(&id("v"), claimed).unwrap();
+        packager.handle_packet(&id("a"), sound(183)).unwrap();
+        let seen = lengths(packager, &["v", "a"]);
+        assert!(seen[0].len() < 1_000, "{}", seen[0].len());
+    }
+}
