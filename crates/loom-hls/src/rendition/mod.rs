@@ -617,14 +617,18 @@ impl MediaTrack {
         self.push(last.sample, Behind::Nothing, out)
     }
 
-    /// How long a sample lasts of which only itself is known: as told, or like the one before it, but no longer than its segment may be, or
-    /// a thirtieth of a second.
+    /// How long a sample lasts of which only itself is known: as told, or like the one before it, or a thirtieth of a second; a picture no longer
+    /// than its segment may be.
     fn guess(&self, pending: &Pending) -> u64 {
         let usual = u64::from(self.scale.hz()) / 30;
+        let lasts = pending.told.or(self.length).unwrap_or(usual);
         let start = self.open.as_ref().map_or(pending.sample.dts, |open| open.start);
         let fits = (start + self.ticks(self.target)).saturating_sub(pending.sample.dts);
-        let like = self.length.map(|length| length.min(fits.max(usual)));
-        pending.told.or(like).unwrap_or(usual).max(1)
+        let most = match self.kind {
+            MediaKind::Video => fits.max(usual),
+            MediaKind::Audio => u64::MAX,
+        };
+        lasts.min(most).max(1)
     }
 
     /// By how much sound of that length is drawn out up to what follows, ticks: steps up to this are a clock being followed, not a
