@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     fn admission(cores: f64) -> Arc<Admission> {
-        Admission::new(cores, Arc::new(DummyBackend::default()))
+        Admission::new(cores, Arc::new(DummyBackend))
     }
 
     fn rung(name: &str) -> RenditionId {
