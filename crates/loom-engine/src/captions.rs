@@ -1,8 +1,6 @@
 //! What makes text of speech, had once, and the thread that writes one recording's live captions.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +9,7 @@ use std::time::{Duration, Instant};
 use loom_ai::{AiError, LocateProgress, Model};
 use loom_ai::{CaptionOutput, LiveTranscriber, Transcriber};
 use loom_core::{MediaTime, PcmFrame};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::config::CaptionsConfig;
 use crate::engine::CaptionsStatus;
@@ -150,10 +148,8 @@ fn note(progress: &LocateProgress) -> String {
 /// The way into a recording's captioner. Dropping it ends the captioner, which then tells its last cue.
 #[derive(Debug)]
 pub(crate) struct LiveCaptions {
-    pcm: SyncSender<PcmFrame>,
+    pcm: mpsc::Sender<PcmFrame>,
     thread: thread::JoinHandle<()>,
-    /// Frames that wait.
-    waiting: Arc<AtomicUsize>,
     backlog: Backlog,
 }
 
@@ -177,14 +173,7 @@ impl Backlog {
 
 impl LiveCaptions {
     pub(crate) fn start(recording: Arc<Inner>, packaging: Packaging) -> Option<Self> {
-        let (pcm, frames) = sync_channel(PCM_QUEUE);
-        let waiting = Arc::<AtomicUsize>::default();
-        let left = waiting.clone();
-        let frames = move || {
-            let frame: PcmFrame = frames.recv().ok()?;
-            left.fetch_sub(1, Ordering::Relaxed);
-            Some(frame)
-        };
+        let (pcm, frames) = mpsc::channel(PCM_QUEUE);
         let thread = thread::Builder::new()
             .name("loom-captions".to_owned())
             .spawn(move || caption(&recording, &packaging, frames))
@@ -193,21 +182,16 @@ impl LiveCaptions {
         Some(Self {
             pcm,
             thread,
-            waiting,
             backlog: Backlog::default(),
         })
     }
 
     /// Never blocks. A captioner that is too slow misses this frame; the final transcript will not.
     pub(crate) fn push(&mut self, frame: PcmFrame) {
-        // it is counted before it can be taken out
-        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let taken = self.backlog.takes(waiting) && self.pcm.try_send(frame).is_ok();
-        if !taken {
+        if self.backlog.takes(PCM_QUEUE - self.pcm.capacity()) {
             // a transcriber that makes no live captions has hung up: what it does not hear is not missed
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-        }
-        if self.backlog.skipping {
+            let _ = self.pcm.try_send(frame);
+        } else {
             metrics::counter!("loom_caption_frames_dropped_total").increment(1);
         }
     }
@@ -219,13 +203,13 @@ impl LiveCaptions {
     }
 }
 
-fn caption(recording: &Arc<Inner>, packaging: &Packaging, mut next: impl FnMut() -> Option<PcmFrame>) {
+fn caption(recording: &Arc<Inner>, packaging: &Packaging, mut frames: mpsc::Receiver<PcmFrame>) {
     let speech = &recording.shared.speech;
     let mut captioner: Option<Box<dyn LiveTranscriber>> = None;
     let mut clock = Lag::default();
     let moderation = Moderation::start(recording);
     let mut heard = Heard::default();
-    while let Some(frame) = next() {
+    while let Some(frame) = frames.blocking_recv() {
         if let Some((from, to)) = heard.hole(&frame) {
             tracing::warn!(recording = %recording.id, %from, %to, "live captions are too far behind, and miss this");
             recording.events.tell(Event::Unheard {

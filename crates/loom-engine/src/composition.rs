@@ -81,25 +81,16 @@ impl Recording {
 
 /// The job [`JobKind::Composition`].
 pub(crate) async fn make(recording: &Arc<Inner>) -> Result<(), EngineError> {
-    let permit = recording.shared.compositions.acquire().await;
-    permit.map_err(|_| EngineError::ShuttingDown)?.forget();
-    let turn = Turn(recording.clone());
+    let turn = recording.shared.compositions.clone().acquire_owned().await;
+    let turn = turn.map_err(|_| EngineError::ShuttingDown)?;
     let working = recording.clone();
     let made = tokio::task::spawn_blocking(move || {
+        // over when this thread is done, whether or not somebody waits for that
         let _turn = turn;
         let _alone = working.composing.blocking_lock();
         make_wanted(&working)
     });
     made.await.map_err(|_| EngineError::ShuttingDown)?
-}
-
-/// A turn among all compositions. It is over when the thread that has it is done, whether or not somebody waits for that.
-struct Turn(Arc<Inner>);
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.0.shared.compositions.add_permits(1);
-    }
 }
 
 /// Discards what a process that was killed has left: half a film, and the pictures for one. Nobody else makes one meanwhile.
@@ -129,7 +120,6 @@ fn make_wanted(recording: &Arc<Inner>) -> Result<(), EngineError> {
         Err(why) => Err(why),
         Ok(()) => {
             let others = folder.files("").into_iter();
-            let others = others.map(|it| it.trim_start_matches('/').to_owned());
             for other in others.filter(|it| is_composition(it) && *it != name) {
                 folder.discard(&other);
             }

@@ -124,7 +124,7 @@ pub(crate) struct Shared {
     pub(crate) chunks: Semaphore,
     /// One recording's screen and camera are made into one picture at a time.
     #[cfg(feature = "transcode")]
-    pub(crate) compositions: Semaphore,
+    pub(crate) compositions: Arc<Semaphore>,
     #[cfg(feature = "transcode")]
     pub(crate) place: Place,
     pub(crate) disk: Arc<dyn Disk>,
@@ -189,7 +189,7 @@ impl Engine {
             #[cfg(feature = "transcode")]
             chunks: Semaphore::new(config.files.at_once.max(1)),
             #[cfg(feature = "transcode")]
-            compositions: Semaphore::new(1),
+            compositions: Arc::new(Semaphore::new(1)),
             #[cfg(feature = "transcode")]
             place: Place::new(&config.files, &backend),
             disk,

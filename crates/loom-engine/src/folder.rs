@@ -121,11 +121,9 @@ impl Folder {
     /// Deletes what was written of files that never came to their end, of those names and in no folder of its own.
     #[cfg(feature = "transcode")]
     pub(crate) fn discard_partial(&self, unwanted: impl Fn(&str) -> bool) {
-        let is_file = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_file());
-        for entry in self.entries("", is_file) {
-            let name = entry.trim_start_matches('/');
+        for name in self.entries("", is_file) {
             if name.strip_suffix(".partial").is_some_and(&unwanted) {
-                self.discard(name);
+                self.discard(&name);
             }
         }
     }
@@ -313,7 +311,6 @@ impl Folder {
 
     /// The names of the files in one of its folders, but not of what is being written.
     pub(crate) fn files(&self, folder: &str) -> Vec<String> {
-        let is_file = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_file());
         let mut names = self.entries(folder, is_file);
         names.retain(|name| !name.ends_with(".partial"));
         names
@@ -328,7 +325,10 @@ impl Folder {
         let entries = fs::read_dir(self.path(folder)).into_iter().flatten().flatten();
         let mut names: Vec<String> = entries
             .filter(wanted)
-            .map(|entry| format!("{folder}/{}", entry.file_name().to_string_lossy()))
+            .map(|entry| match folder {
+                "" => entry.file_name().to_string_lossy().into_owned(),
+                _ => format!("{folder}/{}", entry.file_name().to_string_lossy()),
+            })
             .collect();
         names.sort_unstable();
         names
@@ -396,6 +396,10 @@ impl Folder {
             (done, _) => done,
         }
     }
+}
+
+fn is_file(entry: &fs::DirEntry) -> bool {
+    entry.file_type().is_ok_and(|kind| kind.is_file())
 }
 
 /// Whether a file shows screen and camera in one picture.

@@ -942,11 +942,9 @@ impl Packager {
 
     /// All that is held, into segments that are made as long as it goes on.
     fn release_all(&mut self) -> Result<(), HlsError> {
-        let held = self.tracks.iter().filter_map(|t| t.media()?.held_to());
-        let end = held
-            .max()
-            .map_or(self.natural_end(), |held| held.max(self.natural_end()));
-        self.clock.see_end(end);
+        let end = self.natural_end();
+        self.clock
+            .see_end(self.held_to().map_or(end, |held| held.max(end)));
         let mut first = Ok(());
         for at in 0..self.tracks.len() {
             first = first.and(self.release_held(at, true));

@@ -55,7 +55,6 @@ impl Survey {
             .collect();
         let apart = APART.iter().map(|name| (*name).to_owned());
         let composed = folder.files("").into_iter();
-        let composed = composed.map(|name| name.trim_start_matches('/').to_owned());
         let media = named
             .into_iter()
             .chain(folder.files("keys"))

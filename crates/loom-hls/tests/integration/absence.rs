@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::support::media::{self, aac_stream, h264_stream, opus_stream};
-use crate::support::{Folder, Stream, audio, captions, id, packet, video};
-use loom_core::codec::{h264, opus};
+use crate::support::{Folder, Stream, audio, captions, h264_format, id, packet, video};
+use loom_core::codec::opus;
 use loom_core::{CodecParameters, MediaTime};
 use loom_hls::{Packager, PackagerConfig};
 use mp4_atom::{Any, DecodeMaybe as _};
@@ -199,18 +199,13 @@ fn captions_that_lag_are_kept_when_the_publisher_does_not_come_back() {
 
 #[test]
 fn sound_that_was_given_up_and_goes_on_in_the_next_segment_has_no_hole() {
-    let sps = [
-        0x67, 0x64, 0x00, 0x1e, 0xac, 0xd9, 0x40, 0xa0, 0x2f, 0xf9, 0x70, 0x11, 0x00, 0x00, 0x03, 0x00, 0x01,
-        0x00, 0x00, 0x03, 0x00, 0x3c, 0x0f, 0x16, 0x2d, 0x96,
-    ];
-    let pps = bytes::Bytes::from_static(&[0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0]);
     // where the last frame of silence ends before the segment does, by how much in milliseconds
     for short in 1..20 {
         let mut packager = Packager::new(PackagerConfig::default()).unwrap();
         let mut folder = Folder::default();
         packager.declare(video("v", 640, 360)).unwrap();
         packager.declare(audio("a")).unwrap();
-        let picture = CodecParameters::Video(h264::parameters(&sps, std::slice::from_ref(&pps)).unwrap());
+        let picture = h264_format(false);
         let sound = CodecParameters::Audio(opus::parameters(2, 312));
         packager.handle_format(&id("v"), picture).unwrap();
         packager.handle_format(&id("a"), sound).unwrap();
@@ -262,15 +257,10 @@ fn sound_that_was_given_up_and_goes_on_in_the_next_segment_has_no_hole() {
 
 #[test]
 fn what_came_before_an_absence_is_listed_where_only_the_picture_had_come_to_the_segments_end() {
-    const SPS: &[u8] = &[
-        0x67, 0x64, 0x00, 0x1e, 0xac, 0xd9, 0x40, 0xa0, 0x2f, 0xf9, 0x70, 0x11, 0x00, 0x00, 0x03, 0x00, 0x01,
-        0x00, 0x00, 0x03, 0x00, 0x3c, 0x0f, 0x16, 0x2d, 0x96,
-    ];
-    let pps = bytes::Bytes::from_static(&[0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0]);
     let mut packager = Packager::new(PackagerConfig::default()).unwrap();
     packager.declare(video("source", 640, 360)).unwrap();
     packager.declare(audio("opus")).unwrap();
-    let picture = CodecParameters::Video(h264::parameters(SPS, &[pps]).unwrap());
+    let picture = h264_format(false);
     packager.handle_format(&id("source"), picture).unwrap();
     let sound = CodecParameters::Audio(opus::rtp_parameters());
     packager.handle_format(&id("opus"), sound).unwrap();

@@ -2,20 +2,10 @@
 
 use std::time::Duration;
 
-use crate::support::{Folder, audio, id, packet, video};
-use loom_core::codec::{h264, opus};
+use crate::support::{Folder, audio, h264_format, id, packet, video};
+use loom_core::codec::opus;
 use loom_core::{CodecParameters, MediaTime, Packet};
 use loom_hls::{Packager, PackagerConfig};
-
-const SPS: &[u8] = &[
-    0x67, 0x64, 0x00, 0x1e, 0xac, 0xd9, 0x40, 0xa0, 0x2f, 0xf9, 0x70, 0x11, 0x00, 0x00, 0x03, 0x00, 0x01,
-    0x00, 0x00, 0x03, 0x00, 0x3c, 0x0f, 0x16, 0x2d, 0x96,
-];
-
-const SMALL: &[u8] = &[
-    0x67, 0x64, 0x00, 0x0d, 0xac, 0xd9, 0x41, 0x41, 0x9f, 0x9e, 0x10, 0x00, 0x00, 0x03, 0x00, 0x10, 0x00,
-    0x00, 0x03, 0x03, 0xc0, 0xf1, 0x42, 0x99, 0x60,
-];
 
 fn ms(millis: i64) -> MediaTime {
     MediaTime::from_millis(millis)
@@ -40,19 +30,13 @@ fn sound(at: i64) -> Packet {
     )
 }
 
-fn format(small: bool) -> CodecParameters {
-    let pps = bytes::Bytes::from_static(&[0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0]);
-    let sps = if small { SMALL } else { SPS };
-    CodecParameters::Video(h264::parameters(sps, &[pps]).unwrap())
-}
-
 /// A packager of a picture and a sound; without `pictures` that has no format yet.
 fn packager(config: PackagerConfig, pictures: bool) -> Packager {
     let mut packager = Packager::new(config).unwrap();
     packager.declare(video("v", 640, 360)).unwrap();
     packager.declare(audio("a")).unwrap();
     if pictures {
-        packager.handle_format(&id("v"), format(false)).unwrap();
+        packager.handle_format(&id("v"), h264_format(false)).unwrap();
     }
     let format = CodecParameters::Audio(opus::parameters(2, 312));
     packager.handle_format(&id("a"), format).unwrap();
@@ -163,7 +147,7 @@ fn pictures_of_a_file_that_end_before_its_sound_stand_no_longer_than_a_segment()
     };
     packager.handle_packet(&id("v"), picture(0, true)).unwrap();
     // another format: a segment begins where the key picture is shown, a little after it is decoded
-    packager.handle_format(&id("v"), format(true)).unwrap();
+    packager.handle_format(&id("v"), h264_format(true)).unwrap();
     for (at, later, key) in [
         (232, 130, true),
         (467, 140, false),

@@ -2,22 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::support::{Folder, aac_stereo, audio, id, media, packet, video};
-use loom_core::codec::h264;
+use crate::support::{Folder, aac_stereo, audio, h264_format, id, media, packet, video};
 use loom_core::{CodecParameters, MediaTime, WallClock};
 use loom_hls::{
     Answer, Body, DateRange, DateRangeValue, Packager, PackagerConfig, Pathway, SessionData, SessionValue,
     StartPoint, Steering, Window, stored_answer,
 };
-
-fn format() -> CodecParameters {
-    let sps = [
-        0x67, 0x64, 0x00, 0x1e, 0xac, 0xd9, 0x40, 0xa0, 0x2f, 0xf9, 0x70, 0x11, 0x00, 0x00, 0x03, 0x00, 0x01,
-        0x00, 0x00, 0x03, 0x00, 0x3c, 0x0f, 0x16, 0x2d, 0x96,
-    ];
-    let pps = bytes::Bytes::from_static(&[0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0]);
-    CodecParameters::Video(h264::parameters(&sps, &[pps]).unwrap())
-}
 
 fn config() -> PackagerConfig {
     PackagerConfig {
@@ -44,7 +34,7 @@ impl Growing {
         let mut packager = Packager::new(config).unwrap();
         packager.declare(video("source", 640, 360)).unwrap();
         packager.declare(audio("aac")).unwrap();
-        packager.handle_format(&id("source"), format()).unwrap();
+        packager.handle_format(&id("source"), h264_format(false)).unwrap();
         packager
             .handle_format(&id("aac"), CodecParameters::Audio(aac_stereo()))
             .unwrap();
@@ -705,7 +695,7 @@ fn a_coming_map_is_hinted_before_its_first_part() {
     let mut growing = Growing::new(config());
     growing.to(5_000);
     assert!(!growing.text("source/index.m3u8", "").contains("TYPE=MAP"));
-    let CodecParameters::Video(mut smaller) = format() else {
+    let CodecParameters::Video(mut smaller) = h264_format(false) else {
         unreachable!()
     };
     smaller.width = 320;

@@ -2,26 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::support::{Folder, aac_stereo, audio, captions, id, packet, video};
-use loom_core::codec::h264;
+use crate::support::{Folder, aac_stereo, audio, captions, h264_format, id, packet, video};
 use loom_core::{CodecParameters, MediaTime, WallClock};
 use loom_hls::{Answer, Body, Growth, Packager, PackagerConfig, RenditionInfo, stored_answer};
 
 const PICTURE: i64 = 40;
-
-fn picture_format() -> CodecParameters {
-    let sps = [
-        0x67, 0x64, 0x00, 0x1e, 0xac, 0xd9, 0x40, 0xa0, 0x2f, 0xf9, 0x70, 0x11, 0x00, 0x00, 0x03, 0x00, 0x01,
-        0x00, 0x00, 0x03, 0x00, 0x3c, 0x0f, 0x16, 0x2d, 0x96,
-    ];
-    CodecParameters::Video(
-        h264::parameters(
-            &sps,
-            &[bytes::Bytes::from_static(&[0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0])],
-        )
-        .unwrap(),
-    )
-}
 
 /// A recording of pictures with a key frame every 2 s, at 25 a second, packaged up to some picture.
 struct Growing {
@@ -53,7 +38,7 @@ impl Growing {
         let mut growing = Self::new(&[video("source", 640, 360)]);
         growing
             .packager
-            .handle_format(&id("source"), picture_format())
+            .handle_format(&id("source"), h264_format(false))
             .unwrap();
         growing
     }
@@ -98,7 +83,7 @@ fn the_multivariant_playlist_waits_until_every_format_is_known() {
     assert!(matches!(growing.ask("main.m3u8", ""), Answer::WaitFor(wait) if wait.rendition.is_none()));
     growing
         .packager
-        .handle_format(&id("source"), picture_format())
+        .handle_format(&id("source"), h264_format(false))
         .unwrap();
     growing
         .packager
@@ -431,7 +416,7 @@ fn a_new_format_opens_a_segment_with_its_own_map_in_every_rendition() {
     let mut growing = Growing::new(&[video("source", 640, 360), audio("aac")]);
     growing
         .packager
-        .handle_format(&id("source"), picture_format())
+        .handle_format(&id("source"), h264_format(false))
         .unwrap();
     growing
         .packager
@@ -448,7 +433,7 @@ fn a_new_format_opens_a_segment_with_its_own_map_in_every_rendition() {
     };
     growing.to(3_000);
     sound(&mut growing, 0, 2_900);
-    let CodecParameters::Video(mut smaller) = picture_format() else {
+    let CodecParameters::Video(mut smaller) = h264_format(false) else {
         unreachable!()
     };
     smaller.width = 320;

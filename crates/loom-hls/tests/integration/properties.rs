@@ -4,9 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::support::{Folder, aac_stereo, audio, captions, id, packet, video};
-use bytes::Bytes;
-use loom_core::codec::{h264, opus};
+use crate::support::{Folder, aac_stereo, audio, captions, h264_format, id, packet, video};
+use loom_core::codec::opus;
 use loom_core::{CodecParameters, Cue, CueId, CueState, MediaTime, Packet};
 use loom_hls::{HlsError, Packager, PackagerConfig, RenditionInfo};
 use m3u8_rs::{MediaPlaylist, parse_media_playlist_res};
@@ -37,20 +36,6 @@ struct Made {
     /// Whether key frames come often enough that every segment can begin with one.
     keys: bool,
     end: MediaTime,
-}
-
-/// 640×360 and 320×180, High, as x264 wrote them.
-fn h264_format(small: bool) -> CodecParameters {
-    const LARGE: &[u8] = &[
-        0x67, 0x64, 0x00, 0x1e, 0xac, 0xd9, 0x40, 0xa0, 0x2f, 0xf9, 0x70, 0x11, 0x00, 0x00, 0x03, 0x00, 0x01,
-        0x00, 0x00, 0x03, 0x00, 0x3c, 0x0f, 0x16, 0x2d, 0x96,
-    ];
-    const SMALL: &[u8] = &[
-        0x67, 0x64, 0x00, 0x0d, 0xac, 0xd9, 0x41, 0x41, 0x9f, 0x9e, 0x10, 0x00, 0x00, 0x03, 0x00, 0x10, 0x00,
-        0x00, 0x03, 0x03, 0xc0, 0xf1, 0x42, 0x99, 0x60,
-    ];
-    let pps = Bytes::from_static(&[0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0]);
-    CodecParameters::Video(h264::parameters(if small { SMALL } else { LARGE }, &[pps]).unwrap())
 }
 
 fn make(rng: &mut StdRng) -> Made {

@@ -5,22 +5,13 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::support::{Folder, audio, id, packet, video};
-use loom_core::codec::{h264, opus};
+use crate::support::{Folder, audio, h264_format, id, packet, video};
+use loom_core::codec::opus;
 use loom_core::{CodecParameters, MediaTime};
 use loom_hls::{
     Answer, Body, ContentKey, Encryption, EncryptionScheme, Growth, KeyBytes, Packager, PackagerConfig,
     PartForm,
 };
-
-fn picture_format() -> CodecParameters {
-    let sps = [
-        0x67, 0x64, 0x00, 0x1e, 0xac, 0xd9, 0x40, 0xa0, 0x2f, 0xf9, 0x70, 0x11, 0x00, 0x00, 0x03, 0x00, 0x01,
-        0x00, 0x00, 0x03, 0x00, 0x3c, 0x0f, 0x16, 0x2d, 0x96,
-    ];
-    let pps = bytes::Bytes::from_static(&[0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0]);
-    CodecParameters::Video(h264::parameters(&sps, &[pps]).unwrap())
-}
 
 /// Pictures at 25 a second with a key frame every 1.88 s, and sound in frames of 20 ms.
 struct Live {
@@ -39,7 +30,7 @@ impl Live {
         for info in [video("v", 640, 360), audio("a")] {
             packager.declare(info).unwrap();
         }
-        packager.handle_format(&id("v"), picture_format()).unwrap();
+        packager.handle_format(&id("v"), h264_format(false)).unwrap();
         packager
             .handle_format(&id("a"), CodecParameters::Audio(opus::parameters(2, 312)))
             .unwrap();
@@ -272,7 +263,7 @@ fn parts_of_segments_that_are_encrypted_whole_keep_their_names() {
     };
     packager.handle_key(key).unwrap();
     packager.declare(video("v", 640, 360)).unwrap();
-    packager.handle_format(&id("v"), picture_format()).unwrap();
+    packager.handle_format(&id("v"), h264_format(false)).unwrap();
     let mut folder = Folder::default();
     for n in 0..60 {
         let at = MediaTime::from_millis(n * 40);

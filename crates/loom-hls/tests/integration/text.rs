@@ -2,22 +2,11 @@
 
 use std::process::Command;
 
-use crate::support::{Folder, captions, id, packet, video};
-use bytes::Bytes;
-use loom_core::codec::h264;
-use loom_core::{CodecParameters, Cue, CueId, CueState, MediaTime};
+use crate::support::{Folder, captions, h264_format, id, packet, video};
+use loom_core::{Cue, CueId, CueState, MediaTime};
 use loom_hls::{
     Answer, Body, Packager, PackagerConfig, RenditionInfo, RenditionKind, TextCue, TextForm, store_subtitles,
 };
-
-fn picture_format() -> CodecParameters {
-    let sps = [
-        0x67, 0x64, 0x00, 0x1e, 0xac, 0xd9, 0x40, 0xa0, 0x2f, 0xf9, 0x70, 0x11, 0x00, 0x00, 0x03, 0x00, 0x01,
-        0x00, 0x00, 0x03, 0x00, 0x3c, 0x0f, 0x16, 0x2d, 0x96,
-    ];
-    let pps = Bytes::from_static(&[0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0]);
-    CodecParameters::Video(h264::parameters(&sps, &[pps]).unwrap())
-}
 
 fn subtitles(name: &str, language: &str) -> RenditionInfo {
     RenditionInfo {
@@ -58,7 +47,7 @@ impl Growing {
         for text in texts {
             packager.declare_text(text.clone()).unwrap();
         }
-        packager.handle_format(&id("source"), picture_format()).unwrap();
+        packager.handle_format(&id("source"), h264_format(false)).unwrap();
         Self {
             packager,
             folder: Folder::default(),
@@ -202,7 +191,7 @@ fn what_is_said_goes_to_the_captions_and_not_to_the_translation() {
     packager.declare(video("source", 640, 360)).unwrap();
     packager.declare_text(subtitles("text-de", "de")).unwrap();
     packager.declare(captions()).unwrap();
-    packager.handle_format(&id("source"), picture_format()).unwrap();
+    packager.handle_format(&id("source"), h264_format(false)).unwrap();
     growing.packager = packager;
     let said = Cue {
         id: CueId(0),
