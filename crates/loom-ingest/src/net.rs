@@ -1,7 +1,9 @@
-//! The one port: a UDP socket, and a TCP listener beside it, for all sessions. One task receives, hands each datagram to its
-//! session, and runs the sessions' timers; sessions have no tasks of their own.
+//! The one port: a UDP socket, and a TCP listener beside it, for all sessions. One thread receives, hands each datagram to its
+//! session, and runs the sessions' timers; sessions have no tasks of their own. It is a thread so that it waits for nothing that
+//! the host does: what the kernel has no room for, until it is read, is lost.
 
 mod tcp;
+mod thread;
 mod timers;
 mod udp;
 
@@ -23,13 +25,15 @@ use crate::error::IngestError;
 use crate::ice::{Check, StunKind};
 use crate::limits;
 use crate::session::Core;
+use thread::Receiving;
 use timers::Timers;
 use udp::Udp;
 
-/// The shared port. Ends its tasks when dropped.
+/// The shared port. Ends its thread and its task when dropped.
 pub(crate) struct Port {
     shared: Arc<Shared>,
-    tasks: Vec<AbortHandle>,
+    _receiving: Receiving,
+    streams: Option<AbortHandle>,
 }
 
 /// What sessions and the port's tasks share.
@@ -57,15 +61,16 @@ struct Entry {
 }
 
 impl Port {
-    /// Binds the sockets and starts to receive. Must be called within a Tokio runtime.
+    /// Binds the sockets and starts to receive. Must be called within a Tokio runtime, for the streams.
     pub(crate) fn bind(
         config: &IngestConfig,
         crypto: Arc<dyn RTCCryptoProvider>,
     ) -> Result<Self, IngestError> {
-        let udp = Udp::bind(config.udp).map_err(|source| IngestError::Socket {
+        let failed = |source| IngestError::Socket {
             address: config.udp,
             source,
-        })?;
+        };
+        let udp = Udp::bind(config.udp).map_err(failed)?;
         let listener = if config.tcp {
             match tcp::listen(udp.local_addr()) {
                 Ok(listener) => Some(listener),
@@ -85,11 +90,14 @@ impl Port {
             state: Mutex::default(),
             timers: Timers::default(),
         });
-        let mut tasks = vec![tokio::spawn(udp::run(Arc::clone(&shared))).abort_handle()];
-        if let Some(listener) = listener {
-            tasks.push(tokio::spawn(tcp::run(Arc::clone(&shared), listener)).abort_handle());
-        }
-        Ok(Self { shared, tasks })
+        let receiving = Receiving::start(udp::run(Arc::clone(&shared))).map_err(failed)?;
+        let streams =
+            listener.map(|it| tokio::spawn(tcp::run(Arc::clone(&shared), it)).abort_handle());
+        Ok(Self {
+            shared,
+            _receiving: receiving,
+            streams,
+        })
     }
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
@@ -144,8 +152,8 @@ impl Port {
 
 impl Drop for Port {
     fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
+        if let Some(streams) = &self.streams {
+            streams.abort();
         }
         let sessions = std::mem::take(&mut self.shared.lock().sessions);
         for entry in sessions.into_values() {

@@ -135,6 +135,21 @@ impl Publisher {
 }
 
 #[tokio::test]
+async fn what_comes_is_taken_while_the_host_holds_all_of_its_threads() {
+    let ingest = Ingest::bind(local(IngestConfig::default())).await.unwrap();
+    let client = Client::new(&[SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm]);
+    let (answer, _session) = ingest.accept(&client.offer()).await.unwrap();
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let asked = check(value(&answer.sdp, "ice-ufrag"), value(&answer.sdp, "ice-pwd"));
+    socket.send_to(&asked, ingest.local_addr()).unwrap();
+    let mut buffer = [0; 2_000];
+    // this runtime's only thread waits in here
+    let (length, _) = socket.recv_from(&mut buffer).unwrap();
+    assert_eq!(StunKind::of(&buffer[..length]), StunKind::Other, "a binding response");
+}
+
+#[tokio::test]
 async fn a_publisher_without_udp_comes_by_tcp() {
     let ingest = Ingest::bind(local(IngestConfig::default())).await.unwrap();
     let wire = Wire::tcp(ingest.local_addr()).await;
