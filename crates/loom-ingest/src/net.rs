@@ -91,8 +91,7 @@ impl Port {
             timers: Timers::default(),
         });
         let receiving = Receiving::start(udp::run(Arc::clone(&shared))).map_err(failed)?;
-        let streams =
-            listener.map(|it| tokio::spawn(tcp::run(Arc::clone(&shared), it)).abort_handle());
+        let streams = listener.map(|it| tokio::spawn(tcp::run(Arc::clone(&shared), it)).abort_handle());
         Ok(Self {
             shared,
             _receiving: receiving,

@@ -5,6 +5,7 @@
 
 mod body;
 pub mod range;
+mod read_back;
 mod rendering;
 mod response;
 mod service;
@@ -21,6 +22,7 @@ pub use body::HlsBody;
 pub(crate) use response::collect;
 pub use service::HlsService;
 
+use read_back::ReadBack;
 use rendering::Renderings;
 use waits::{Bell, Waits};
 
@@ -32,6 +34,7 @@ pub(crate) struct Live {
     left: RwLock<Option<Origin>>,
     waits: Waits,
     renderings: Renderings,
+    read_back: ReadBack,
 }
 
 /// What came of a question.

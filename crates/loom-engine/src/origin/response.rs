@@ -11,8 +11,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use loom_hls::{Answer, Body, View, stored_answer};
 use tokio::time::{Instant, timeout_at};
 
-use super::body::{HlsBody, Stretch};
+use super::body::{HlsBody, READ, Stretch};
 use super::range::{self, Wanted};
+use super::read_back::Place;
 use super::rendering::{self, Rendering};
 use super::{Asked, range::is_fresh};
 use crate::event::RecordingState;
@@ -177,6 +178,13 @@ async fn prepare(
             text(request, &recording.live.renderings.of(data))?
         }
         Body::Bytes(data) => bytes(request, None, data)?,
+        Body::Stored {
+            key,
+            offset,
+            len: Some(len),
+        } if len <= READ as u64 && !rendering::is_text(kind) => {
+            part(recording, request, Place { key, offset, len }).await?
+        }
         Body::Stored { key, offset, len } => {
             stored(recording, request, key, offset, len, rendering::is_text(kind)).await?
         }
@@ -236,6 +244,27 @@ fn bytes(request: &HeaderMap, tag: Option<&HeaderValue>, data: Bytes) -> Result<
     let headers = response.headers_mut();
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     Ok(response)
+}
+
+/// A part that has left memory, answered as if it had not.
+async fn part(
+    recording: &Arc<Inner>,
+    request: &HeaderMap,
+    place: Place,
+) -> Result<Response<HlsBody>, Refusal> {
+    let data = recording.live.read_back.at(&place);
+    let Place { key, offset, len } = place;
+    let (working, name) = (recording.clone(), format!("hls/{key}"));
+    let read = move || working.folder.read(&name, offset, Some(len)).ok().flatten();
+    let read = async {
+        let data = tokio::task::spawn_blocking(read).await.ok().flatten();
+        data.filter(|data| data.len() as u64 == len).ok_or(())
+    };
+    match data.get_or_try_init(|| read).await {
+        Ok(data) => bytes(request, None, data.clone()),
+        // it is not here, or not all of it
+        Err(()) => stored(recording, request, key, offset, Some(len), false).await,
+    }
 }
 
 /// What lies in the recording's folder: a file, or `len` bytes of one from `offset`.

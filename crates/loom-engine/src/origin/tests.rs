@@ -358,3 +358,37 @@ async fn who_reads_slowly_gets_it_all_and_the_packager_does_not_wait() {
     let got = slow.into_body().collect().await.unwrap();
     assert_eq!(got, stage.body("source/s2.m4s").await);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_has_left_memory_is_read_once_for_all_who_are_late() {
+    let mut stage = Stage::new().await;
+    stage.to(2_480).await;
+    stage.body("source/index.m3u8?_HLS_msn=2&_HLS_part=0").await;
+    let fresh = stage.asks("source/p3.m4s", &[]).await;
+    let heads = |it: &Response<HlsBody>| it.headers().clone();
+    let (told, fresh) = (heads(&fresh), fresh.into_body().collect().await.unwrap());
+    stage.to(8_400).await;
+    for segment in 2..4 {
+        stage.body(&format!("source/index.m3u8?_HLS_msn={segment}")).await;
+    }
+    let late = stage.asks("source/p3.m4s", &[]).await;
+    assert_eq!(heads(&late), told, "where it lies is not to be seen");
+    assert_eq!(late.into_body().collect().await.unwrap(), fresh);
+    // what is not read again is not missed
+    std::fs::remove_file(stage.recording.0.folder.path("hls/source/s0.m4s")).unwrap();
+    let all: Vec<_> = (0..100)
+        .map(|_| tokio::spawn(stage.asks("source/p3.m4s", &[])))
+        .collect();
+    let first = fresh.as_ptr();
+    let mut places = std::collections::HashSet::new();
+    for one in all {
+        let data = one.await.unwrap().into_body().collect().await.unwrap();
+        assert_eq!(data, fresh);
+        assert_ne!(data.as_ptr(), first, "it had left memory");
+        places.insert(data.as_ptr());
+    }
+    assert_eq!(places.len(), 1, "all have the same");
+    let some = stage.asks("source/p3.m4s", &[("range", "bytes=10-19")]).await;
+    assert_eq!(some.status(), StatusCode::PARTIAL_CONTENT);
+    assert_eq!(some.into_body().collect().await.unwrap(), fresh[10..20]);
+}

@@ -146,7 +146,11 @@ async fn what_comes_is_taken_while_the_host_holds_all_of_its_threads() {
     let mut buffer = [0; 2_000];
     // this runtime's only thread waits in here
     let (length, _) = socket.recv_from(&mut buffer).unwrap();
-    assert_eq!(StunKind::of(&buffer[..length]), StunKind::Other, "a binding response");
+    assert_eq!(
+        StunKind::of(&buffer[..length]),
+        StunKind::Other,
+        "a binding response"
+    );
 }
 
 #[tokio::test]
