@@ -70,7 +70,7 @@ def made(server, recording):
         assert job["state"] != "parked", job
         return job if job["state"] == "done" else None
 
-    return until(done, 60, "the composition")
+    return until(done, 180, "the composition")
 
 
 def check(server, recording, moved, late):
