@@ -96,10 +96,10 @@ def in_step(server, recording, seen, heard):
     cuts = [at for at, _, _, broken in segments(playlist(server, recording, "source/index.m3u8")) if broken]
     whole = lambda times: [at for at in times if all(abs(at - cut) > 1 for cut in cuts)]  # noqa: E731
     for times, made, own in ((judges.flash_times, seen, of("source/index.m3u8")), (beep_times, heard, of("aac/index.m3u8"))):
-        was, now = whole(times(own)), whole(times(made))
+        was, now = whole(times(own)), whole(times(made))  # those that a starved publisher broke are there too
         moved = judges.sync_offsets(now, was)
         print("later than in the recording by", [round(it, 3) for it in moved])
-        assert len(moved) == len(was) == len(now) >= 4 and max(map(abs, moved)) <= 0.020, (now, was)
+        assert len(moved) == len(was) == len(now) >= 3 and max(map(abs, moved)) <= 0.020, (now, was)
 
 
 def check_stream(server, recording):
@@ -110,7 +110,8 @@ def check_stream(server, recording):
     named = judges.named(main)
     composed = [path for path, kind in named.items() if kind == "video"]
     assert sorted(composed) == sorted(f"{it['id']}/index.m3u8" for it in made["renditions"]), main
-    assert {path: kind for path, kind in named.items() if kind != "video"} == {"aac/index.m3u8": "audio"}, main
+    heard = lambda text: {path: kind for path, kind in judges.named(text).items() if kind != "video"}  # noqa: E731
+    assert heard(main) == heard(playlist(server, recording, "main.m3u8")) and "aac/index.m3u8" in heard(main), main
     sizes = [(it["width"], it["height"]) for it in made["renditions"]]
     assert sizes == [(WIDTH, HEIGHT), (640, 360)], sizes
     for size in sizes:
@@ -228,7 +229,8 @@ def test_it_is_a_stream_with_a_ladder_beside_the_recordings_own(kept, chromium, 
     # the recording's own is as it was
     own = judges.named(playlist(server, recording, "main.m3u8"))
     assert not any("composition" in path for path in own), own
-    judges.check_finished(server, recording)
+    for path in own:
+        judges.decode(judges.url(server, recording, path))
     page = shown(server, new_page, chromium(), players.HLS, judges.url(server, recording, recording["composition"]["playlist"]), HLS_JS)
     begun(page)
     until(lambda: page.evaluate("() => document.querySelector('video').ended"), 90, "hls.js to play to the end")

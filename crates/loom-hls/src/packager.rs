@@ -23,6 +23,7 @@ use crate::pauses::Pauses;
 use crate::publish::{Change, HlsOutput, Publish};
 use crate::rendition::MediaTrack;
 use crate::text::TextCue;
+use crate::view;
 
 /// Turns a recording's packets and cues into CMAF segments and their playlists.
 ///
@@ -658,7 +659,11 @@ impl Packager {
             format,
             key: None,
         };
-        self.book.take_stored(described, playlist);
+        // what came late is in no manifest, as while it is made
+        let begins = view::read(playlist).into_iter().next();
+        if begins.is_some_and(|first| first.number == FIRST && !first.is_gap()) {
+            self.book.take_stored(described, playlist);
+        }
         self.ready.push(Ready {
             info: rendition,
             codec,

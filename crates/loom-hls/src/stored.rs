@@ -75,7 +75,7 @@ impl StoredTrack {
             let start = MediaTime::ZERO + at;
             at += segment.duration;
             let uri = segment.lines.lines().last().unwrap_or_default();
-            let gap = segment.tags().any(|tag| tag == "#EXT-X-GAP");
+            let gap = segment.is_gap();
             let init = match (&init, gap) {
                 (Some(init), _) => init.clone(),
                 (None, true) => String::new(),

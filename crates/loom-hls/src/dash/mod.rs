@@ -243,7 +243,7 @@ impl Book {
                     discontinuity: segment.discontinuity,
                 },
                 init: track.init,
-                gap: segment.tags().any(|tag| tag == "#EXT-X-GAP"),
+                gap: segment.is_gap(),
             });
         }
         self.tracks.insert(described.info.id.clone(), track);
