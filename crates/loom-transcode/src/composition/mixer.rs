@@ -48,8 +48,8 @@ pub(crate) struct Mixer {
 }
 
 impl Mixer {
-    /// So many pictures a second, and for a while a third more: as many as each of both has at most. Where both have as many, there are no more,
-    /// and each is seen at most half the time from one to the next after it came; but one of the screen that begins at one of the instants
+    /// So many pictures a second, and for a while three quarters more: as many as each of both has at most. Where both have as many, there are no more,
+    /// and each is seen at most half the time from one to the next after it came, and at 30 a second always within 20 ms; but one of the screen that begins at one of the instants
     /// `at_once` is seen there.
     pub(crate) fn new(rate: f64, at_once: impl IntoIterator<Item = MediaTime>) -> Self {
         Self {
@@ -93,7 +93,7 @@ impl Mixer {
             ];
             // of several at once the first
             let next = events.into_iter().flatten().min_by_key(|(at, _)| *at);
-            let soonest = self.last.map_or(self.now, |last| last + self.usual * 3 / 4);
+            let soonest = self.last.map_or(self.now, |last| last + self.usual * 4 / 7);
             let due = self.now.max(soonest);
             // what changes right behind it is seen with it
             let wait = self.changed.map_or(due, |at| due.max(at + self.usual / 2));
@@ -205,8 +205,12 @@ mod tests {
         );
         assert!((39..=41).contains(&shown.len()));
         let (shown, _) = mixed(&every(10, 0, 1_000), &every(10, 5, 995), &still);
-        assert!(shown.len() <= 54, "at most 40 and a third more: {}", shown.len());
-        assert!(shown.windows(2).all(|it| it[1].0 - it[0].0 >= 18), "{shown:?}");
+        assert!(
+            shown.len() <= 71,
+            "at most 40 and three quarters more: {}",
+            shown.len()
+        );
+        assert!(shown.windows(2).all(|it| it[1].0 - it[0].0 >= 14), "{shown:?}");
     }
 
     #[test]

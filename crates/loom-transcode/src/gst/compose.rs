@@ -39,7 +39,7 @@ use crate::plan::{Preset, encoder_threads, usual_bitrate};
 pub struct Composed {
     /// Its sides, pixels, both even: those of the screen. What of the screen has another shape comes between borders.
     pub size: (u32, u32),
-    /// How many pictures a second the faster of both has. There are fewer where neither of both changes so often, and for moments a third more.
+    /// How many pictures a second the faster of both has. There are fewer where neither of both changes so often, and for moments three quarters more.
     pub frame_rate: f64,
     /// When pictures come at which decoding can begin, in order of time: at these instants where the screen has a picture there, else at the first
     /// behind them. The first picture is one too.
