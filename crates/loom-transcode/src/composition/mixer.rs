@@ -48,9 +48,9 @@ pub(crate) struct Mixer {
 }
 
 impl Mixer {
-    /// So many pictures a second, and for a while three quarters more: as many as each of both has at most. Where both have as many, there are no more,
-    /// and each is seen at most half the time from one to the next after it came, and at 30 a second always within 20 ms; but one of the screen that begins at one of the instants
-    /// `at_once` is seen there.
+    /// So many pictures a second, and for a while three quarters more: as many as each of both has at most. Where both have as many, there are no
+    /// more, and each is seen at most half the time from one to the next after it came, and at 30 a second always within 20 ms; but one of the
+    /// screen that begins at one of the instants `at_once` is seen there.
     pub(crate) fn new(rate: f64, at_once: impl IntoIterator<Item = MediaTime>) -> Self {
         Self {
             usual: Duration::from_secs_f64(1.0 / rate),
