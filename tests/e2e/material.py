@@ -121,10 +121,11 @@ def slides(codec):
     return by_ffmpeg(f"slides.{codec}", "-f", "lavfi", "-i", picture, "-t", "12", *how)
 
 
-def flashes(keys=60):
-    """White for the first tenth of each second, black else: 640x360 at 30 a second, with a key frame every so many."""
-    picture = "color=black:size=640x360:rate=30,drawbox=color=white:thickness=fill:enable='lt(mod(t,1),0.099)',format=yuv420p"
-    return by_ffmpeg(f"flashes-{keys}.h264", "-f", "lavfi", "-i", picture, "-t", "10", *X264, "-g", keys, "-f", "h264")
+def flashes(keys=60, size="640x360"):
+    """White for the first tenth of each second, black else: at 30 a second, with a key frame every so many."""
+    picture = f"color=black:size={size}:rate=30,drawbox=color=white:thickness=fill:enable='lt(mod(t,1),0.099)',format=yuv420p"
+    name = f"flashes-{keys}" if size == "640x360" else f"flashes-{keys}-{size}"
+    return by_ffmpeg(f"{name}.h264", "-f", "lavfi", "-i", picture, "-t", "10", *X264, "-g", keys, "-f", "h264")
 
 
 def beeps():

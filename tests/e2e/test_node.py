@@ -239,6 +239,57 @@ def test_every_call_of_a_host_is_made_and_a_later_engine_finds_what_was_recorded
     assert judges.end(tmp_path / "pushed.mp4") > 2
 
 
+# Pushes a screen and a camera, and has both made into one picture.
+COMPOSED = """
+import assert from "node:assert";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Engine } from "loom-video";
+
+const [folder] = process.argv.slice(2);
+const settings = { suppressNoise: true, loudness: -18, liveCores: 2, rungs: [{ lines: 120, bits: 300_000 }], window: "dvr-60", sync: 1, chunksAtOnce: 1 };
+const engine = await Engine.start(`${folder}/work`, { captions: false, udp: "127.0.0.1:0", thumbnails: false, longestPause: 60, unused: 60, ...settings });
+await assert.rejects(Engine.start(`${folder}/other`, { captions: false, loudness: 3 }), { code: "LOOM_ERROR_ARGUMENT" });
+const recording = engine.create("both");
+const size = { kind: "pictures", frameRate: 25 };
+const pusher = await recording.push([{ ...size, width: 320, height: 240 }, { ...size, width: 160, height: 120 }, { kind: "sound", channels: 1 }]);
+const screen = Buffer.alloc(320 * 360, 128), camera = Buffer.alloc(160 * 180, 128);
+for (let number = 0; number < 75; number += 1) {
+  pusher.picture(0, number / 25, screen.fill(90 + number % 8, 0, 320 * 240));
+  pusher.picture(1, number / 25, camera.fill(200 + number % 8, 0, 160 * 120));
+  pusher.sound(2, number / 25, new Float32Array(1920).fill(0.1));
+  await sleep(40);
+}
+await assert.rejects(recording.layOut(), { code: "LOOM_ERROR_STATE" });
+await pusher.finish();
+assert.strictEqual(await recording.wait(60), "ready");
+assert.deepStrictEqual([recording.jobs(), recording.info().composition], [[], undefined]);
+await assert.rejects(recording.downloadComposition(`${folder}/no.mp4`), { code: "LOOM_ERROR_NOT_READY" });
+assert.throws(() => recording.restartJob("composition"), { code: "LOOM_ERROR_NOT_FOUND" });
+await assert.rejects(recording.layOut([{ size: 7 }]), /placements\\[0\\].size is 7/);
+await recording.layOut([{ place: "top-right", size: 0.4 }]);
+for (;;) {
+  const { state, progress } = recording.jobs().find(it => it.job === "composition");
+  if (state === "done") break;
+  assert(["queued", "running"].includes(state) && progress >= 0 && progress <= 1, state);
+  await sleep(50);
+}
+const made = recording.info().composition;
+assert.deepStrictEqual(made.renditions.map(it => [it.width, it.height]), [[320, 240], [160, 120]]);
+assert.strictEqual(made.layout.placements[0].place, "top-right");
+assert.strictEqual(made.thumbnails, undefined);
+assert.strictEqual((await recording.hls(made.playlist)).status, 200);
+await recording.downloadComposition(`${folder}/both.mp4`);
+await engine.close();
+"""
+
+
+def test_screen_and_camera_that_are_pushed_become_one_picture_and_settings_are_obeyed(project, tmp_path):
+    (project / "composed.mjs").write_text(COMPOSED)
+    run(project, "node", "composed.mjs", tmp_path)
+    judges.decode(tmp_path / "both.mp4")
+    assert judges.streams(tmp_path / "both.mp4") == ["aac", "h264,320,240"]
+
+
 def test_a_process_that_closes_nothing_ends_all_the_same(project):
     program = f"""
     import {{ Engine }} from "loom-video";
@@ -273,9 +324,14 @@ const answer: Response = await recording.hls("main.m3u8", "a=b", "bytes=0-1");
 const { session, etag } = await recording.publish("v=0", "192.0.2.1");
 const names: string[] = [...await engine.recordings(), ...await engine.storedRecordings(), (await recording.join("phone", "v=0")).session];
 if (await recording.wait() === "deleted" || recording.state === "deleted") console.log(names);
+await recording.layOut([{ at: 2, shape: "rectangle", place: { x: 0.5, y: 0.5 } }, { at: 4, hidden: true }]);
+const composed: string | undefined = recording.info().composition?.playlist;
+if (recording.jobs().some(it => it.job === "composition" && it.state === "parked")) recording.restartJob("composition");
 const patched: number = recording.patch(session, etag, "a=mid:0").status;
 try { await engine.open("a"); } catch (error) { if (error instanceof LoomError) console.log(error.code, error.result); }
-console.log(version(), taken, answer.body.length, patched);
+console.log(version(), taken, answer.body.length, patched, composed);
+// @ts-expect-error no camera has that shape
+await recording.layOut([{ shape: "star" }]);
 // @ts-expect-error there is no such ladder
 await Engine.start("typed", { ladder: "none" });
 // @ts-expect-error no event has that name

@@ -196,6 +196,66 @@ def test_every_call_of_a_host_is_made_and_a_later_engine_finds_what_was_recorded
     assert judges.end(tmp_path / "pushed.mp4") > 2
 
 
+# Pushes a grey screen and a green camera, and has both made into one picture.
+COMPOSED = """
+import array, json, time, loom
+
+def refused(call, name):
+    try:
+        call()
+    except loom.LoomError as said:
+        assert said.name == name, said
+        return str(said)
+    raise SystemExit(f"it was not {name}")
+
+how = dict(captions=False, udp="127.0.0.1:0", rungs=[(120, 300_000)], live_cores=2, window="dvr-60", chunks_at_once=1, longest_pause=60, unused=60)
+refused(lambda: loom.Engine("work", loudness=3, captions=False), "LOOM_ERROR_ARGUMENT")
+with loom.Engine("work", suppress_noise=True, loudness=-18, sync=1, caption_threads=1, **how) as engine:
+    recording = engine.create("both")
+    with recording.push([loom.Pictures(320, 240, 25), loom.Pictures(160, 120, 25), loom.Sound(48_000, 1)]) as pusher:
+        for number in range(100):
+            pusher.picture(0, number / 25, bytes([90 + number % 8]) * (320 * 240) + bytes([128]) * (320 * 120))
+            pusher.picture(1, number / 25, bytes([149 + number % 8]) * (160 * 120) + bytes([43]) * (80 * 60) + bytes([21]) * (80 * 60))
+            pusher.sound(2, number / 25, array.array("f", [0.1] * 1920))
+            if number == 50:
+                assert "ready" in refused(recording.lay_out, "LOOM_ERROR_STATE")
+            time.sleep(0.04)
+    assert recording.wait(60) == "ready"
+    assert "composition" not in recording.info() and [it["job"] for it in recording.jobs()] == []
+    refused(lambda: recording.download_composition("no.mp4"), "LOOM_ERROR_NOT_READY")
+    refused(lambda: recording.restart_job("composition"), "LOOM_ERROR_NOT_FOUND")
+    refused(lambda: recording.restart_job("dinner"), "LOOM_ERROR_ARGUMENT")
+    assert "placements[0].size is 7" in refused(lambda: recording.lay_out([{"size": 7}]), "LOOM_ERROR_ARGUMENT")
+    recording.lay_out([{"shape": "rectangle", "place": {"x": 0.5, "y": 0.5}, "size": 0.5}])
+    while (job := {it["job"]: it for it in recording.jobs()}["composition"])["state"] != "done":
+        assert job["state"] in ("queued", "running") and 0 <= job["progress"] <= 1, job
+        time.sleep(0.05)
+    made = recording.info()["composition"]
+    assert made["layout"]["placements"][0]["shape"] == "rectangle", made
+    assert [(it["width"], it["height"]) for it in made["renditions"]] == [(320, 240), (160, 120)], made
+    for name in ("playlist", "manifest", "thumbnails"):
+        assert recording.hls(made[name]).status == 200, made
+    recording.download_composition("both.mp4")
+    recording.export("hls")
+    recording.restart_job("composition")  # what is done stays so
+    print(made["playlist"])
+"""
+
+
+def test_screen_and_camera_that_are_pushed_become_one_picture_and_settings_are_obeyed(python, tmp_path):
+    name = run(python, tmp_path, "-c", COMPOSED).split()[-1]
+    for target in (tmp_path / "both.mp4", tmp_path / "hls" / name):
+        judges.decode(target)
+        assert judges.streams(target)[0] == "aac", judges.streams(target)
+    command = ["ffmpeg", "-v", "error", "-ss", "2", "-i", tmp_path / "both.mp4", "-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    picture = subprocess.run(command, capture_output=True, check=True).stdout
+    at = lambda x, y: picture[(y * 320 + x) * 3 :][:3]  # noqa: E731
+    red, light, blue = at(160, 120)
+    assert light > 120 and red < 90 and blue < 90, "the camera lies in the middle"
+    corner = at(20, 20)
+    assert max(corner) - min(corner) < 25, "the screen lies around it"
+
+
 def test_a_film_that_is_cancelled_has_failed_at_once(python, tmp_path):
     program = f"""
 import loom

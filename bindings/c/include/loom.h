@@ -120,19 +120,24 @@
 #define LOOM_LADDER_SOURCE 1
 
 /**
- * Captions: the model is being found or read.
+ * Small pictures for the time line come with recordings.
  */
-#define LOOM_CAPTIONS_LOADING 0
+#define LOOM_THUMBNAILS_ON 0
 
 /**
- * Captions can be written.
+ * They do not.
  */
-#define LOOM_CAPTIONS_ON 1
+#define LOOM_THUMBNAILS_OFF 1
 
 /**
- * They cannot; recordings work without.
+ * Captions and subtitles are WebVTT, which every player reads.
  */
-#define LOOM_CAPTIONS_OFF 2
+#define LOOM_TEXT_WEBVTT 0
+
+/**
+ * They are IMSC1 in fragmented MP4.
+ */
+#define LOOM_TEXT_IMSC1 1
 
 /**
  * Recordings are asked for often.
@@ -173,6 +178,21 @@
  * Samples, METHOD=SAMPLE-AES-CTR: `cenc` of ISO/IEC 23001-7.
  */
 #define LOOM_ENCRYPTION_CENC 3
+
+/**
+ * Captions: the model is being found or read.
+ */
+#define LOOM_CAPTIONS_LOADING 0
+
+/**
+ * Captions can be written.
+ */
+#define LOOM_CAPTIONS_ON 1
+
+/**
+ * They cannot; recordings work without.
+ */
+#define LOOM_CAPTIONS_OFF 2
 
 /**
  * Nobody has published yet.
@@ -395,6 +415,56 @@ typedef struct {
    * How many sessions may be open whose offers came from one address, where loom_recording_publish is told that.
    */
   uint32_t max_per_address;
+  /**
+   * Whether noise is suppressed in sound that is encoded here. It is made for speech: it takes music for noise.
+   */
+  int32_t suppress_noise;
+  /**
+   * How loud the sound of files is made, LUFS (EBU R 128), -40 to -5, such as -16. 0: it stays as loud as it came. Live it is of no effect.
+   */
+  double loudness;
+  /**
+   * Cores that the ladders of all live recordings may take together: one whose ladder would take more has fewer renditions. 0: three quarters.
+   */
+  double live_cores;
+  /**
+   * The smaller renditions of LOOM_LADDER_FULL: of each the pixels of its shorter side and the bits a second at most, with commas between,
+   * "720:2800000,360:800000". NULL: 1080, 720, 480 and 360.
+   */
+  const char *rungs;
+  /**
+   * LOOM_THUMBNAILS_ON or LOOM_THUMBNAILS_OFF.
+   */
+  int32_t thumbnails;
+  /**
+   * How captions and subtitles are written: LOOM_TEXT_WEBVTT or LOOM_TEXT_IMSC1.
+   */
+  int32_t text;
+  /**
+   * Threads that live captions are heard with, and as many for transcripts: 1 to 64. 0: half of the processors.
+   */
+  uint32_t caption_threads;
+  /**
+   * How many chunks of files are encoded at once. 0: half as many as there are processors, from 2 to 8.
+   */
+  uint32_t chunks_at_once;
+  /**
+   * What playlists of a live recording list, where a request does not say: "event", all of it; "live", the newest alone; "dvr-SECONDS", so many
+   * of the newest. NULL: "event".
+   */
+  const char *window;
+  /**
+   * All that was written is written to the disk this often, milliseconds: a power cut can lose no more. 0: when the system does it.
+   */
+  uint32_t sync_ms;
+  /**
+   * A recording that is paused for this long is finished, milliseconds. 0: a day.
+   */
+  uint32_t longest_pause_ms;
+  /**
+   * A recording that nobody has published to for this long fails, milliseconds. 0: half an hour.
+   */
+  uint32_t unused_ms;
 } loom_engine_config;
 
 /**
@@ -596,7 +666,8 @@ const char *loom_recording_id(const loom_recording *recording);
 loom_result loom_recording_state(const loom_recording *recording, int32_t *state);
 
 /**
- * How it stands, as a JSON object: `id`, `state`, `reason`, `duration` in seconds, `tracks`, `renditions`, `captions`, `gaps`.
+ * How it stands, as a JSON object: `id`, `state`, `reason`, `duration` in seconds, `tracks`, `renditions`, `captions`, `loudness`, `gaps`,
+ * `joined`, `composition`.
  */
 loom_result loom_recording_info(const loom_recording *recording,
                                 loom_bytes **json);
@@ -698,6 +769,44 @@ loom_result loom_recording_download(const loom_recording *recording,
  * LOOM_ERROR_ARGUMENT: the title or the time will not do. LOOM_ERROR_NOT_READY: it has not begun.
  */
 loom_result loom_recording_mark(const loom_recording *recording, int64_t at, const char *title);
+
+/**
+ * What is done for it once it has ended, and how far that is, as a JSON array of objects: `job` (`chapters`, `transcript`, `upload`,
+ * `composition`), `state` (`queued`, `running`, `waiting`, `parked`, `done`), `progress` (0 to 1), `tries`, and where there is one `reason`, why
+ * the last try failed, and `next_try`, seconds. Events of kind `job` tell each change.
+ */
+loom_result loom_recording_jobs(const loom_recording *recording,
+                                loom_bytes **json);
+
+/**
+ * Begins a job anew, by its name, that waits for its next try, or is parked after its last. To restart what runs or is done changes nothing.
+ *
+ * LOOM_ERROR_ARGUMENT: no job has that name. LOOM_ERROR_NOT_FOUND: the recording has not that job.
+ */
+loom_result loom_recording_restart_job(const loom_recording *recording,
+                                       const char *job);
+
+/**
+ * Has screen and camera made into one picture, of a recording that is ready: a stream beside its own, with its sound, text and chapters, and one
+ * file. The main picture is the screen, the first beside it the camera. `layout` says where the camera lies over time, as a JSON object such as
+ * `{"placements": [{}, {"at": 12.5, "shape": "rectangle", "place": "top-right", "size": 0.3}, {"at": 40, "hidden": true}]}`: `shape` is `circle`
+ * or `rectangle`, `place` a corner or `{"x": 0.5, "y": 0.5}`, `size` the camera's height as a fraction, `at` seconds. NULL: a circle at the bottom
+ * left. It is the job `composition` of loom_recording_jobs; once that is done, `composition` of loom_recording_info tells what there is: its
+ * `playlist`, which loom_recording_hls answers beside `main.m3u8`, its DASH `manifest`, its `thumbnails`, its `renditions` and the `layout`.
+ * Another layout takes the place of the one before. Waits for the disk.
+ *
+ * LOOM_ERROR_ARGUMENT: the layout breaks a rule. LOOM_ERROR_STATE: the recording is not ready, or has only one picture.
+ * LOOM_ERROR_TRANSCODE: it is encrypted. LOOM_ERROR_IO.
+ */
+loom_result loom_recording_lay_out(const loom_recording *recording,
+                                   const char *layout);
+
+/**
+ * Writes what loom_recording_lay_out had made as one MP4 file, with the recording's main sound. Waits for the disk.
+ *
+ * LOOM_ERROR_NOT_READY: it is not made. LOOM_ERROR_IO.
+ */
+loom_result loom_recording_download_composition(const loom_recording *recording, const char *path);
 
 /**
  * Answers a WHIP client's offer (RFC 9725 §4.2): its media is recorded from then on. `address` is the IP address that it came from, whose

@@ -8,6 +8,8 @@
 
 mod bytes;
 mod call;
+mod composition;
+mod config;
 mod engine;
 mod events;
 mod hls;
@@ -18,12 +20,20 @@ mod result;
 mod whip;
 
 pub use bytes::{loom_bytes, loom_bytes_data, loom_bytes_free, loom_bytes_size};
+pub use composition::{
+    loom_recording_download_composition, loom_recording_jobs, loom_recording_lay_out,
+    loom_recording_restart_job,
+};
+pub use config::{
+    LOOM_CLASS_ARCHIVE, LOOM_CLASS_COLD, LOOM_CLASS_HOT, LOOM_CLASS_WARM, LOOM_ENCRYPTION_CBCS,
+    LOOM_ENCRYPTION_CENC, LOOM_ENCRYPTION_OFF, LOOM_ENCRYPTION_SEGMENTS, LOOM_LADDER_FULL,
+    LOOM_LADDER_SOURCE, LOOM_TEXT_IMSC1, LOOM_TEXT_WEBVTT, LOOM_THUMBNAILS_OFF, LOOM_THUMBNAILS_ON,
+    loom_engine_config, loom_engine_config_init,
+};
 pub use engine::{
-    LOOM_CAPTIONS_LOADING, LOOM_CAPTIONS_OFF, LOOM_CAPTIONS_ON, LOOM_CLASS_ARCHIVE, LOOM_CLASS_COLD,
-    LOOM_CLASS_HOT, LOOM_CLASS_WARM, LOOM_ENCRYPTION_CBCS, LOOM_ENCRYPTION_CENC, LOOM_ENCRYPTION_OFF,
-    LOOM_ENCRYPTION_SEGMENTS, LOOM_LADDER_FULL, LOOM_LADDER_SOURCE, loom_engine, loom_engine_captions,
-    loom_engine_config, loom_engine_config_init, loom_engine_free, loom_engine_recordings, loom_engine_start,
-    loom_engine_stop, loom_engine_stored_recordings,
+    LOOM_CAPTIONS_LOADING, LOOM_CAPTIONS_OFF, LOOM_CAPTIONS_ON, loom_engine, loom_engine_captions,
+    loom_engine_free, loom_engine_recordings, loom_engine_start, loom_engine_stop,
+    loom_engine_stored_recordings,
 };
 pub use events::{loom_events, loom_events_free, loom_events_next, loom_events_open, loom_wake_fn};
 pub use hls::{

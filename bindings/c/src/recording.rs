@@ -9,7 +9,8 @@ use ::loom_engine::{DownloadChoice, Event, MediaTime, Recording, RecordingId, Re
 
 use crate::bytes::loom_bytes;
 use crate::call::{Out, call, free, object, optional_text, text};
-use crate::engine::{Host, loom_engine, storage_class_named};
+use crate::config::storage_class_named;
+use crate::engine::{Host, loom_engine};
 use crate::result::{
     Failure, LOOM_ERROR_ARGUMENT, LOOM_ERROR_INTERNAL, LOOM_ERROR_NOT_READY, LOOM_TIMEOUT, loom_result,
 };
@@ -169,7 +170,8 @@ pub unsafe extern "C" fn loom_recording_state(
     })
 }
 
-/// How it stands, as a JSON object: `id`, `state`, `reason`, `duration` in seconds, `tracks`, `renditions`, `captions`, `gaps`.
+/// How it stands, as a JSON object: `id`, `state`, `reason`, `duration` in seconds, `tracks`, `renditions`, `captions`, `loudness`, `gaps`,
+/// `joined`, `composition`.
 ///
 /// # Safety
 /// As loom_recording_state.

@@ -8,7 +8,7 @@ use loom_engine::{EngineError, PublishAnswer, PublisherName, Recording};
 
 use crate::bytes::loom_bytes;
 use crate::call::{Out, call, object, optional_text, text};
-use crate::engine::address;
+use crate::config::address;
 use crate::hls::loom_response;
 use crate::recording::loom_recording;
 use crate::result::{Failure, LOOM_ERROR_ARGUMENT, loom_result};

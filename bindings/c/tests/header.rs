@@ -4,12 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The files that have something for the header, in the order in which it is told.
-const FILES: [&str; 9] = [
+const FILES: [&str; 11] = [
     "result",
     "bytes",
     "log",
+    "config",
     "engine",
     "recording",
+    "composition",
     "whip",
     "hls",
     "events",

@@ -51,6 +51,30 @@ export interface EngineOptions {
   announce?: readonly string[];
   /** How many sessions may be open from one address that `publish` and `join` are told. */
   maxPerAddress?: number;
+  /** Whether noise is suppressed in sound that is encoded here. */
+  suppressNoise?: boolean;
+  /** What the sound of files is brought to, LUFS, -40 to -5. */
+  loudness?: number;
+  /** Cores that the ladders of all live recordings may take together. */
+  liveCores?: number;
+  /** The smaller renditions of the "full" ladder: the pixels of the shorter side, and bits a second at most. */
+  rungs?: readonly { lines: number; bits: number }[];
+  /** Whether recordings have small pictures for the time line. */
+  thumbnails?: boolean;
+  /** How captions and subtitles are written. */
+  text?: "vtt" | "imsc1";
+  /** Threads that live captions are heard with, and as many for transcripts. */
+  captionThreads?: number;
+  /** How many chunks of files are encoded at once. */
+  chunksAtOnce?: number;
+  /** What live playlists list where a request does not say: "event", "live" or "dvr-SECONDS". */
+  window?: string;
+  /** How often all that was written is written to the disk. */
+  sync?: number;
+  /** A recording that is paused for this long is finished. */
+  longestPause?: number;
+  /** A recording that nobody has published to for this long fails. */
+  unused?: number;
 }
 
 /** Whether captions can be written, and a sentence about it. */
@@ -150,6 +174,31 @@ export interface RecordingInfo {
   gaps?: { from: number; to: number }[];
   /** The publishers that have joined. */
   joined?: JoinedInfo[];
+  /** Its screen and camera in one picture, where that was made. */
+  composition?: CompositionInfo;
+}
+
+/** Where the camera lies over the screen from `at` seconds on; what is not told is as in a circle at the bottom left. */
+export interface Placement {
+  at?: number;
+  /** "circle", its middle, or "rectangle", all of it. */
+  shape?: "circle" | "rectangle";
+  place?: "top-left" | "top-right" | "bottom-left" | "bottom-right" | { x: number; y: number };
+  /** Its height as a fraction of the picture's, 0.05 to 1. */
+  size?: number;
+  hidden?: boolean;
+}
+
+/** A stream of screen and camera in one picture, beside `main.m3u8`. */
+export interface CompositionInfo {
+  layout: { placements: Required<Placement>[] };
+  /** The multivariant playlist. */
+  playlist: string;
+  /** The DASH manifest. */
+  manifest?: string;
+  /** The track of thumbnails. */
+  thumbnails?: string;
+  renditions: RenditionInfo[];
 }
 
 export interface Word {
@@ -226,6 +275,14 @@ export class Recording extends Handle {
   export(folder: string): Promise<void>;
   /** Writes it as one MP4 file. */
   download(path: string): Promise<void>;
+  /** What is done for it once it has ended. */
+  jobs(): JobInfo[];
+  /** Begins a job anew that waits for its next try, or is parked after its last. */
+  restartJob(job: JobInfo["job"]): void;
+  /** Has screen and camera made into one picture, by the job "composition"; then `info().composition` tells its playlist. */
+  layOut(placements?: readonly Placement[] | null): Promise<void>;
+  /** Writes what `layOut` had made as one MP4 file. */
+  downloadComposition(path: string): Promise<void>;
   /** Marks where a chapter begins, in seconds; where the recording is now unless told. */
   mark(title: string, at?: number): Promise<void>;
   /** Answers a viewer's request for a path of the stream, such as "main.m3u8", with its query and the value of its Range. */

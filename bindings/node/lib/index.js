@@ -16,6 +16,7 @@ const ENDS = ["ready", "failed", "deleted"];
 const FORMATS = { json: 0, vtt: 1, srt: 2, txt: 3 };
 const LADDERS = { full: 0, source: 1 };
 const CLASSES = { hot: 0, warm: 1, cold: 2, archive: 3 };
+const TEXTS = { vtt: 0, imsc1: 1 };
 const ENCRYPTIONS = { segments: 1, cbcs: 2, cenc: 3 };
 const KINDS = { h264: 0, vp8: 1, vp9: 2, av1: 3, opus: 4, aac: 5, pictures: 6, sound: 7 };
 
@@ -30,6 +31,7 @@ export class Engine extends Handle {
   /** Starts one. Spans are seconds; what is not told is the engine's own default. */
   static async start(dataDir = ".loom", options = {}) {
     const { segment, part, reconnect, encryption } = options;
+    const span = (seconds) => (seconds == null ? 0 : millis(seconds));
     const config = {
       size: CONFIG_SIZE,
       data_dir: text(dataDir),
@@ -37,8 +39,8 @@ export class Engine extends Handle {
       model: optionalText(options.model),
       captions: Number(options.captions ?? true),
       ladder: named(LADDERS, options.ladder ?? "full", "ladder"),
-      segment_ms: segment == null ? 0 : millis(segment),
-      part_ms: part == null ? 0 : millis(part),
+      segment_ms: span(segment),
+      part_ms: span(part),
       reconnect_ms: reconnect == null ? 0 : millis(reconnect) || LONGEST,
       max_live: options.maxLive ?? 0,
       min_free_bytes: options.minFreeBytes ?? 0,
@@ -48,6 +50,18 @@ export class Engine extends Handle {
       key_segments: options.keySegments ?? 0,
       announce: options.announce == null ? null : options.announce.map(text).join(","),
       max_per_address: options.maxPerAddress ?? 0,
+      suppress_noise: Number(options.suppressNoise ?? false),
+      loudness: options.loudness ?? 0,
+      live_cores: options.liveCores ?? 0,
+      rungs: options.rungs == null ? null : options.rungs.map(({ lines, bits }) => `${lines}:${bits}`).join(","),
+      thumbnails: Number(!(options.thumbnails ?? true)),
+      text: named(TEXTS, options.text ?? "vtt", "form of text"),
+      caption_threads: options.captionThreads ?? 0,
+      chunks_at_once: options.chunksAtOnce ?? 0,
+      window: optionalText(options.window),
+      sync_ms: span(options.sync),
+      longest_pause_ms: span(options.longestPause),
+      unused_ms: span(options.unused),
     };
     return new Engine(given(await invokeAside("loom_engine_start", [config])), "loom_engine_free");
   }
@@ -180,6 +194,22 @@ export class Recording extends Handle {
 
   async download(path) {
     await this._wait("loom_recording_download", text(path));
+  }
+
+  jobs() {
+    return JSON.parse(this._call("loom_recording_jobs"));
+  }
+
+  restartJob(job) {
+    this._call("loom_recording_restart_job", text(job));
+  }
+
+  async layOut(placements) {
+    await this._wait("loom_recording_lay_out", placements == null ? null : JSON.stringify({ placements }));
+  }
+
+  async downloadComposition(path) {
+    await this._wait("loom_recording_download_composition", text(path));
   }
 
   async mark(title, at) {

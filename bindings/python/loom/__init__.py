@@ -33,6 +33,7 @@ State = Literal["created", "live", "reconnecting", "paused", "processing", "read
 _STATES: tuple[State, ...] = ("created", "live", "reconnecting", "paused", "processing", "ready", "failed", "deleted")
 _FORMATS = {"json": 0, "vtt": 1, "srt": 2, "txt": 3}
 _LADDERS = {"full": 0, "source": 1}
+_TEXTS = {"vtt": 0, "imsc1": 1}
 _CLASSES = {"hot": 0, "warm": 1, "cold": 2, "archive": 3}
 _ENCRYPTIONS = {None: 0, "segments": 1, "cbcs": 2, "cenc": 3}
 _LONGEST = 2**32 - 1
@@ -260,11 +261,28 @@ class Engine(_Object):
         key_segments: int | None = None,
         announce: Sequence[str] | None = None,
         max_per_address: int | None = None,
+        suppress_noise: bool = False,
+        loudness: float | None = None,
+        live_cores: float | None = None,
+        rungs: Sequence[tuple[int, int]] | None = None,
+        thumbnails: bool = True,
+        text: Literal["vtt", "imsc1"] = "vtt",
+        caption_threads: int | None = None,
+        chunks_at_once: int | None = None,
+        window: str | None = None,
+        sync: float | None = None,
+        longest_pause: float | None = None,
+        unused: float | None = None,
     ) -> None:
         """Spans are seconds; what is None is the engine's own default. `reconnect=0`: a publisher that vanished is not waited for.
 
         `announce` are the IP addresses that publishers are told to send to, every one of this machine unless told; `max_per_address` is how many
         sessions may be open from one that `publish` and `join` are told. `store` is "file:///PATH" or "s3://BUCKET/PREFIX"; `key_segments` is how many segments a key of `encryption` serves.
+
+        `suppress_noise` is for sound that is encoded here, `loudness` what the sound of files is brought to, LUFS. `rungs` are the smaller renditions
+        of the "full" ladder: the pixels of the shorter side, and bits a second at most. `live_cores` is what the ladders of all live recordings may
+        take together, `window` what live playlists list ("event", "live" or "dvr-SECONDS"), `sync` how often all is written to the disk. A recording
+        that is paused for `longest_pause` is finished; one that nobody has published to for `unused` fails.
         """
         config = _abi.EngineConfig()
         _check(_lib.loom_engine_config_init(ctypes.byref(config), ctypes.sizeof(config)))
@@ -281,6 +299,14 @@ class Engine(_Object):
         config.key_segments = key_segments or 0
         config.announce = None if announce is None else _text(",".join(announce))
         config.max_per_address = max_per_address or 0
+        config.suppress_noise, config.loudness, config.live_cores = int(suppress_noise), loudness or 0, live_cores or 0
+        config.rungs = None if rungs is None else _text(",".join(f"{lines}:{bits}" for lines, bits in rungs))
+        config.thumbnails, config.text = int(not thumbnails), _TEXTS[text]
+        config.caption_threads, config.chunks_at_once = caption_threads or 0, chunks_at_once or 0
+        config.window = None if window is None else _text(window)
+        spans = {"sync_ms": sync, "longest_pause_ms": longest_pause, "unused_ms": unused}
+        for name, span in spans.items():
+            setattr(config, name, 0 if span is None else _millis(span))
         handle = ctypes.c_void_p()
         _check(_lib.loom_engine_start(ctypes.byref(config), ctypes.byref(handle)))
         super().__init__(handle)
@@ -343,7 +369,7 @@ class Recording(_Object):
         return _STATES[state.value]
 
     def info(self) -> dict[str, Any]:
-        """How it stands: id, state, reason, duration (seconds), tracks, renditions, captions, gaps."""
+        """How it stands: id, state, reason, duration (seconds), tracks, renditions, captions, loudness, gaps, joined, composition."""
         return json.loads(self._given(_lib.loom_recording_info))
 
     def wait(self, timeout: float | None = None) -> State:
@@ -443,6 +469,26 @@ class Recording(_Object):
     def download(self, path: str | os.PathLike[str]) -> None:
         """Writes it as one MP4 file."""
         self._do(_lib.loom_recording_download, _text(path))
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """What is done for it once it has ended: of each job its name, "state", "progress", "tries" and, where one failed, the "reason". Events of
+        kind "job" tell each change."""
+        return json.loads(self._given(_lib.loom_recording_jobs))
+
+    def restart_job(self, job: Literal["chapters", "transcript", "upload", "composition"]) -> None:
+        """Begins a job anew that waits for its next try, or is parked after its last."""
+        self._do(_lib.loom_recording_restart_job, _text(job))
+
+    def lay_out(self, placements: Sequence[dict[str, Any]] | None = None) -> None:
+        """Has screen and camera made into one picture: by the job "composition", after which `info()["composition"]` tells its playlist, which
+        `hls` answers, and `download_composition` writes it. `placements` say where the camera lies from "at" seconds on: "shape" ("circle" or
+        "rectangle"), "place" (a corner such as "top-right", or {"x": 0.5, "y": 0.5}), "size" (its height as a fraction), "hidden"."""
+        layout = None if placements is None else _text(json.dumps({"placements": list(placements)}))
+        self._do(_lib.loom_recording_lay_out, layout)
+
+    def download_composition(self, path: str | os.PathLike[str]) -> None:
+        """Writes what `lay_out` had made as one MP4 file."""
+        self._do(_lib.loom_recording_download_composition, _text(path))
 
     def mark(self, title: str, at: float | None = None) -> None:
         """Marks where a chapter begins, in seconds; where the recording is now unless told."""

@@ -1,34 +1,37 @@
-//! Screen and camera in one picture, as a file to download: made by a job, of a recording that is ready, whose tracks stay as they are.
+//! Screen and camera in one picture, as a stream beside the recording's own and as a file to download: made by a job, of a recording that is
+//! ready, whose tracks stay as they are.
 //!
-//! The main picture is the screen, and the first picture aside the camera, as publishers send them. What was asked for last lies beside the
-//! file, whose name has its checksum, so that another layout is another file, here and in the store.
+//! The main picture is the screen, and the first picture aside the camera, as publishers send them. What is composed goes through the pipeline of
+//! files: in chunks, of which the planner's ladder is encoded, wherever chunks are, and kept until all are. What was asked for last lies in
+//! the folder; renditions have its checksum in their names, so that another layout is another rendition, here and in the store.
 
-use std::collections::VecDeque;
-use std::fs::File;
-use std::io;
-use std::path::PathBuf;
+mod source;
+mod stream;
+
 use std::sync::Arc;
-use std::time::Duration;
 
-use loom_core::{CodecParameters, Media, MediaKind, MediaTime, Packet, RenditionId, TrackFormat, TrackId};
-use loom_hls::progressive::{Layout, TrackFiles};
-use loom_hls::stored::{StoredSegment, StoredTrack, read_codec, read_packets};
-use loom_hls::{HlsOutput, Packager, PackagerConfig, RenditionInfo, RenditionKind};
-use loom_transcode::{Composed, Composition, compose};
+use loom_core::MediaTime;
+use loom_hls::stored::StoredTrack;
+use loom_transcode::{
+    Composed, Composition, SourceShape, SourceVideoCodec, VideoShape, Wanted, compose_chunks, plan,
+};
 use sha2::{Digest, Sha256};
 
-use crate::download::{self, Segment};
 use crate::error::EngineError;
-use crate::event::{RecordingState, RenditionDescription};
-use crate::folder::{COMPOSITION, Folder, LAYOUT, is_composition};
-use crate::jobs::{self, JobDescription, JobKind, JobState};
+use crate::event::{CompositionDescription, RecordingState};
+use crate::folder::{COMPOSITION, Folder, LAYOUT, is_composed};
+use crate::import::{self, chunks};
+use crate::jobs::{self, JobDescription, JobKind};
 use crate::recording::{Inner, Recording};
-use crate::text;
+
+use source::Parts;
+use stream::Stream;
 
 impl Recording {
-    /// Has screen and camera made into one picture, with the main sound as it is, as one progressive MP4 file: by a job
-    /// ([`JobKind::Composition`]), of which this gives how it stands. The main picture is the screen, the first picture aside the camera. Another
-    /// layout takes the place of the one asked for before, and its file that of the other; to ask for the same again makes nothing anew.
+    /// Has screen and camera made into one picture: a stream of its own beside the recording's, with a ladder, the recording's sound, text and
+    /// chapters, and its own thumbnails; by a job ([`JobKind::Composition`]), of which this gives how it stands. The main picture is the screen, the
+    /// first picture aside the camera. Another layout takes the place of the one asked for before, and its stream that of the other, once it is
+    /// made; to ask for the same again makes nothing anew.
     ///
     /// Cancellation: it is asked for, or not.
     ///
@@ -41,7 +44,10 @@ impl Recording {
     /// while recording.jobs().iter().any(|it| it.state != JobState::Done && it.state != JobState::Parked) {
     ///     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     /// }
-    /// println!("{:?}", recording.composition());
+    /// if let Some(made) = recording.composition() {
+    ///     println!("{} can be played", made.playlist); // `composition.m3u8`, where `main.m3u8` is
+    ///     recording.download(&made.download()).await?.write_to("composed.mp4".as_ref())?;
+    /// }
     /// # Ok(())
     /// # }
     /// ```
@@ -63,19 +69,10 @@ impl Recording {
         jobs::restart(&self.0, JobKind::Composition)
     }
 
-    /// The file of the layout that was asked for last ([`Self::lay_out`]), once it is made. Where only the store has it, to ask for it has the job
-    /// bring it back; until then there is none.
-    pub fn composition(&self) -> Option<PathBuf> {
-        let name = file_name(&wanted(&self.0).ok()??);
-        let path = self.0.folder.path(&name);
-        if path.is_file() {
-            return Some(path);
-        }
-        let is_open = |it: &JobDescription| it.job == JobKind::Composition && it.state != JobState::Done;
-        if !is_over(&self.0) && !self.jobs().iter().any(is_open) && self.0.blob(&name).is_some() {
-            jobs::add(&self.0, JobKind::Composition);
-        }
-        None
+    /// What was made of the layout that was asked for last ([`Self::lay_out`]), once it is.
+    pub fn composition(&self) -> Option<CompositionDescription> {
+        let wanted = wanted(&self.0).ok()??;
+        self.info().composition.filter(|made| made.layout == wanted)
     }
 }
 
@@ -93,11 +90,10 @@ pub(crate) async fn make(recording: &Arc<Inner>) -> Result<(), EngineError> {
     made.await.map_err(|_| EngineError::ShuttingDown)?
 }
 
-/// Discards what a process that was killed has left: half a film, and the pictures for one. Nobody else makes one meanwhile.
+/// Discards what a process that was killed has left of a stream that was not whole. Nobody else makes one meanwhile.
 pub(crate) fn tidy(folder: &Folder) {
-    folder.discard_partial(is_composition);
-    if folder.path(WORK).is_dir() {
-        folder.discard_folder(WORK);
+    for left in folder.folders("").iter().filter(|it| is_composed(it)) {
+        folder.discard_folder(left);
     }
 }
 
@@ -107,356 +103,104 @@ fn make_wanted(recording: &Arc<Inner>) -> Result<(), EngineError> {
     };
     let folder = &recording.folder;
     tidy(folder);
-    let name = file_name(&layout);
-    let made = match folder.path(&name).is_file() {
+    let made = match is_made(recording, &layout) {
         true => Ok(()),
-        false => fetch(recording, &name).unwrap_or_else(|| write(recording, &layout, &name)),
+        false => write(recording, &layout),
     };
-    folder.discard_folder(WORK);
+    tidy(folder);
     match made {
         // it is over, or another job is queued behind this one
-        Err(_) if is_unwanted(recording, &name) => Ok(()),
+        Err(_) if is_unwanted(recording, &prefix(&layout)) => Ok(()),
         Err(_) if is_over(recording) => Err(EngineError::ShuttingDown),
         Err(why) => Err(why),
         Ok(()) => {
-            let others = folder.files("").into_iter();
-            for other in others.filter(|it| is_composition(it) && *it != name) {
-                folder.discard(&other);
+            // what is kept of chunks
+            import::clear(folder);
+            let own = format!("hls/{}", prefix(&layout));
+            let others = folder.folders("hls").into_iter();
+            for other in others.filter(|it| it.strip_prefix("hls/").is_some_and(is_composed)) {
+                if !other.starts_with(&own) {
+                    folder.discard_folder(&other);
+                }
             }
             Ok(())
         }
     }
 }
 
-/// Brings it back from the store, where that has it and this disk has not; `None` where it is to be made.
-fn fetch(recording: &Inner, name: &str) -> Option<Result<(), EngineError>> {
-    let runtime = &recording.shared.stores.as_ref()?.runtime;
-    let blob = recording.blob(name)?;
-    let mut at: u64 = 0;
-    let next = || {
-        let failed = EngineError::io("read from the store", name);
-        let piece = runtime.block_on(async {
-            tokio::select! {
-                biased;
-                () = ended(recording) => Err(EngineError::ShuttingDown),
-                piece = blob.read(at, PIECE as u64) => piece.map_err(failed),
-            }
-        })?;
-        at += piece.len() as u64;
-        Ok((!piece.is_empty()).then_some(piece))
+/// Whether all of it is there, on this disk or in the store.
+fn is_made(recording: &Inner, layout: &Composition) -> bool {
+    let info = recording.info();
+    let Some(made) = info.composition.filter(|made| made.layout == *layout) else {
+        return false;
     };
-    Some(recording.folder.put_pieces(name, next))
-}
-
-/// Makes the pictures, then the file of them and the sound.
-fn write(recording: &Arc<Inner>, layout: &Composition, name: &str) -> Result<(), EngineError> {
-    let parts = Parts::of(recording)?;
-    let mut tracks = vec![parts.pictures(recording, layout, name)?];
-    tracks.extend(parts.sound);
-    let open = |key: &str| match key.starts_with(WORK) {
-        _ if is_over(recording) => Err(io::Error::from(io::ErrorKind::Interrupted)),
-        true => File::open(recording.folder.path(key)).map(Segment::File),
-        false => download::open(recording, key),
-    };
-    let file = Layout::new(&tracks, open)?;
-    let mut at = 0;
-    recording.folder.put_pieces(name, || {
-        if is_over(recording) {
-            return Err(EngineError::ShuttingDown);
-        }
-        if at == file.len() {
-            return Ok(None);
-        }
-        let piece = download::read_range(&file, open, at, PIECE)?;
-        at += piece.len() as u64;
-        Ok(Some(piece))
-    })
-}
-
-/// What a composition is made of.
-struct Parts {
-    screen: Source,
-    camera: Source,
-    sound: Option<TrackFiles>,
-    /// Seconds.
-    duration: f64,
-}
-
-/// A rendition of pictures.
-#[derive(Clone)]
-struct Source {
-    told: RenditionDescription,
-    segments: Vec<StoredSegment>,
-}
-
-impl Parts {
-    /// Blocks.
-    fn of(recording: &Inner) -> Result<Self, EngineError> {
-        let info = recording.info();
-        if info.state != RecordingState::Ready {
-            return Err(EngineError::WrongState {
-                recording: info.id,
-                state: info.state,
-                why: "screen and camera can be made into one picture once it is ready",
-            });
-        }
-        let pictures = download::best(&info, MediaKind::Video).zip(info.camera().cloned());
-        let Some((screen, camera)) = pictures else {
-            return Err(EngineError::NoCamera(info.id));
-        };
-        let sound = download::best(&info, MediaKind::Audio);
-        Ok(Self {
-            screen: Source::of(recording, screen)?,
-            camera: Source::of(recording, camera)?,
-            sound: sound.map(|it| files(recording, &it.id)).transpose()?,
-            duration: info.duration,
+    let is_whole = |id| {
+        let list = source::playlist(recording, id).unwrap_or_default();
+        let track = StoredTrack::from_playlist(id, &list);
+        track.is_ok_and(|track| {
+            let mut media = track.segments.iter().filter(|it| !it.gap);
+            !track.segments.is_empty() && media.all(|it| recording.has(&format!("hls/{}", it.key)))
         })
-    }
+    };
+    recording.has(&format!("hls/{}", made.playlist)) && made.renditions.iter().all(|it| is_whole(&it.id))
+}
 
-    /// Has the composed pictures made and packaged.
-    fn pictures(
-        &self,
-        recording: &Arc<Inner>,
-        layout: &Composition,
-        name: &str,
-    ) -> Result<TrackFiles, EngineError> {
-        let even = |side: Option<u32>| side.unwrap_or_default() & !1;
-        let size = (even(self.screen.told.width), even(self.screen.told.height));
-        let rates = [self.screen.rate(recording)?, self.camera.rate(recording)?];
-        let wanted = Composed {
-            size,
-            frame_rate: rates.into_iter().fold(LEAST_RATE, f64::max).min(MOST_RATE),
-            key_interval: recording.shared.config.segment,
-        };
-        let mut writer = Writer::new(recording, wanted)?;
-        let mut failed = None;
-        let end = compose(
-            &recording.shared.capabilities,
+/// Makes the stream, and brings it to its place.
+fn write(recording: &Arc<Inner>, layout: &Composition) -> Result<(), EngineError> {
+    let parts = Parts::of(recording)?;
+    let even = |side: Option<u32>| side.unwrap_or_default() & !1;
+    let size = (even(parts.screen.told.width), even(parts.screen.told.height));
+    let (screen, camera) = (&parts.screen, &parts.camera);
+    let rates = [screen.rate(recording)?, camera.rate(recording)?];
+    let frame_rate = rates.into_iter().fold(LEAST_RATE, f64::max).min(MOST_RATE);
+    let keys: Vec<MediaTime> = screen.media().map(|segment| segment.start).collect();
+    let shape = SourceShape {
+        video: Some(VideoShape {
+            frame_rate: Some(frame_rate),
+            ..VideoShape::new(SourceVideoCodec::H264, size.0, size.1)
+        }),
+        audio: None,
+        live: false,
+        duration: Some(parts.end().since(MediaTime::ZERO)),
+    };
+    let config = &recording.shared.config;
+    let ladder = Wanted {
+        keep_source: true,
+        poster: false,
+        ..config.ladder.clone()
+    };
+    let capabilities = &recording.shared.capabilities;
+    let plan = plan(&shape, &ladder, capabilities).map_err(|why| EngineError::NotReady(why.to_string()))?;
+    tracing::info!(recording = %recording.id, %plan, "the plan of a composition");
+    let stream = Stream::new(recording, layout, &parts, &plan)?;
+    let wanted = Composed {
+        size,
+        frame_rate,
+        keys,
+    };
+    let work = async {
+        let source = compose_chunks(
+            capabilities,
             layout,
             wanted,
-            self.screen.packets(recording, name),
-            self.camera.packets(recording, name),
-            |media| {
-                if is_over(recording) {
-                    return Err(io::ErrorKind::Interrupted.into());
-                }
-                writer.take(media).map_err(|why| {
-                    let told = io::Error::other(why.to_string());
-                    failed = Some(why);
-                    told
-                })?;
-                let so_far = writer.at.secs_f64() / self.duration.max(1e-9);
-                jobs::progress(recording, JobKind::Composition, so_far as f32);
-                Ok(())
-            },
-        );
-        match (end, failed) {
-            (_, Some(why)) => Err(why),
-            (Err(why), None) => Err(why.into()),
-            (Ok(end), None) => writer.finish(end),
-        }
+            (&plan, config.files.chunk),
+            screen.packets(recording),
+            camera.packets(recording),
+        )?;
+        chunks::run(recording, &plan, source, None, stream).await
+    };
+    let runtime = &recording.shared.runtime;
+    let (stream, failed) = runtime.block_on(unless_over(recording, work))??;
+    if let Some(why) = failed {
+        return Err(EngineError::NotReady(why));
     }
-}
-
-fn files(recording: &Inner, rendition: &RenditionId) -> Result<TrackFiles, EngineError> {
-    Ok(TrackFiles::from_playlist(
-        rendition,
-        &playlist(recording, rendition)?,
-    )?)
-}
-
-fn playlist(recording: &Inner, rendition: &RenditionId) -> Result<String, EngineError> {
-    let name = text::playlist(rendition);
-    let list = recording.folder.read(&name, 0, None)?.unwrap_or_default();
-    Ok(String::from_utf8_lossy(&list).into_owned())
-}
-
-impl Source {
-    fn of(recording: &Inner, told: RenditionDescription) -> Result<Self, EngineError> {
-        // says of what is encrypted, or empty, that there is no download
-        files(recording, &told.id)?;
-        let mut segments = StoredTrack::from_playlist(&told.id, &playlist(recording, &told.id)?)?.segments;
-        segments.retain(|segment| !segment.gap);
-        Ok(Self { told, segments })
-    }
-
-    /// Pictures a second, as they come in its first segments.
-    fn rate(&self, recording: &Arc<Inner>) -> Result<f64, EngineError> {
-        let mut reader = Reader::default();
-        let mut lasts = Vec::new();
-        for segment in self.segments.iter().take(RATED) {
-            for packet in reader.read(recording, segment)?.1 {
-                lasts.extend(packet.duration.filter(|it| !it.is_zero()));
-            }
-        }
-        lasts.sort_unstable();
-        let usual = lasts.get(lasts.len() / 2).copied();
-        Ok(usual.map_or(LEAST_RATE, |it| 1.0 / it.as_secs_f64()))
-    }
-
-    /// Its packets, read a segment at a time, until the file of that name is not wanted any more.
-    fn packets(&self, recording: &Arc<Inner>, name: &str) -> Packets {
-        Packets {
-            recording: recording.clone(),
-            name: name.to_owned(),
-            segments: self.segments.clone().into(),
-            reader: Reader::default(),
-            told: None,
-            read: VecDeque::new(),
-        }
-    }
-}
-
-/// Reads segments; knows the init segment that was read last.
-#[derive(Default)]
-struct Reader {
-    init: String,
-    codec: Option<CodecParameters>,
-}
-
-impl Reader {
-    fn read(
-        &mut self,
-        recording: &Inner,
-        segment: &StoredSegment,
-    ) -> Result<(CodecParameters, Vec<Packet>), EngineError> {
-        if is_over(recording) {
-            return Err(EngineError::ShuttingDown);
-        }
-        let codec = match self.codec.clone().filter(|_| self.init == segment.init) {
-            Some(codec) => codec,
-            None => read_codec(&segment.init, &download::read(recording, &segment.init)?)?,
-        };
-        self.init.clone_from(&segment.init);
-        self.codec = Some(codec.clone());
-        let data = download::read(recording, &segment.key)?;
-        let packets = read_packets(&segment.key, &codec, &data)?;
-        Ok((codec, packets))
-    }
-}
-
-/// A rendition's packets on their way to the decoder.
-struct Packets {
-    recording: Arc<Inner>,
-    /// The file that is made of them.
-    name: String,
-    segments: VecDeque<StoredSegment>,
-    reader: Reader,
-    /// The format that was handed out last.
-    told: Option<CodecParameters>,
-    read: VecDeque<Media>,
-}
-
-impl Iterator for Packets {
-    type Item = io::Result<Media>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        // whoever waits for a picture is woken by it
-        if is_over(&self.recording) {
-            return Some(Err(io::ErrorKind::Interrupted.into()));
-        }
-        while self.read.is_empty() {
-            let segment = self.segments.pop_front()?;
-            if is_unwanted(&self.recording, &self.name) {
-                return Some(Err(io::ErrorKind::Interrupted.into()));
-            }
-            let (codec, packets) = match self.reader.read(&self.recording, &segment) {
-                Ok(read) => read,
-                Err(why) => return Some(Err(io::Error::other(why))),
-            };
-            if self.told.as_ref() != Some(&codec) {
-                self.told = Some(codec.clone());
-                self.read.push_back(Media::Format(TrackFormat {
-                    track: TrackId(0),
-                    codec,
-                }));
-            }
-            self.read.extend(packets.into_iter().map(Media::Packet));
-        }
-        self.read.pop_front().map(Ok)
-    }
-}
-
-/// Packages the composed pictures in a folder of their own.
-struct Writer<'a> {
-    recording: &'a Inner,
-    rendition: RenditionId,
-    packager: Packager,
-    /// Waits for the next, which says how long it lasts.
-    last: Option<Packet>,
-    at: MediaTime,
-}
-
-impl<'a> Writer<'a> {
-    fn new(recording: &'a Inner, wanted: Composed) -> Result<Self, EngineError> {
-        let no_name = || EngineError::NotReady("no name".to_owned());
-        let rendition = RenditionId::new(WORK).ok_or_else(no_name)?;
-        let every = wanted.key_interval;
-        let mut packager = Packager::new(PackagerConfig::file(every, every))?;
-        packager.declare(RenditionInfo {
-            id: rendition.clone(),
-            kind: RenditionKind::Video {
-                width: wanted.size.0,
-                height: wanted.size.1,
-                frame_rate: wanted.frame_rate,
-            },
-            bandwidth: 1_000_000, // no playlist is read by a player
-        })?;
-        Ok(Self {
-            recording,
-            rendition,
-            packager,
-            last: None,
-            at: MediaTime::ZERO,
-        })
-    }
-
-    fn take(&mut self, media: Media) -> Result<(), EngineError> {
-        match media {
-            Media::Format(format) => self.packager.handle_format(&self.rendition, format.codec)?,
-            Media::Packet(packet) => {
-                self.at = packet.pts;
-                if let Some(last) = self.last.replace(packet) {
-                    self.put(last, self.at)?;
-                }
-            }
-            _ => {}
-        }
-        self.store()
-    }
-
-    fn put(&mut self, packet: Packet, end: MediaTime) -> Result<(), EngineError> {
-        let duration = Some(end.since(packet.pts).max(Duration::from_millis(1)));
-        self.packager
-            .handle_packet(&self.rendition, Packet { duration, ..packet })?;
-        Ok(())
-    }
-
-    fn finish(mut self, end: MediaTime) -> Result<TrackFiles, EngineError> {
-        if let Some(last) = self.last.take() {
-            self.put(last, end)?;
-        }
-        self.packager.finish()?;
-        self.store()?;
-        let name = format!("{WORK}/index.m3u8");
-        let list = self.recording.folder.read(&name, 0, None)?.unwrap_or_default();
-        Ok(TrackFiles::from_playlist(
-            &self.rendition,
-            &String::from_utf8_lossy(&list),
-        )?)
-    }
-
-    fn store(&mut self) -> Result<(), EngineError> {
-        let folder = &self.recording.folder;
-        while let Some(output) = self.packager.poll_output() {
-            match output {
-                HlsOutput::Store { key, data } if key.starts_with(WORK) => folder.begin(&key, &data)?,
-                HlsOutput::Append { key, data } if key.starts_with(WORK) => folder.append(&key, &data)?,
-                _ => {}
-            }
-        }
-        Ok(())
-    }
+    // whoever deletes it holds this, and waits for us
+    let _text = runtime.block_on(unless_over(recording, recording.text.lock()))?;
+    let made = stream.finish(layout)?;
+    // what says that it is there comes behind it
+    recording.folder.secure()?;
+    recording.set_composition(made);
+    Ok(())
 }
 
 /// The layout that was asked for last; `None` where nobody has asked.
@@ -467,12 +211,21 @@ fn wanted(recording: &Inner) -> Result<Option<Composition>, EngineError> {
     let unreadable = EngineError::io("read", recording.folder.path(LAYOUT));
     serde_json::from_slice(&json)
         .map(Some)
-        .map_err(|why| unreadable(io::Error::new(io::ErrorKind::InvalidData, why)))
+        .map_err(|why| unreadable(std::io::Error::new(std::io::ErrorKind::InvalidData, why)))
 }
 
 /// Whether the recording was deleted, or the engine has ended.
 fn is_over(recording: &Inner) -> bool {
     recording.state_now() == RecordingState::Deleted || *recording.shared.over.borrow()
+}
+
+/// Does it; breaks it off once it is over.
+async fn unless_over<T>(recording: &Inner, work: impl Future<Output = T>) -> Result<T, EngineError> {
+    tokio::select! {
+        biased;
+        () = ended(recording) => Err(EngineError::ShuttingDown),
+        done = work => Ok(done),
+    }
 }
 
 /// Returns once it is over.
@@ -487,27 +240,21 @@ async fn ended(recording: &Inner) {
     }
 }
 
-/// Whether another layout was asked for. One that cannot be read is no other.
-fn is_unwanted(recording: &Inner, name: &str) -> bool {
-    matches!(wanted(recording), Ok(Some(layout)) if file_name(&layout) != name)
+/// Whether another layout was asked for than the stream of that name has. One that cannot be read is no other.
+fn is_unwanted(recording: &Inner, stream: &str) -> bool {
+    matches!(wanted(recording), Ok(Some(layout)) if prefix(&layout) != stream)
 }
 
-/// The file of a layout.
-fn file_name(layout: &Composition) -> String {
+/// What the names of a layout's renditions begin with.
+fn prefix(layout: &Composition) -> String {
     let json = serde_json::to_vec(layout).unwrap_or_default();
-    let sum: String = Sha256::digest(&json)[..8]
+    let sum: String = Sha256::digest(&json)[..4]
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    format!("{COMPOSITION}{sum}.mp4")
+    format!("{COMPOSITION}-{sum}")
 }
 
-/// The folder of the composed pictures until the file is made of them, and the rendition's name.
-const WORK: &str = "composition";
-/// How much of a file is held at a time.
-const PIECE: usize = 1 << 20;
 /// Pictures a second that a composition may have at least, and at most: between them as many as the faster of both.
 const LEAST_RATE: f64 = 30.0;
 const MOST_RATE: f64 = 60.0;
-/// Segments that are looked at for how fast pictures come.
-const RATED: usize = 3;

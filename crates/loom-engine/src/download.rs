@@ -142,10 +142,11 @@ const PIECE: usize = 1 << 20;
 pub(crate) fn lay_out(recording: &Inner, choice: &DownloadChoice) -> Result<Layout, EngineError> {
     let info = recording.info();
     let find = |choice: &TrackChoice, kind: MediaKind| -> Result<Option<RenditionDescription>, EngineError> {
-        let of_kind = || info.renditions.iter().filter(|r| r.kind == kind);
+        let composed = info.composition.iter().flat_map(|it| &it.renditions);
+        let mut of_kind = info.renditions.iter().chain(composed).filter(|r| r.kind == kind);
         match choice {
             TrackChoice::Without => Ok(None),
-            TrackChoice::Rendition(id) => match of_kind().find(|r| r.id == *id) {
+            TrackChoice::Rendition(id) => match of_kind.find(|r| r.id == *id) {
                 Some(found) => Ok(Some(found.clone())),
                 None => Err(EngineError::NoSuchRendition {
                     recording: recording.id.clone(),

@@ -4,6 +4,8 @@
 //! that begins before the one asked for: nothing of what was left out is in the new recording. Each piece begins behind a discontinuity.
 
 mod feed;
+#[cfg(feature = "transcode")]
+mod loudness;
 mod plan;
 mod said;
 mod thumbnails;
@@ -29,6 +31,8 @@ use crate::recording::{Inner, Recording};
 use crate::text;
 
 use plan::Plan;
+#[cfg(feature = "transcode")]
+pub(crate) use plan::declared;
 
 /// A stretch of a recording, of which a new one is to be made.
 ///
@@ -215,7 +219,10 @@ async fn make(recording: &Arc<Inner>, plan: Plan) -> Result<(), EngineError> {
     said::carry(recording, &plan, &placed, &packaging).await?;
     recording.update(|info| info.made_from = plan.placed(&placed));
     #[cfg(feature = "transcode")]
-    preview::store(recording).await;
+    {
+        loudness::measure(recording, &plan).await;
+        preview::store(recording).await;
+    }
     recording.secure().await?;
     recording.happened(Step::Done);
     recording.wake();

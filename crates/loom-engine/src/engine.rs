@@ -302,6 +302,7 @@ impl Engine {
             gaps: Vec::new(),
             made_from: Vec::new(),
             joined: Vec::new(),
+            composition: None,
         };
         folder.save_info(&info)?;
         let inner = Inner::new(id.clone(), shared.clone(), folder, info, Sending::fresh());

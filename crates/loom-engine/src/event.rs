@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use loom_core::{AudioCodec, CodecParameters, Cue, MediaKind, RenditionId, VideoCodec};
 use loom_ingest::TrackInfo;
-use loom_transcode::Loudness;
+use loom_transcode::{Composition, Loudness};
 #[cfg(feature = "transcode")]
 use loom_transcode::{SourceAudioCodec, SourceShape};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 use crate::align::AlignedBy;
+use crate::download::{DownloadChoice, TrackChoice};
 use crate::edit::PieceDescription;
 use crate::id::{PublisherName, RecordingId};
 use crate::jobs::JobDescription;
@@ -164,7 +165,8 @@ pub struct RecordingInfo {
     /// Whether it has captions, or will have.
     pub captions: bool,
     /// How loud its main sound was from its beginning to its end, once that has ended, where it was decoded here; `None` where it was silent.
-    /// That is of what was encoded here, after noise was suppressed and its loudness changed where that was wanted, and else of what came.
+    /// That is of what was encoded here, after noise was suppressed and its loudness changed where that was wanted, and else of what came. An
+    /// edit is as loud as what it is made of, and measured anew; unless it is encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loudness: Option<Loudness>,
     /// Stretches for which nobody published, between one take and the next.
@@ -176,6 +178,38 @@ pub struct RecordingInfo {
     /// The publishers that have joined it ([`Recording::join`](crate::Recording::join)).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub joined: Vec<JoinedDescription>,
+    /// Its screen and camera in one picture, where that was made (`Recording::lay_out`, with the feature `transcode`). Its sound, and how loud that
+    /// is, is the recording's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub composition: Option<CompositionDescription>,
+}
+
+/// A stream of a recording's screen and camera in one picture. All names are relative to where `main.m3u8` is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CompositionDescription {
+    /// Where the camera lies.
+    pub layout: Composition,
+    /// The multivariant playlist, which names the recording's sound and text beside the composed pictures.
+    pub playlist: String,
+    /// The DASH manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<String>,
+    /// The track of thumbnails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thumbnails: Option<String>,
+    /// The composed pictures, the largest first.
+    pub renditions: Vec<RenditionDescription>,
+}
+
+impl CompositionDescription {
+    /// It, with the recording's main sound, as one file ([`Recording::download`](crate::Recording::download)).
+    pub fn download(&self) -> DownloadChoice {
+        let best = self.renditions.first().map(|it| it.id.clone());
+        DownloadChoice {
+            video: best.map_or(TrackChoice::Without, TrackChoice::Rendition),
+            audio: TrackChoice::Best,
+        }
+    }
 }
 
 impl RecordingInfo {

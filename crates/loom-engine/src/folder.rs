@@ -94,45 +94,22 @@ impl Folder {
             .map_err(EngineError::io("write", path))
     }
 
-    /// As [`Self::put`], of a file that is longer than memory should be: `next` gives piece after piece, and `None` behind the last.
-    #[cfg(feature = "transcode")]
-    pub(crate) fn put_pieces(
-        &self,
-        name: &str,
-        mut next: impl FnMut() -> Result<Option<Bytes>, EngineError>,
-    ) -> Result<(), EngineError> {
-        let path = self.path(name);
-        let partial = path.with_added_extension("partial");
-        let failed = || EngineError::io("write", &path);
-        let mut write = || {
-            self.disk.write(&partial, &[]).map_err(failed())?;
-            while let Some(piece) = next()? {
-                self.disk.append(&partial, &piece).map_err(failed())?;
-            }
-            self.for_power_cut(|| self.disk.sync(&partial)).map_err(failed())
-        };
-        write().inspect_err(|_| {
-            // half of it helps nobody, and takes the room that the whole needs
-            let _ = self.disk.remove(&partial);
-        })?;
-        self.disk.rename(&partial, &path).map_err(failed())
-    }
-
-    /// Deletes what was written of files that never came to their end, of those names and in no folder of its own.
-    #[cfg(feature = "transcode")]
-    pub(crate) fn discard_partial(&self, unwanted: impl Fn(&str) -> bool) {
-        for name in self.entries("", is_file) {
-            if name.strip_suffix(".partial").is_some_and(&unwanted) {
-                self.discard(&name);
-            }
-        }
-    }
-
     /// Writes the first piece of a file that nobody knows of yet, such as a segment.
     pub(crate) fn begin(&self, name: &str, data: &[u8]) -> Result<(), EngineError> {
         let path = self.path(name);
         self.in_folder(&path, || self.disk.write(&path, data))
             .map_err(EngineError::io("write", path))
+    }
+
+    /// Brings a folder of its own to its place in the stream, where that replaces one of its name.
+    #[cfg(feature = "transcode")]
+    pub(crate) fn adopt(&self, name: &str) -> Result<(), EngineError> {
+        let to = format!("hls/{name}");
+        if self.path(&to).is_dir() {
+            self.discard_folder(&to);
+        }
+        let moved = self.disk.rename(&self.path(name), &self.path(&to));
+        moved.map_err(EngineError::io("bring to its place", self.path(name)))
     }
 
     /// Cuts a file off behind its first `len` bytes.
@@ -402,19 +379,20 @@ fn is_file(entry: &fs::DirEntry) -> bool {
     entry.file_type().is_ok_and(|kind| kind.is_file())
 }
 
-/// Whether a file shows screen and camera in one picture.
-pub(crate) fn is_composition(name: &str) -> bool {
-    name.starts_with(COMPOSITION) && name.ends_with(".mp4")
+/// Whether a folder is of screen and camera in one picture.
+pub(crate) fn is_composed(name: &str) -> bool {
+    name.strip_prefix(COMPOSITION)
+        .is_some_and(|rest| rest.starts_with('-'))
 }
 
 /// The folder of what is known of parts that are written, while they may be lost.
 pub(crate) const PARTS: &str = "parts";
 /// The short film of a recording's moments.
 pub(crate) const PREVIEW: &str = "preview.mp4";
-/// Where the camera is to lie in the film of screen and camera.
+/// Where the camera is to lie in one picture with the screen.
 pub(crate) const LAYOUT: &str = "composition.json";
-/// What the names of files begin with that show screen and camera in one picture.
-pub(crate) const COMPOSITION: &str = "composition-";
+/// The stream of screen and camera in one picture: the name of what lists it, and what those of its renditions begin with.
+pub(crate) const COMPOSITION: &str = "composition";
 /// The file that a recording is made of, until it is.
 pub(crate) const SOURCE: &str = "source";
 const INFO: &str = "recording.json";

@@ -3,7 +3,7 @@
 //! The file lies in the recording's folder until the recording is done, and so do the chunks that are encoded of it. A process that finds them
 //! packages everything anew, from the beginning, and encodes what is missing.
 
-mod chunks;
+pub(crate) mod chunks;
 mod kept;
 mod order;
 mod place;
@@ -79,7 +79,7 @@ pub(crate) fn hand_back(recording: &Inner) {
     kept::hand_back(&recording.folder);
 }
 
-/// Removes what is of no use once the recording has ended.
+/// Removes what is kept of a file, and of chunks, and is of no use once all is made.
 pub(crate) fn clear(folder: &Folder) {
     kept::clear(folder);
 }
@@ -195,7 +195,7 @@ async fn process(recording: &Arc<Inner>, info: &MediaInfo, mut plan: Plan) -> Re
     let thumbnails = plan.video.as_ref().and_then(|video| video.thumbnails);
     let pump = Pump::new(recording.clone(), packaging, None, thumbnails);
     let packaging = match is_cut(info, plan) {
-        true => chunks::run(recording, plan, pump).await?,
+        true => chunks::run_on(recording, plan, pump).await?,
         false => whole(recording, plan, pump).await?,
     };
     if let Some(why) = recording.info().reason {

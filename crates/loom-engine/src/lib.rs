@@ -58,6 +58,7 @@ mod moderation;
 #[cfg(feature = "hls")]
 mod origin;
 mod packaging;
+mod packets;
 #[cfg(feature = "transcode")]
 mod preview;
 mod pump;
@@ -83,8 +84,9 @@ pub use edit::{Piece, PieceDescription};
 pub use engine::{CaptionsStatus, Engine};
 pub use error::EngineError;
 pub use event::{
-    ChapterDescription, Event, Events, FindingDescription, GapDescription, JoinedDescription, RecordingInfo,
-    RecordingState, RenditionDescription, Told, TrackDescription, TrackState,
+    ChapterDescription, CompositionDescription, Event, Events, FindingDescription, GapDescription,
+    JoinedDescription, RecordingInfo, RecordingState, RenditionDescription, Told, TrackDescription,
+    TrackState,
 };
 pub use id::{PublisherName, RecordingId};
 pub use jobs::{JobDescription, JobKind, JobState, RetryConfig};
@@ -105,7 +107,7 @@ pub use loom_ingest::{Answer, IceRestart, SessionHandle, whip};
 pub use loom_ingest::{IceServer, IngestConfig, IngestError, ReceptionStats};
 pub use loom_transcode::{
     ApartConfig, CameraShape, Chunk, ChunkFuture, ChunkRequest, ChunkWorker, Composition, Corner, Loudness,
-    LoudnessTarget, Place, Placement, SoundTreatment, Thumbnails, Wanted,
+    LoudnessTarget, Place, Placement, Rung, SoundTreatment, Thumbnails, Wanted,
 };
 #[cfg(feature = "transcode")]
 pub use loom_transcode::{I420, serve_apart};

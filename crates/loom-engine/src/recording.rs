@@ -22,6 +22,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::download::{self, Download, DownloadChoice};
 use crate::engine::Shared;
 use crate::error::EngineError;
+#[cfg(feature = "transcode")]
+use crate::event::CompositionDescription;
 use crate::event::{ChapterDescription, Event, Events, GapDescription, RecordingInfo, RecordingState, Told};
 use crate::event_log::EventLog;
 use crate::folder::{Folder, PREVIEW, SOURCE};
@@ -1048,6 +1050,16 @@ impl Inner {
             });
         }
         if state.info != before {
+            self.save(&state.info);
+        }
+    }
+
+    /// Its screen and camera are there in one picture.
+    #[cfg(feature = "transcode")]
+    pub(crate) fn set_composition(&self, made: CompositionDescription) {
+        let mut state = self.state();
+        if state.info.state != RecordingState::Deleted {
+            state.info.composition = Some(made);
             self.save(&state.info);
         }
     }

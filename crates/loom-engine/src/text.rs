@@ -126,11 +126,7 @@ fn store(
         .ok_or_else(|| EngineError::NotReady("the recording has no media".to_owned()))?;
     let template = String::from_utf8_lossy(&template);
     // what is there already keeps its form
-    let form = match template.lines().find(|line| !line.starts_with('#')) {
-        Some(file) if file.ends_with(".vtt") => TextForm::WebVtt,
-        Some(file) if file.starts_with('t') && file.ends_with(".m4s") => TextForm::Imsc1,
-        _ => form,
-    };
+    let form = form_of(&template).unwrap_or(form);
     for file in store_subtitles(id, language, cues, &template, form)? {
         folder.put(&format!("hls/{}", file.key), &file.data)?;
     }
@@ -203,6 +199,63 @@ fn edit(recording: &Inner, name: &str, change: impl Fn(&str) -> String) -> Resul
         recording.folder.put(name, changed.as_bytes())?;
     }
     Ok(())
+}
+
+/// A subtitle rendition, as the main multivariant playlist names it.
+#[derive(Debug)]
+pub(crate) struct Subtitles {
+    pub(crate) id: RenditionId,
+    pub(crate) language: String,
+    pub(crate) name: String,
+}
+
+impl Subtitles {
+    /// What a packager must know of it.
+    #[cfg(feature = "transcode")]
+    pub(crate) fn info(&self) -> RenditionInfo {
+        RenditionInfo {
+            id: self.id.clone(),
+            kind: RenditionKind::Subtitles {
+                name: self.name.clone(),
+                language: self.language.clone(),
+            },
+            bandwidth: 1_000,
+        }
+    }
+}
+
+/// The subtitle renditions that the main multivariant playlist names.
+pub(crate) fn listed(recording: &Inner) -> Result<Vec<Subtitles>, EngineError> {
+    let main = main_playlist(recording)?;
+    let tags = main
+        .lines()
+        .filter(|line| line.starts_with("#EXT-X-MEDIA:TYPE=SUBTITLES"));
+    let named = tags.filter_map(|tag| {
+        Some(Subtitles {
+            id: attribute(tag, "URI").and_then(|uri| RenditionId::new(uri.rsplit('/').nth(1)?))?,
+            language: attribute(tag, "LANGUAGE").unwrap_or("und").to_owned(),
+            name: attribute(tag, "NAME").unwrap_or_default().to_owned(),
+        })
+    });
+    Ok(named.collect())
+}
+
+/// The main multivariant playlist in the folder.
+pub(crate) fn main_playlist(recording: &Inner) -> Result<String, EngineError> {
+    let main = recording
+        .folder
+        .read("hls/main.m3u8", 0, None)?
+        .unwrap_or_default();
+    Ok(String::from_utf8_lossy(&main).into_owned())
+}
+
+/// The form that a rendition of text has in its media playlist; `None` where that lists nothing.
+pub(crate) fn form_of(playlist: &str) -> Option<TextForm> {
+    match playlist.lines().find(|line| !line.starts_with('#'))? {
+        file if file.ends_with(".vtt") => Some(TextForm::WebVtt),
+        file if file.starts_with('t') && file.ends_with(".m4s") => Some(TextForm::Imsc1),
+        _ => None,
+    }
 }
 
 /// A rendition's media playlist in the folder.

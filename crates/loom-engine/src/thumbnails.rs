@@ -142,7 +142,7 @@ impl Composer {
 }
 
 /// An RGB picture made so small that its longer side is `side`, each pixel the mean of those it stands for; `None` where it is no larger.
-fn smaller(picture: &Picture, side: u32) -> Option<Picture> {
+pub(crate) fn smaller(picture: &Picture, side: u32) -> Option<Picture> {
     let longer = picture.width.max(picture.height);
     if picture.format != PictureFormat::Rgb || side == 0 || longer <= side {
         return None;

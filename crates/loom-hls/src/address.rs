@@ -7,8 +7,9 @@ use loom_core::RenditionId;
 pub(crate) const MULTIVARIANT: &str = "main.m3u8";
 /// A media playlist, in its rendition's folder.
 pub(crate) const PLAYLIST: &str = "index.m3u8";
-/// The track of thumbnails.
+/// The track of thumbnails, and the folder of their sheets.
 pub(crate) const THUMBNAILS: &str = "thumbs.vtt";
+pub(crate) const SHEETS: &str = "thumbs";
 /// The chapters as a WebVTT track.
 pub(crate) const CHAPTERS_TRACK: &str = "chapters.vtt";
 /// The chapters as players of HLS read them.
@@ -48,6 +49,12 @@ pub(crate) enum Address {
     Thumbnails,
     /// A sheet of thumbnails.
     Sheet(u64),
+    /// The complete DASH manifest of one further picture.
+    AsideManifest,
+    /// Its track of thumbnails.
+    AsideThumbnails,
+    /// A sheet of these.
+    AsideSheet,
     ChaptersTrack,
     Chapters,
 }
@@ -77,6 +84,14 @@ impl Address {
         if let Some(aside) = path.strip_suffix(".m3u8").filter(|name| !name.contains('/')) {
             return Some(Self::Aside(RenditionId::new(aside)?));
         }
+        if let Some((aside, kind)) = path.rsplit_once('.').filter(|_| !path.contains('/')) {
+            RenditionId::new(aside)?;
+            return match kind {
+                "mpd" => Some(Self::AsideManifest),
+                "vtt" => Some(Self::AsideThumbnails),
+                _ => None,
+            };
+        }
         let (rendition, file) = path.split_once('/')?;
         let rendition = RenditionId::new(rendition)?;
         if file == PLAYLIST {
@@ -97,6 +112,9 @@ impl Address {
         let numbered = file.strip_prefix('s')?;
         if let Some(number) = numbered.strip_suffix(".vtt") {
             return Some(Self::Text(rendition, number_of(number)?));
+        }
+        if let Some(number) = numbered.strip_suffix(".jpg") {
+            return number_of(number).map(|_| Self::AsideSheet);
         }
         Some(Self::Segment(
             rendition,
@@ -144,8 +162,9 @@ pub(crate) fn text(number: u64) -> String {
     format!("s{number}.vtt")
 }
 
-pub(crate) fn sheet(number: u64) -> String {
-    format!("thumbs/s{number}.jpg")
+/// A sheet of thumbnails in `folder`.
+pub(crate) fn sheet(folder: &str, number: u64) -> String {
+    format!("{folder}/s{number}.jpg")
 }
 
 pub(crate) fn timed_text(number: u64) -> String {
@@ -172,7 +191,10 @@ mod tests {
             (format!("720p/{}", text(7)), Address::Text(id(), 7)),
             (format!("720p/{}", timed_text(7)), Address::TimedText(id(), 7)),
             (THUMBNAILS.to_owned(), Address::Thumbnails),
-            (sheet(0), Address::Sheet(0)),
+            (sheet(SHEETS, 0), Address::Sheet(0)),
+            ("composition.mpd".to_owned(), Address::AsideManifest),
+            ("composition.vtt".to_owned(), Address::AsideThumbnails),
+            (sheet("composition-1a-thumbs", 12), Address::AsideSheet),
             (CHAPTERS_TRACK.to_owned(), Address::ChaptersTrack),
             (CHAPTERS.to_owned(), Address::Chapters),
         ] {
@@ -208,6 +230,12 @@ mod tests {
             "thumbs/s01.jpg",
             "thumbs/../s1.jpg",
             "thumbs/s-1.jpg",
+            "720p/s01.jpg",
+            "../a.mpd",
+            "Composition.mpd",
+            "a.b.vtt",
+            ".mpd",
+            "a.txt",
         ] {
             assert_eq!(Address::parse(path), None, "{path:?}");
         }

@@ -196,7 +196,7 @@ impl Chapters {
 }
 
 /// From where in a media playlist on its zero lies where on the wall clock.
-fn zeros(playlist: &str) -> Vec<(MediaTime, SystemTime)> {
+pub(crate) fn zeros(playlist: &str) -> Vec<(MediaTime, SystemTime)> {
     let (mut at, mut zeros) = (MediaTime::ZERO, Vec::<(MediaTime, SystemTime)>::new());
     for line in playlist.lines() {
         if let Some(date) = line.strip_prefix("#EXT-X-PROGRAM-DATE-TIME:").and_then(read_date) {

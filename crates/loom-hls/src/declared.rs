@@ -1,5 +1,7 @@
 //! A rendition that was declared, and what becomes of it.
 
+use loom_core::CodecParameters;
+
 use crate::captions::CaptionTrack;
 use crate::config::RenditionInfo;
 use crate::listing::Listing;
@@ -34,6 +36,26 @@ pub(crate) enum Place {
 pub(crate) enum Track {
     Media(Box<MediaTrack>),
     Captions(Box<CaptionTrack>),
+}
+
+/// A rendition that is complete already, and is named beside those that are made.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) info: RenditionInfo,
+    /// `None`: it is text.
+    pub(crate) codec: Option<CodecParameters>,
+}
+
+impl Ready {
+    /// As the multivariant playlist sees it.
+    pub(crate) fn member(&self) -> Member<'_> {
+        Member {
+            info: &self.info,
+            codec: self.codec.as_ref(),
+            seen: 0,
+            measured: None,
+        }
+    }
 }
 
 impl Declared {

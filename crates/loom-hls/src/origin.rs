@@ -300,6 +300,8 @@ impl Origin {
             Address::Thumbnails | Address::ChaptersTrack | Address::Chapters => beside(path, CHANGING),
             Address::Sheet(number) => beside(path, if number < self.sheets { FOREVER } else { CHANGING }),
             Address::Manifest => self.manifest(),
+            // they are made once the recording has ended
+            Address::AsideManifest | Address::AsideThumbnails | Address::AsideSheet => Answer::NotFound,
             Address::Init(id, number) => match self.renditions.get(&id).and_then(|s| s.inits.get(&number)) {
                 Some(data) => media_response(Body::Bytes(data.clone())),
                 None => Answer::NotFound,

@@ -11,11 +11,11 @@ use loom_core::{CodecParameters, Cue, MediaKind, MediaTime, Packet, RenditionId}
 use crate::captions::CaptionTrack;
 use crate::chapters::Chapter;
 use crate::clock::{ASIDE_WAIT, FIRST, Lead, ROUNDING, SegmentClock};
-use crate::config::{PackagerConfig, RenditionInfo, RenditionKind};
+use crate::config::{PackagerConfig, RenditionInfo, RenditionKind, TextForm};
 use crate::crypt::{ContentKey, TrackCrypt};
 use crate::dash;
 use crate::daterange::DateRange;
-use crate::declared::{Declared, Place, Track};
+use crate::declared::{Declared, Place, Ready, Track};
 use crate::error::HlsError;
 use crate::limits;
 use crate::listing::Listing;
@@ -23,6 +23,7 @@ use crate::pauses::Pauses;
 use crate::publish::{Change, HlsOutput, Publish};
 use crate::rendition::MediaTrack;
 use crate::text::TextCue;
+use crate::view;
 
 /// Turns a recording's packets and cues into CMAF segments and their playlists.
 ///
@@ -79,6 +80,8 @@ pub struct Packager {
     config: PackagerConfig,
     clock: SegmentClock,
     tracks: Vec<Declared>,
+    /// What is complete, and named beside these.
+    ready: Vec<Ready>,
     /// The end of the latest media of any rendition.
     head: MediaTime,
     /// How far media time has come, where that is told, and how often it is told.
@@ -130,6 +133,7 @@ impl Packager {
             clock: SegmentClock::new(&config),
             config,
             tracks: Vec::new(),
+            ready: Vec::new(),
             head: MediaTime::ZERO,
             now: None,
             tick: Duration::ZERO,
@@ -632,23 +636,62 @@ impl Packager {
         self.advance()
     }
 
-    fn declare_in(&mut self, place: Place, rendition: RenditionInfo) -> Result<(), HlsError> {
-        self.check_running()?;
-        let why = if self.tracks.iter().any(|t| t.info.id == rendition.id) {
-            Some("its name is taken")
-        } else if self.tracks.len() >= limits::RENDITIONS {
-            Some("there are too many")
-        } else if self.announced && matches!(place, Place::Main | Place::Layer) {
-            Some("the multivariant playlist is out, and may not change")
-        } else {
-            None
+    /// Names a rendition that is complete beside those that are made, in the multivariant playlist and the complete DASH manifest: such as a
+    /// recording's sound, for which other pictures are made. `codec` is what its init segment says, `None` for text; `playlist` its media
+    /// playlist. Nothing else becomes of it. Segments of one number should have the same boundaries.
+    ///
+    /// # Errors
+    /// [`HlsError::Declaration`] for a name twice, too many, or one that comes too late.
+    pub fn declare_ready(
+        &mut self,
+        rendition: RenditionInfo,
+        codec: Option<CodecParameters>,
+        playlist: &str,
+    ) -> Result<(), HlsError> {
+        self.check_declared(&rendition, Place::Main)?;
+        let format = match (&codec, playlist.contains("#EXT-X-MAP:")) {
+            (Some(codec), _) => dash::Format::Media(codec.clone()),
+            (None, true) => dash::Format::Text(TextForm::Imsc1),
+            (None, false) => dash::Format::Text(TextForm::WebVtt),
         };
-        if let Some(why) = why {
-            return Err(HlsError::Declaration {
-                rendition: rendition.id,
-                why: why.to_owned(),
-            });
+        let described = dash::Described {
+            info: rendition.clone(),
+            format,
+            key: None,
+        };
+        // what came late is in no manifest, as while it is made
+        let begins = view::read(playlist).into_iter().next();
+        if begins.is_some_and(|first| first.number == FIRST && !first.is_gap()) {
+            self.book.take_stored(described, playlist);
         }
+        self.ready.push(Ready {
+            info: rendition,
+            codec,
+        });
+        Ok(())
+    }
+
+    fn check_declared(&self, rendition: &RenditionInfo, place: Place) -> Result<(), HlsError> {
+        self.check_running()?;
+        let ready = self.ready.iter().map(|it| &it.info.id);
+        let mut names = self.tracks.iter().map(|it| &it.info.id).chain(ready);
+        let why = if names.any(|name| *name == rendition.id) {
+            "its name is taken"
+        } else if self.tracks.len() + self.ready.len() >= limits::RENDITIONS {
+            "there are too many"
+        } else if self.announced && matches!(place, Place::Main | Place::Layer) {
+            "the multivariant playlist is out, and may not change"
+        } else {
+            return Ok(());
+        };
+        Err(HlsError::Declaration {
+            rendition: rendition.id.clone(),
+            why: why.to_owned(),
+        })
+    }
+
+    fn declare_in(&mut self, place: Place, rendition: RenditionInfo) -> Result<(), HlsError> {
+        self.check_declared(&rendition, place)?;
         let media = rendition.kind.media();
         let mut listing = Listing::new(rendition.id.clone(), &self.config, media);
         listing.pauses = self.pauses.clone();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
-use loom_core::{MediaTime, Picture, PictureFormat};
+use loom_core::{MediaTime, Picture, PictureFormat, RenditionId};
 
 use crate::address;
 use crate::limits;
@@ -85,6 +85,8 @@ pub struct Sprites {
     tiles: Vec<Tile>,
     /// Places that are filled.
     places: u64,
+    /// The name of the track, and the folder of the sheets.
+    names: (String, String),
     out: VecDeque<HlsOutput>,
 }
 
@@ -113,7 +115,16 @@ impl Sprites {
             last: Vec::new(),
             tiles: Vec::new(),
             places: 0,
+            names: (address::THUMBNAILS.to_owned(), address::SHEETS.to_owned()),
             out: VecDeque::new(),
+        }
+    }
+
+    /// As [`Self::new`], for a picture aside: the track is `ASIDE.vtt`, and the sheets lie in the folder `sheets`.
+    pub fn aside(config: SpriteConfig, aside: &RenditionId, sheets: &RenditionId) -> Self {
+        Self {
+            names: (format!("{aside}.vtt"), sheets.to_string()),
+            ..Self::new(config)
         }
     }
 
@@ -225,7 +236,7 @@ impl Sprites {
         }
         let number = self.places.saturating_sub(1) / self.grid_size();
         self.out.push_back(HlsOutput::Store {
-            key: address::sheet(number),
+            key: address::sheet(&self.names.1, number),
             data: jpeg.into(),
         });
     }
@@ -241,7 +252,7 @@ impl Sprites {
 
     fn store_track(&mut self, end: Option<MediaTime>) {
         self.out.push_back(HlsOutput::Store {
-            key: address::THUMBNAILS.to_owned(),
+            key: self.names.0.clone(),
             data: self.track(end),
         });
     }
@@ -267,7 +278,7 @@ impl Sprites {
             let _ = writeln!(
                 text,
                 "\n{}#xywh={},{},{},{}\n",
-                address::sheet(tile.place / self.grid_size()),
+                address::sheet(&self.names.1, tile.place / self.grid_size()),
                 column * cell_width,
                 row * cell_height,
                 tile.width,

@@ -1,7 +1,7 @@
 //! A complete recording read back from its folder: which files make up a rendition, and the packets that they hold.
 
 use std::io::{self, Cursor, Read};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use loom_core::codec::{aac, h264, hevc};
@@ -11,6 +11,7 @@ use loom_core::{
 };
 use mp4_atom::{Atom, Codec, Dops, VpcC};
 
+use crate::chapters::zeros;
 use crate::cmaf;
 use crate::error::HlsError;
 use crate::view;
@@ -20,6 +21,10 @@ use crate::view;
 pub struct StoredTrack {
     /// Its segments, in order.
     pub segments: Vec<StoredSegment>,
+    /// What its segments last at most (`EXT-X-TARGETDURATION`).
+    pub target: Duration,
+    /// Where its zero lies on the wall clock, from an instant on: it lies later behind each pause. Empty where it has no dates.
+    pub zeros: Vec<(MediaTime, SystemTime)>,
 }
 
 /// A segment that a stored media playlist lists.
@@ -70,7 +75,7 @@ impl StoredTrack {
             let start = MediaTime::ZERO + at;
             at += segment.duration;
             let uri = segment.lines.lines().last().unwrap_or_default();
-            let gap = segment.tags().any(|tag| tag == "#EXT-X-GAP");
+            let gap = segment.is_gap();
             let init = match (&init, gap) {
                 (Some(init), _) => init.clone(),
                 (None, true) => String::new(),
@@ -86,7 +91,12 @@ impl StoredTrack {
                 gap,
             });
         }
-        Ok(Self { segments })
+        let target = |line: &str| line.strip_prefix("#EXT-X-TARGETDURATION:")?.parse().ok();
+        Ok(Self {
+            segments,
+            target: Duration::from_secs(playlist.lines().find_map(target).unwrap_or(0)),
+            zeros: zeros(playlist),
+        })
     }
 }
 

@@ -369,6 +369,11 @@ impl<'a> Segment<'a> {
     pub(crate) fn tags(self) -> impl Iterator<Item = &'a str> {
         self.lines.lines().filter(|line| line.starts_with('#'))
     }
+
+    /// Whether there is nothing of it.
+    pub(crate) fn is_gap(self) -> bool {
+        self.tags().any(|tag| tag == "#EXT-X-GAP")
+    }
 }
 
 /// The segments that a complete playlist still shows of a window that slid.

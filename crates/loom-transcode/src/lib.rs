@@ -54,7 +54,7 @@ pub use error::{PlanError, TranscodeError};
 #[cfg(feature = "gst")]
 pub use gst::{
     Composed, Encoded, GstBackend, PictureEncoder, SoundEncoder, SourceChunk, SourceChunks, compose,
-    probe_file, read_chunks,
+    compose_chunks, listen, probe_file, read_chunks,
 };
 #[cfg(feature = "gst")]
 pub use i420::I420;

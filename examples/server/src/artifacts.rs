@@ -97,15 +97,23 @@ pub(crate) async fn download(
         video: track(choice.video.as_deref())?,
         audio: track(choice.audio.as_deref())?,
     };
-    let recording = app.recording(&id).await?;
-    let download = recording.download(&choice).await?;
+    send_download(&app, &app.recording(&id).await?, &choice, &headers).await
+}
+
+/// Sends a download from its segments, under the recording's title.
+pub(crate) async fn send_download(
+    app: &App,
+    recording: &Recording,
+    choice: &DownloadChoice,
+    headers: &HeaderMap,
+) -> Answer {
+    let download = recording.download(choice).await?;
     let tag = format!("\"{:x}-{:x}\"", download.len(), download.duration().as_nanos());
-    let response = range::pieces(&headers, &tag, download.len(), move |at, most| {
+    let response = range::pieces(headers, &tag, download.len(), move |at, most| {
         let download = download.clone();
         async move { download.read_aside(at, most).await.map_err(std::io::Error::other) }
     });
-    let title = app.row(&id).await?.title;
-    let disposition = disposition(&title);
+    let disposition = disposition(&app.row(recording.id().as_str()).await?.title);
     Ok(with(
         response,
         &[

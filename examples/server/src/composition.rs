@@ -1,17 +1,16 @@
-//! `/v1/recordings/{id}/composition`: screen and camera in one picture, to download.
+//! `/v1/recordings/{id}/composition`: screen and camera in one picture, as a stream and to download.
 
 use axum::Json;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use loom_engine::{Composition, JobDescription, JobKind, JobState, Recording};
 
 use crate::app::App;
-use crate::artifacts::{disposition, with};
+use crate::artifacts::send_download;
 use crate::problem::{Answer, Problem};
-use crate::range;
 use crate::recordings::NO_STORE;
 
 /// `PUT /v1/recordings/{id}/composition`: where the camera is to lie, over time; with no body, at the bottom left. Answers with the job that makes
@@ -35,22 +34,11 @@ pub(crate) async fn lay_out(
     Ok((StatusCode::ACCEPTED, NO_STORE, Json(job)).into_response())
 }
 
-/// `GET /v1/recordings/{id}/composition.mp4`: the film, once it is made.
+/// `GET /v1/recordings/{id}/composition.mp4`: the film, once it is made, sent from the stream's segments as it is read.
 pub(crate) async fn show(State(app): State<App>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
     let recording = app.recording(&id).await?;
-    let path = recording.composition().ok_or_else(|| missing(&recording))?;
-    let response = range::file(&headers, &path)
-        .await?
-        .ok_or_else(|| missing(&recording))?;
-    let disposition = disposition(&app.row(&id).await?.title);
-    Ok(with(
-        response,
-        &[
-            (header::CONTENT_TYPE, "video/mp4"),
-            (header::CACHE_CONTROL, "no-cache"),
-            (header::CONTENT_DISPOSITION, &disposition),
-        ],
-    ))
+    let made = recording.composition().ok_or_else(|| missing(&recording))?;
+    send_download(&app, &recording, &made.download(), &headers).await
 }
 
 /// Why there is none, and what to do.

@@ -7,8 +7,8 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use loom_engine::{
-    CaptionsStatus, EngineError, GapDescription, JoinedDescription, Loudness, PieceDescription, RecordingId,
-    RecordingState, RenditionDescription, StorageClass, TrackDescription,
+    CaptionsStatus, CompositionDescription, EngineError, GapDescription, JoinedDescription, Loudness,
+    PieceDescription, RecordingId, RecordingState, RenditionDescription, StorageClass, TrackDescription,
 };
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -53,9 +53,15 @@ pub(crate) struct Description {
     poster_url: String,
     preview_url: String,
     download_url: String,
-    /// Screen and camera in one picture, where there are both: once that was asked for and made.
+    /// Screen and camera in one picture, where there are both: a file, once that was asked for and made.
     #[serde(skip_serializing_if = "Option::is_none")]
     composition_url: Option<String>,
+    /// The same as a stream, where it was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    composition_hls_url: Option<String>,
+    /// What that stream is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    composition: Option<CompositionDescription>,
     transcript_url: String,
     events_url: String,
     #[serde(flatten)]
@@ -259,6 +265,8 @@ pub(crate) fn describe(app: &App, base: &Base, row: Row) -> Description {
         },
     };
     let composition_url = info.camera().map(|_| format!("{at}/composition.mp4"));
+    let composed = info.composition.as_ref();
+    let composition_hls_url = composed.map(|it| format!("{at}/hls/{}", it.playlist));
     Description {
         title,
         state: info.state,
@@ -266,6 +274,8 @@ pub(crate) fn describe(app: &App, base: &Base, row: Row) -> Description {
         created_at: created_at.rfc3339(),
         duration: info.duration,
         composition_url,
+        composition_hls_url,
+        composition: info.composition,
         tracks: info.tracks,
         renditions: info.renditions,
         loudness: info.loudness,

@@ -362,6 +362,7 @@ mod tests {
             gaps: Vec::new(),
             made_from: Vec::new(),
             joined: Vec::new(),
+            composition: None,
         };
         Row {
             title: id.to_uppercase(),

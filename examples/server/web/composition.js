@@ -1,12 +1,12 @@
-// The download of screen and camera in one picture: asked for, waited for, then saved.
+// Screen and camera in one picture: asked for, waited for, then saved.
 
 import { composeRecording, readJobs, restartJob } from './api.js';
 import { explain, Told } from './explain.js';
 
 const EVERY_MS = 1000;
 
-/** Makes `button` (an icon, then words) have the film made of `recording()`, show how far that is, and download it. */
-export function wireComposition(button, recording, announce = () => {}) {
+/** Makes `button` (an icon, then words) have the film made of `recording()`, show how far that is, and download it; `onMade` is told then. */
+export function wireComposition(button, recording, announce = () => {}, onMade = () => {}) {
   const words = button.children[1];
   const before = words.textContent;
   button.addEventListener('click', async () => {
@@ -18,6 +18,7 @@ export function wireComposition(button, recording, announce = () => {}) {
       await made(id, url, (fraction) => { words.textContent = `Making it… ${Math.floor(fraction * 100)} %`; });
       announce('The video is being downloaded.');
       save(url);
+      onMade();
     } catch (error) {
       const told = explain(error, 'make this video');
       button.title = `${told.title} ${told.detail}`;
@@ -32,7 +33,7 @@ export function wireComposition(button, recording, announce = () => {}) {
 async function made(id, url, onProgress) {
   let job = await read(id);
   if (!job) {
-    // one that only the store has comes back by being asked for
+    // one that was made where this server has not its jobs
     const { status } = await fetch(url, { method: 'HEAD' });
     if (status === 200) return;
     if (status === 404) await composeRecording(id);

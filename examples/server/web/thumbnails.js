@@ -23,9 +23,9 @@ export class Thumbnails {
   #readAt = -Infinity;
   #reading = false;
 
-  /** Names the recording's HLS folder; `growing` tells whether there will be more. */
-  open(folder, growing) {
-    this.#url = new URL('thumbs.vtt', folder).href;
+  /** Names the recording's HLS folder, and the track in it, where there is one; `growing` tells whether there will be more. */
+  open(folder, track, growing) {
+    this.#url = track ? new URL(track, folder).href : '';
     this.growing = growing;
   }
 

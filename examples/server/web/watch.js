@@ -13,6 +13,8 @@ import { TranscriptView } from './transcript.js';
 import { clock, GOING, OVER, stageSentence, stateWord, titleOf, when } from './words.js';
 
 const $ = (id) => document.getElementById(id);
+/** `?with=camera`: screen and camera in one picture. */
+const WITH_CAMERA = new URLSearchParams(window.location.search).get('with') === 'camera';
 const announce = (words) => { $('announcer').textContent = words; };
 
 /** One visit of a recording. */
@@ -46,7 +48,7 @@ class Visit {
     this.video.addEventListener('playing', () => { delete $('player').dataset.stalled; this.#veil(null); });
     $('veil-action').addEventListener('click', () => this.begin());
     wireCopy($('share'), () => new URL(this.#recording?.watch_url ?? window.location.pathname, window.location.href).href, null, announce);
-    wireComposition($('compose'), () => this.#recording, announce);
+    wireComposition($('compose'), () => this.#recording, announce, () => this.#again());
   }
 
   async begin() {
@@ -88,6 +90,11 @@ class Visit {
     return GOING.has(this.#state);
   }
 
+  /** Whether screen and camera are shown in one picture: where the visitor wants that, and it was made. */
+  get #composed() {
+    return WITH_CAMERA && Boolean(this.#recording.composition_hls_url);
+  }
+
   /** Whether the recording will change no more. */
   get #over() {
     return OVER.has(this.#state);
@@ -110,7 +117,7 @@ class Visit {
     this.#recording = recording;
     this.#state = recording.state;
     this.#describe(recording);
-    this.thumbnails.open(new URL(recording.hls_url, window.location.href), !this.#over);
+    this.thumbnails.open(new URL(recording.hls_url, window.location.href), this.#composed ? recording.composition.thumbnails : 'thumbs.vtt', !this.#over);
     if (this.#state === before) return;
     $('main').dataset.state = this.#state;
     if (before) announce(`This recording is now: ${stateWord(this.#state)}.`);
@@ -151,7 +158,8 @@ class Visit {
     this.#loaded = true;
     this.#veil(this.#going ? 'Joining…' : 'Loading…');
     if (this.#recording.poster_url && this.#state === 'ready') this.video.poster = this.#recording.poster_url;
-    this.stream.load(new URL(this.#recording.hls_url, window.location.href).href);
+    const url = this.#composed ? this.#recording.composition_hls_url : this.#recording.hls_url;
+    this.stream.load(new URL(url, window.location.href).href);
     // A live visitor came to see it now; a finished recording waits for its press of play.
     if (this.#going) this.controls.play();
     else $('big-play').hidden = false;
@@ -190,6 +198,9 @@ class Visit {
     $('download').hidden = !ready || !recording.download_url;
     if (recording.download_url) $('download').href = recording.download_url;
     $('compose').hidden = !ready || !recording.composition_url;
+    $('with-camera').hidden = !ready || !recording.composition_hls_url;
+    $('with-camera').href = this.#composed ? window.location.pathname : '?with=camera';
+    $('with-camera').children[1].textContent = this.#composed ? 'Play the screen alone' : 'Play with camera';
     const off = recording.captions === 'off';
     $('captions').disabled = off;
     $('transcript-links').hidden = !ready || off;

@@ -163,6 +163,34 @@ static void ranges(loom_recording *recording, const char *path) {
   loom_response_free(whole);
 }
 
+/* Screen and camera in one picture: asked for, waited for, played and written. */
+static void compose(loom_recording *recording, const char *folder) {
+  char path[4096];
+  snprintf(path, sizeof path, "%s/both.mp4", folder);
+  EXPECT(loom_recording_download_composition(recording, path), LOOM_ERROR_NOT_READY);
+  EXPECT(loom_recording_restart_job(recording, "composition"), LOOM_ERROR_NOT_FOUND);
+  EXPECT(loom_recording_restart_job(recording, "dinner"), LOOM_ERROR_ARGUMENT);
+  EXPECT(loom_recording_lay_out(recording, "{\"placements\": [{\"size\": 7}]}"), LOOM_ERROR_ARGUMENT);
+  TRUE(strstr(loom_last_error(), "placements[0].size is 7") != NULL);
+  EXPECT(loom_recording_lay_out(recording, "no JSON"), LOOM_ERROR_ARGUMENT);
+  CHECK(loom_recording_lay_out(recording, NULL));
+  for (bool done = false; !done; rest(20)) {
+    loom_bytes *jobs = NULL;
+    CHECK(loom_recording_jobs(recording, &jobs));
+    const char *job = strstr(loom_bytes_data(jobs), "\"job\":\"composition\"");
+    TRUE(job != NULL && strstr(job, "\"parked\"") == NULL);
+    done = strstr(job, "\"state\":\"done\"") != NULL;
+    loom_bytes_free(jobs);
+  }
+  loom_bytes *json = NULL;
+  CHECK(loom_recording_info(recording, &json));
+  TRUE(strstr(loom_bytes_data(json), "\"playlist\":\"composition.m3u8\"") != NULL);
+  loom_bytes_free(json);
+  TRUE(fetch(recording, "composition.m3u8", "application/vnd.apple.mpegurl", "#EXTM3U"));
+  TRUE(fetch(recording, "composition.mpd", "application/dash+xml", "<?xml"));
+  CHECK(loom_recording_download_composition(recording, path));
+}
+
 static void push(loom_engine *engine, const char *folder, int seconds) {
   loom_recording *recording = NULL;
   CHECK(loom_recording_create(engine, "life", &recording));
@@ -170,12 +198,13 @@ static void push(loom_engine *engine, const char *folder, int seconds) {
   loom_events *events = NULL;
   CHECK(loom_events_open(recording, wake, &wakes, &events));
 
-  loom_track tracks[2] = {
+  loom_track tracks[3] = {
       {.kind = LOOM_TRACK_PICTURES, .width = WIDTH, .height = HEIGHT, .frame_rate = RATE},
       {.kind = LOOM_TRACK_OPUS, .channels = 2},
+      {.kind = LOOM_TRACK_PICTURES, .width = WIDTH / 2, .height = HEIGHT / 2, .frame_rate = RATE},
   };
   loom_pusher *pusher = NULL;
-  CHECK(loom_pusher_open(recording, tracks, 2, &pusher));
+  CHECK(loom_pusher_open(recording, tracks, 3, &pusher));
   uint8_t *luma = malloc(WIDTH * HEIGHT), *chroma = malloc(WIDTH * HEIGHT / 4);
   memset(chroma, 128, WIDTH * HEIGHT / 4);
   bool seen = false;
@@ -184,6 +213,9 @@ static void push(loom_engine *engine, const char *folder, int seconds) {
     memset(luma, 200, (size_t)WIDTH * (at % HEIGHT));
     loom_picture picture = {{luma, chroma, chroma}, {WIDTH, WIDTH / 2, WIDTH / 2}};
     loom_result pushed = loom_pusher_picture(pusher, 0, at * 40 * MS, &picture);
+    TRUE(pushed == LOOM_OK || pushed == LOOM_BEHIND);
+    loom_picture camera = {{luma, chroma, chroma}, {WIDTH, WIDTH / 2, WIDTH / 2}};
+    pushed = loom_pusher_picture(pusher, 2, at * 40 * MS, &camera);
     TRUE(pushed == LOOM_OK || pushed == LOOM_BEHIND);
     CHECK(loom_pusher_packet(pusher, 1, at * 40 * MS, at * 40 * MS, SILENCE, sizeof SILENCE));
     give(pusher, (at * 40 + 20) * MS);
@@ -225,12 +257,13 @@ static void push(loom_engine *engine, const char *folder, int seconds) {
   CHECK(loom_recording_export(recording, path));
   snprintf(path, sizeof path, "%s/life.mp4", folder);
   CHECK(loom_recording_download(recording, path));
+  compose(recording, folder);
   loom_bytes *json = NULL;
   CHECK(loom_recording_info(recording, &json));
   TRUE(strstr(loom_bytes_data(json), "\"state\":\"ready\"") != NULL);
   loom_bytes_free(json);
   EXPECT(loom_recording_transcript(recording, LOOM_TRANSCRIPT_TXT, &json), LOOM_ERROR_NOT_READY);
-  EXPECT(loom_pusher_open(recording, tracks, 2, &pusher), LOOM_ERROR_STATE);
+  EXPECT(loom_pusher_open(recording, tracks, 3, &pusher), LOOM_ERROR_STATE);
   loom_recording_free(recording);
 
   /* from disk again, then a file, then away with it */

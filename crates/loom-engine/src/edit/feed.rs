@@ -1,15 +1,14 @@
 //! The pieces' packets on their way to the packager of the new recording, a segment of all renditions at a time.
 
 use loom_core::{CodecParameters, MediaKind, MediaTime, Packet};
-use loom_hls::stored::{StoredSegment, read_codec, read_packets};
 use tokio::runtime::Handle;
 
 use super::Placed;
 use super::plan::{Plan, begins};
-use crate::download;
 use crate::error::EngineError;
 use crate::event::{Event, RecordingState};
 use crate::packaging::{Packaging, Work};
+use crate::packets::SegmentReader;
 use crate::recording::Inner;
 
 /// Hands all pieces over; gives where they lie. A piece that has a gap, or was paused, comes as several. Blocks.
@@ -22,14 +21,13 @@ pub(super) fn feed(
         recording,
         plan,
         packaging,
-        inits: vec![String::new(); plan.tracks.len()],
-        codecs: vec![None; plan.tracks.len()],
+        readers: (0..plan.tracks.len()).map(|_| SegmentReader::default()).collect(),
         told: vec![None; plan.tracks.len()],
         placed: Vec::new(),
     };
     for nth in 0..plan.pieces.len() {
         feed.piece(nth)?;
-        feed.inits.fill(String::new()); // another recording's may have the same name
+        feed.readers.fill_with(SegmentReader::default); // another recording's files may have the same names
         recording.events.tell(Event::Progress {
             stage: "media",
             fraction: (nth + 1) as f32 / plan.pieces.len() as f32,
@@ -42,9 +40,8 @@ struct Feed<'a> {
     recording: &'a Inner,
     plan: &'a Plan,
     packaging: &'a Packaging,
-    /// The init segment of each rendition that was read last, and what it says.
-    inits: Vec<String>,
-    codecs: Vec<Option<CodecParameters>>,
+    /// One for each rendition.
+    readers: Vec<SegmentReader>,
     /// The format that the packager has of each.
     told: Vec<Option<CodecParameters>>,
     placed: Vec<Placed>,
@@ -82,7 +79,7 @@ impl Feed<'_> {
                 let Some(own) = own.ok().map(|own| &stored[own]).filter(|own| !own.gap) else {
                     continue;
                 };
-                let packets = self.read(nth, at, own)?;
+                let packets = self.readers[at].read(&piece.recording.0, own)?;
                 all.extend(packets.into_iter().map(|packet| (at, packet)));
             }
             if !running {
@@ -119,21 +116,6 @@ impl Feed<'_> {
         }
         runtime.block_on(self.packaging.pause())?;
         runtime.block_on(self.packaging.resume(MediaTime::ZERO))
-    }
-
-    /// The packets of a rendition's segment.
-    fn read(&mut self, nth: usize, at: usize, segment: &StoredSegment) -> Result<Vec<Packet>, EngineError> {
-        let source = &self.plan.pieces[nth].recording.0;
-        if self.inits[at] != segment.init {
-            let init = download::read(source, &segment.init)?;
-            self.codecs[at] = Some(read_codec(&segment.init, &init)?);
-            self.inits[at].clone_from(&segment.init);
-        }
-        let Some(codec) = &self.codecs[at] else {
-            return Ok(Vec::new());
-        };
-        let data = download::read(source, &segment.key)?;
-        Ok(read_packets(&segment.key, codec, &data)?)
     }
 
     /// Hands over what lies in the piece, in order of decoding.
@@ -176,11 +158,12 @@ impl Feed<'_> {
         let nanos = placed.at.signed_since(placed.from);
         for (at, mut packet) in all {
             let id = &self.plan.tracks[at].told.id;
-            if self.told[at] != self.codecs[at]
-                && let Some(codec) = self.codecs[at].clone()
+            let codec = self.readers[at].codec();
+            if self.told[at].as_ref() != codec
+                && let Some(codec) = codec.cloned()
             {
+                self.told[at] = Some(codec.clone());
                 self.packaging.send_blocking(Work::Format(id.clone(), codec));
-                self.told[at] = self.codecs[at].clone();
             }
             placed.to = placed.to.max(packet.pts + packet.duration.unwrap_or_default());
             let moved = |at: MediaTime| MediaTime::from_nanos(at.nanos().saturating_add(nanos));

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use loom_core::{MediaKind, MediaTime, Packet, RenditionId};
-use loom_hls::stored::{StoredSegment, StoredTrack, read_codec, read_packets};
+use loom_hls::stored::StoredTrack;
 use loom_hls::{HlsError, RenditionInfo, RenditionKind};
 
 use super::{Piece, PieceDescription, Placed};
-use crate::download;
 use crate::error::EngineError;
 use crate::event::{RecordingState, RenditionDescription, TrackDescription};
 use crate::limits;
 use crate::packaging::Declared;
+use crate::packets::SegmentReader;
 use crate::recording::Inner;
 use crate::text;
 
@@ -68,7 +68,7 @@ impl Plan {
             }
         }
         let first = pieces[0].recording.info();
-        let main = main_playlist(&pieces[0].recording.0)?;
+        let main = text::main_playlist(&pieces[0].recording.0)?;
         let mut tracks = Vec::new();
         for told in &first.renditions {
             let stored: Result<Option<Vec<StoredTrack>>, EngineError> = pieces
@@ -127,7 +127,7 @@ impl Plan {
             if segment.gap || segment.end <= piece.from || segment.start >= piece.to {
                 continue;
             }
-            let packets = packets(&piece.recording.0, segment)?;
+            let packets = SegmentReader::default().read(&piece.recording.0, segment)?;
             if packets.iter().any(|it| begins(it, piece)) {
                 return Ok(());
             }
@@ -216,14 +216,6 @@ pub(super) fn begins(packet: &Packet, piece: &Piece) -> bool {
     packet.key && packet.pts + Duration::from_millis(1) > piece.from && packet.pts < piece.to
 }
 
-/// The packets of a segment.
-pub(super) fn packets(recording: &Inner, segment: &StoredSegment) -> Result<Vec<Packet>, EngineError> {
-    let init = download::read(recording, &segment.init)?;
-    let codec = read_codec(&segment.init, &init)?;
-    let data = download::read(recording, &segment.key)?;
-    Ok(read_packets(&segment.key, &codec, &data)?)
-}
-
 /// A rendition's files, where a recording has it in that codec.
 fn stored(recording: &Inner, wanted: &RenditionDescription) -> Result<Option<StoredTrack>, EngineError> {
     let info = recording.info();
@@ -250,16 +242,8 @@ fn stored(recording: &Inner, wanted: &RenditionDescription) -> Result<Option<Sto
     }
 }
 
-fn main_playlist(recording: &Inner) -> Result<String, EngineError> {
-    let text = recording
-        .folder
-        .read("hls/main.m3u8", 0, None)?
-        .unwrap_or_default();
-    Ok(String::from_utf8_lossy(&text).into_owned())
-}
-
 /// What the packager must know of a rendition; what the recording's own description does not have, its playlist tells.
-fn declared(told: &RenditionDescription, main: &str) -> RenditionInfo {
+pub(crate) fn declared(told: &RenditionDescription, main: &str) -> RenditionInfo {
     let own = text::playlist(&told.id);
     let own = own.trim_start_matches("hls/");
     let lines: Vec<&str> = main.lines().collect();

@@ -12,7 +12,7 @@ use crate::error::EngineError;
 use crate::finish;
 use crate::packaging::Packaging;
 use crate::recording::Inner;
-use crate::text::{self, Given};
+use crate::text::{self, Given, Subtitles};
 
 /// Writes all of it into the new recording, which is complete.
 pub(super) async fn carry(
@@ -47,37 +47,14 @@ pub(super) async fn carry(
     chapters(recording, plan, placed).await
 }
 
-struct Subtitles {
-    id: RenditionId,
-    language: String,
-    name: String,
-}
-
 /// The subtitle renditions of all pieces' recordings.
 fn subtitles(plan: &Plan) -> Result<Vec<Subtitles>, EngineError> {
     let mut found: Vec<Subtitles> = Vec::new();
     for piece in &plan.pieces {
-        let main = piece
-            .recording
-            .0
-            .folder
-            .read("hls/main.m3u8", 0, None)?
-            .unwrap_or_default();
-        let main = String::from_utf8_lossy(&main);
-        for line in main
-            .lines()
-            .filter(|line| line.starts_with("#EXT-X-MEDIA:TYPE=SUBTITLES"))
-        {
-            let said = |name: &str| line.split_once(name)?.1.split('"').next();
-            let id = said(",URI=\"").and_then(|uri| RenditionId::new(uri.rsplit('/').nth(1)?));
-            let Some(id) = id.filter(|id| found.iter().all(|it| it.id != *id)) else {
-                continue;
-            };
-            found.push(Subtitles {
-                id,
-                language: said(",LANGUAGE=\"").unwrap_or("und").to_owned(),
-                name: said(",NAME=\"").unwrap_or_default().to_owned(),
-            });
+        for it in text::listed(&piece.recording.0)? {
+            if found.iter().all(|known| known.id != it.id) {
+                found.push(it);
+            }
         }
     }
     Ok(found)

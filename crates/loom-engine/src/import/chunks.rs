@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use futures::{FutureExt, StreamExt, stream};
 use loom_core::{CodecParameters, MediaKind, MediaTime, RenditionId};
-use loom_transcode::{Chunk, ChunkRequest, ChunkWorker, Output, Plan, SourceChunk};
+use loom_transcode::{Chunk, ChunkRequest, ChunkWorker, Output, Plan, SourceChunk, SourceChunks};
 use tokio::task::JoinHandle;
 
 use super::kept::{self, Sum, sum_of};
@@ -23,8 +23,24 @@ use crate::packaging::Packaging;
 use crate::pump::Pump;
 use crate::recording::Inner;
 
+/// Takes what is made.
+pub(crate) trait Sink {
+    /// Takes one thing, and waits while it is behind. `false` where no more is taken.
+    fn handle(&mut self, output: Output) -> impl Future<Output = bool> + Send;
+}
+
+impl Sink for Pump {
+    async fn handle(&mut self, output: Output) -> bool {
+        Pump::handle(self, output).await
+    }
+}
+
 /// Runs `plan` on the recording's file, and hands what is made to `pump`.
-pub(super) async fn run(recording: &Arc<Inner>, plan: &Plan, pump: Pump) -> Result<Packaging, EngineError> {
+pub(super) async fn run_on(
+    recording: &Arc<Inner>,
+    plan: &Plan,
+    pump: Pump,
+) -> Result<Packaging, EngineError> {
     let (place, file) = (&recording.shared.place, recording.folder.path(SOURCE));
     let least = recording.shared.config.files.chunk;
     let source = place.read_chunks(plan.clone(), file, least).await?;
@@ -38,9 +54,23 @@ pub(super) async fn run(recording: &Arc<Inner>, plan: &Plan, pump: Pump) -> Resu
         }
         None => None,
     };
+    let (pump, failed) = run(recording, plan, source, sound, pump).await?;
+    let packaging = pump.finish().await;
+    check_left(recording, failed)?;
+    Ok(packaging)
+}
+
+/// Has the chunks of `source` encoded, and hands what is made to `sink`, with the sound beside it. Gives that back, and what failed first.
+pub(crate) async fn run<S: Sink>(
+    recording: &Arc<Inner>,
+    plan: &Plan,
+    source: SourceChunks,
+    sound: Option<Sound>,
+    sink: S,
+) -> Result<(S, Option<String>), EngineError> {
     let maker = Arc::new(Maker {
         recording: recording.clone(),
-        here: place.encoder()?,
+        here: recording.shared.place.encoder()?,
         gave_up: AtomicBool::new(false),
     });
     let read = stream::unfold(source, |mut source| async {
@@ -54,7 +84,7 @@ pub(super) async fn run(recording: &Arc<Inner>, plan: &Plan, pump: Pump) -> Resu
     let mut made = pin!(made);
     let mut line = Line {
         plan,
-        pump,
+        sink,
         sound,
         lanes: Lanes::default(),
         formats: HashMap::new(),
@@ -65,9 +95,7 @@ pub(super) async fn run(recording: &Arc<Inner>, plan: &Plan, pump: Pump) -> Resu
             break;
         }
     }
-    let (packaging, failed) = line.finish().await;
-    check_left(recording, failed)?;
-    Ok(packaging)
+    Ok(line.finish().await)
 }
 
 /// A chunk that is made, or what is wrong with the file.
@@ -116,6 +144,9 @@ impl Maker {
             metrics::counter!("loom_chunks_found_total").increment(1);
             tracing::info!(%recording, number, "a chunk was encoded before");
             return Ok(chunk);
+        }
+        if request.plan.route.is_none() {
+            return Ok(Chunk::default()); // nothing is made of its pictures
         }
         let (chunk, by) = self.encode(request).await?;
         metrics::counter!("loom_chunks_encoded_total").increment(1);
@@ -180,9 +211,9 @@ async fn encoded(worker: &dyn ChunkWorker, request: &Arc<ChunkRequest>) -> Resul
 }
 
 /// The way to the packager.
-struct Line<'a> {
+struct Line<'a, S> {
     plan: &'a Plan,
-    pump: Pump,
+    sink: S,
     sound: Option<Sound>,
     lanes: Lanes,
     /// What the packets of each rendition are of. `None`: it comes no further.
@@ -191,13 +222,13 @@ struct Line<'a> {
     failed: Option<String>,
 }
 
-impl Line<'_> {
+impl<S: Sink> Line<'_, S> {
     /// Hands on one chunk, with the sound beside it. `false` where no more is taken.
     async fn take(&mut self, made: Made) -> bool {
         let (source, chunk) = match made {
             Made::Broken(why) => {
                 self.failed.get_or_insert_with(|| why.clone());
-                return self.pump.handle(Output::Warning(why)).await;
+                return self.sink.handle(Output::Warning(why)).await;
             }
             Made::Chunk { source, chunk } => (source, chunk),
         };
@@ -228,12 +259,12 @@ impl Line<'_> {
             None => end,
         };
         let total = self.plan.duration;
-        self.pump.handle(Output::Progress { done, total }).await
+        self.sink.handle(Output::Progress { done, total }).await
     }
 
     async fn drain(&mut self, end: MediaTime) -> bool {
         while let Some(output) = self.lanes.pop_before(end) {
-            if self.is_news(&output) && !self.pump.handle(output).await {
+            if self.is_news(&output) && !self.sink.handle(output).await {
                 return false;
             }
         }
@@ -263,7 +294,7 @@ impl Line<'_> {
     }
 
     /// All chunks are handed on.
-    async fn finish(mut self) -> (Packaging, Option<String>) {
+    async fn finish(mut self) -> (S, Option<String>) {
         let end = MediaTime::from_nanos(i64::MAX);
         if let Some(sound) = &mut self.sound {
             sound.read_to(end, &mut self.lanes).await;
@@ -279,9 +310,9 @@ impl Line<'_> {
                 rendition: Some(missing.id.clone()),
                 reason: "none of its pictures could be decoded".to_owned(),
             };
-            self.pump.handle(failed).await;
+            self.sink.handle(failed).await;
         }
-        (self.pump.finish().await, self.failed)
+        (self.sink, self.failed)
     }
 }
 

@@ -56,7 +56,7 @@ fn place(output: &Output) -> (Lane, MediaTime) {
 }
 
 /// The sound of a file: one run by itself, which is led by the pictures.
-pub(super) struct Sound {
+pub(crate) struct Sound {
     outputs: Outputs,
     /// How far each lane has come.
     heads: BTreeMap<Lane, MediaTime>,

@@ -10,7 +10,7 @@ use super::survey::{INFO, is_name};
 use super::{About, Blob, Stores};
 use crate::error::EngineError;
 use crate::event::RecordingInfo;
-use crate::folder::{Folder, is_composition};
+use crate::folder::Folder;
 use crate::id::RecordingId;
 use crate::limits;
 use crate::salvage;
@@ -90,12 +90,11 @@ pub(crate) async fn fetch(stores: &Stores, id: &RecordingId, folder: &Folder) ->
     Ok(true)
 }
 
-/// What is fetched whole: all that is no segment, sheet of thumbnails, composition or the like.
+/// What is fetched whole: all that is no segment, sheet of thumbnails or the like.
 fn is_small(name: &str) -> bool {
     let parts: Vec<&str> = name.split('/').collect();
     match parts[..] {
-        [file] => !is_composition(file),
-        ["hls", _] | ["keys", _] => true,
+        [_] | ["hls", _] | ["keys", _] => true,
         ["hls", _, file] => file.ends_with(".m3u8"),
         _ => false,
     }

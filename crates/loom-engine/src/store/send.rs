@@ -15,7 +15,7 @@ use super::survey::{INFO, Survey};
 use super::{About, Blob, StorageClass, Store, StoreConfig};
 use crate::error::EngineError;
 use crate::event::{RecordingInfo, RecordingState};
-use crate::folder::{Folder, Stamp, is_composition};
+use crate::folder::{Folder, Stamp, is_composed};
 use crate::jobs::{self, JobKind, RetryConfig};
 use crate::limits;
 use crate::recording::Inner;
@@ -409,19 +409,20 @@ impl Round {
         first
     }
 
-    /// Deletes compositions from the store in whose place another has come: one that this disk has, and not them.
+    /// Deletes compositions from the store in whose place another has come, of which `media` are files.
     async fn clear(&self, media: &[String]) -> Result<(), EngineError> {
         let (sending, folder) = (&self.recording.sending, &self.recording.folder);
-        let kept: BTreeSet<&str> = media.iter().map(String::as_str).collect();
-        if !kept.iter().any(|name| is_composition(name)) {
+        fn composed(name: &str) -> Option<&str> {
+            let rendition = name.strip_prefix("hls/")?.split('/').next()?;
+            Some(rendition).filter(|it| is_composed(it))
+        }
+        let kept: BTreeSet<&str> = media.iter().filter_map(|name| composed(name)).collect();
+        if kept.is_empty() {
             return Ok(());
         }
         let mut gone: BTreeSet<String> = sending.names(folder)?.into_iter().collect();
         gone.extend(sending.doubtful().iter().cloned());
-        gone.retain(|name| {
-            let file = name.split('/').next().unwrap_or_default();
-            is_composition(file) && !kept.contains(file)
-        });
+        gone.retain(|name| composed(name).is_some_and(|rendition| !kept.contains(rendition)));
         if gone.is_empty() {
             return Ok(());
         }

@@ -5,18 +5,17 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use crate::error::EngineError;
-use crate::folder::{Folder, LAYOUT, PREVIEW, is_composition};
+use crate::folder::{Folder, LAYOUT, PREVIEW};
 
 /// A recording's folder as it is at one moment. Who names was read before who is named, so that all that is named here is there.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Survey {
-    /// Files that others name, and such as stand for themselves: segments, thumbnails, keys, the poster, the preview, the transcript,
-    /// compositions.
+    /// Files that others name, and such as stand for themselves: segments, thumbnails, keys, the poster, the preview, the transcript.
     pub(super) media: Vec<String>,
     /// Media playlists, with what they say.
     pub(super) lists: Vec<(String, Bytes)>,
     /// What lies beside the renditions: multivariant playlists, and what only these name or nobody: the DASH manifest, tracks of chapters and
-    /// thumbnails; and the layout that a composition has the name of.
+    /// thumbnails; and the layout of a composition.
     pub(super) tops: Vec<(String, Bytes)>,
     /// `recording.json`, by which the recording is known.
     pub(super) info: Option<Bytes>,
@@ -54,12 +53,10 @@ impl Survey {
             .filter(|name| !name.ends_with(".m3u8") && !known.contains(name.as_str()))
             .collect();
         let apart = APART.iter().map(|name| (*name).to_owned());
-        let composed = folder.files("").into_iter();
         let media = named
             .into_iter()
             .chain(folder.files("keys"))
             .chain(apart)
-            .chain(composed.filter(|name| is_composition(name)))
             .collect();
         Ok(Self {
             media,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use loom_engine::{
     Chunk, ChunkFuture, ChunkRequest, ChunkWorker, Engine, EngineConfig, Event, FileConfig, LoudnessTarget,
-    Recording, RecordingId, RecordingState,
+    MediaTime, Recording, RecordingId, RecordingState,
 };
 use loom_transcode::GstBackend;
 
@@ -18,9 +18,12 @@ use crate::support::{config, ended};
 
 /// Eight seconds, a key frame in each, and a tone; `None`, loudly, where there is no ffmpeg.
 pub(crate) fn film(folder: &Path) -> Option<PathBuf> {
+    film_that_sounds(folder, "sine=frequency=440:sample_rate=48000")
+}
+
+fn film_that_sounds(folder: &Path, sound: &str) -> Option<PathBuf> {
     let path = folder.join("film.mp4");
-    let inputs =
-        "-f lavfi -i testsrc2=size=640x480:rate=25 -f lavfi -i sine=frequency=440:sample_rate=48000 -t 8";
+    let inputs = format!("-f lavfi -i testsrc2=size=640x480:rate=25 -f lavfi -i {sound} -t 8");
     let coded = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 25 -c:a aac";
     let made = Command::new("ffmpeg")
         .args(["-v", "error", "-y"])
@@ -226,8 +229,64 @@ async fn a_files_sound_is_brought_to_a_loudness_and_what_was_done_is_told() {
     let gain = told.gain.expect("it was made louder");
     // ffmpeg's sine is 18 dB below full scale, in one channel
     assert!((4.0..8.0).contains(&gain), "{told:?}");
+    let heard = judged(&recording, folder.path()).await;
+    assert!(
+        (heard - target.integrated).abs() <= 0.3,
+        "{heard} LUFS as ffmpeg hears it, told {told:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_is_as_loud_as_what_is_kept_and_that_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tone = "aevalsrc=if(lt(t\\,4)\\,0.4\\,0.1)*sin(2*PI*440*t):sample_rate=48000";
+    let Some(film) = film_that_sounds(folder.path(), tone) else {
+        return;
+    };
+    let target = LoudnessTarget::default();
+    let mut config = in_chunks(&folder.path().join("data"), None);
+    config.ladder.sound.loudness = Some(target);
+    let engine = Engine::start(config).await.expect("the engine starts");
+    let whole = engine.create(RecordingId::random()).expect("a recording");
+    whole.import(film).await.expect("the file is taken");
+    assert_eq!(ended(&whole).await, RecordingState::Ready);
+    let as_before = whole.info().loudness.expect("its sound was measured");
+    let end = MediaTime::from_millis(8_000);
+    let pieces = [
+        vec![whole.whole()],
+        vec![whole.piece(MediaTime::from_millis(4_000), end)],
+    ];
+    let mut told = Vec::new();
+    for piece in pieces {
+        let made = engine
+            .compose(RecordingId::random(), piece)
+            .await
+            .expect("an edit");
+        assert_eq!(ended(&made).await, RecordingState::Ready);
+        let loudness = made.info().loudness.expect("it was measured");
+        let heard = judged(&made, folder.path()).await;
+        assert!(
+            (heard - loudness.integrated).abs() <= 0.3,
+            "{heard} LUFS as ffmpeg hears it, told {loudness:?}"
+        );
+        assert_eq!(loudness.gain, as_before.gain, "that was done to it before");
+        told.push(loudness.integrated);
+    }
+    assert!(
+        (told[0] - target.integrated).abs() <= 0.3,
+        "all of it is as loud as wanted: {told:?}"
+    );
+    // 12 dB below the other half, which the recording's loudness is mostly of
+    assert!(
+        (8.0..12.0).contains(&(told[0] - told[1])),
+        "the quiet half is quieter: {told:?}"
+    );
+}
+
+/// How loud a recording's download is, LUFS, as ffmpeg hears it.
+async fn judged(recording: &Recording, folder: &Path) -> f64 {
     let download = recording.download(&Default::default()).await.expect("a download");
-    let path = folder.path().join("download.mp4");
+    let path = folder.join("download.mp4");
     download.write_to(&path).expect("it is written");
     let judged = Command::new("ffmpeg")
         .args(["-nostdin", "-i"])
@@ -243,10 +302,7 @@ async fn a_files_sound_is_brought_to_a_loudness_and_what_was_done_is_told() {
     let heard: f64 = heard
         .and_then(|it| it.parse().ok())
         .unwrap_or_else(|| panic!("{said}"));
-    assert!(
-        (heard - target.integrated).abs() <= 0.3,
-        "{heard} LUFS as ffmpeg hears it, told {told:?}"
-    );
+    heard
 }
 
 #[tokio::test(flavor = "multi_thread")]

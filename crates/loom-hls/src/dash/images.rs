@@ -12,7 +12,7 @@ use crate::sheets::Sheets;
 pub(super) fn write(
     out: &mut String,
     set: usize,
-    sheets: &Sheets,
+    (sheets, folder): (&Sheets, &str),
     count: u64,
     (begins, ends): (MediaTime, MediaTime),
 ) {
@@ -27,7 +27,7 @@ pub(super) fn write(
     let _ = writeln!(
         out,
         "<AdaptationSet id=\"{set}\" contentType=\"image\" mimeType=\"image/jpeg\">\n\
-         <Representation id=\"{ID}\" bandwidth=\"{bandwidth}\" width=\"{width}\" height=\"{height}\">\n\
+         <Representation id=\"{folder}\" bandwidth=\"{bandwidth}\" width=\"{width}\" height=\"{height}\">\n\
          <EssentialProperty schemeIdUri=\"{SCHEME}\" value=\"{}x{}\"/>",
         sheets.columns, sheets.rows
     );
@@ -63,6 +63,4 @@ fn ticks(at: MediaTime) -> u64 {
 
 const SCALE: Timescale = Timescale::MILLIS;
 const SCHEME: &str = "http://dashif.org/guidelines/thumbnail_tile";
-/// Also the folder of the sheets.
-const ID: &str = "thumbs";
 const BITS_PER_PIXEL: u64 = 2;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use loom_core::{CodecParameters, MediaKind, MediaTime, RenditionId, Timescale, WallClock};
 
+use crate::address;
 use crate::config::{PackagerConfig, RenditionInfo, TextForm};
 use crate::crypt::{ContentKey, EncryptionScheme};
 use crate::imsc1;
@@ -19,6 +20,7 @@ use crate::pauses::Pauses;
 use crate::playlist::Opening;
 use crate::publish::{Change, Publish};
 use crate::sheets::Sheets;
+use crate::view;
 
 pub(crate) use mpd::write;
 
@@ -106,6 +108,8 @@ pub(crate) struct Book {
     tracks: BTreeMap<RenditionId, Track>,
     /// Sheets of thumbnails.
     pub(crate) sheets: Option<Sheets>,
+    /// Where they lie, where that is not the usual folder.
+    pub(crate) sheets_in: Option<RenditionId>,
     ended: bool,
 }
 
@@ -210,10 +214,50 @@ impl Book {
         true
     }
 
+    /// Takes all that the complete `playlist` of a rendition lists.
+    pub(crate) fn take_stored(&mut self, described: Described, playlist: &str) {
+        let described = Arc::new(described);
+        let scale = described.format.timescale();
+        let ticks = |at: Duration| (MediaTime::ZERO + at).ticks(scale).max(0) as u64;
+        let mut track = Track::default();
+        track.inits.insert(track.init, described.clone());
+        let mut at = Duration::ZERO;
+        for segment in view::read(playlist) {
+            let map = |tag: &'_ str| {
+                tag.strip_prefix("#EXT-X-MAP:URI=\"")?
+                    .split('"')
+                    .next()
+                    .and_then(init_number)
+            };
+            if let Some(number) = segment.tags().find_map(map) {
+                track.init = number;
+                track.inits.insert(number, described.clone());
+            }
+            let start = ticks(at);
+            at += segment.duration;
+            track.entries.push(Entry {
+                number: segment.number,
+                place: Place {
+                    start,
+                    length: ticks(at) - start,
+                    discontinuity: segment.discontinuity,
+                },
+                init: track.init,
+                gap: segment.is_gap(),
+            });
+        }
+        self.tracks.insert(described.info.id.clone(), track);
+    }
+
+    fn sheet_folder(&self) -> &str {
+        self.sheets_in
+            .as_ref()
+            .map_or(address::SHEETS, RenditionId::as_str)
+    }
+
     /// A segment begins, with the init segment `map` where that is another than before.
     fn open(&mut self, id: &RenditionId, map: Option<&str>) {
-        let number = map.and_then(|map| map.strip_prefix("init-")?.strip_suffix(".mp4")?.parse().ok());
-        if let (Some(track), Some(number)) = (self.tracks.get_mut(id), number) {
+        if let (Some(track), Some(number)) = (self.tracks.get_mut(id), map.and_then(init_number)) {
             track.init = number;
         }
     }
@@ -268,6 +312,11 @@ impl Book {
         }
         starts.into_iter().collect()
     }
+}
+
+/// The number in an init segment's name.
+fn init_number(file: &str) -> Option<u32> {
+    file.strip_prefix("init-")?.strip_suffix(".mp4")?.parse().ok()
 }
 
 /// Segments of one rendition after which the others are waited for no longer.

@@ -211,7 +211,13 @@ impl<'a> Manifest<'a> {
             } else {
                 sheets.begun()
             };
-            images::write(out, sets.len(), sheets, count, (begins, ends));
+            images::write(
+                out,
+                sets.len(),
+                (sheets, self.book.sheet_folder()),
+                count,
+                (begins, ends),
+            );
         }
         out.push_str("</Period>\n");
     }

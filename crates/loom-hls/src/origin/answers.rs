@@ -30,13 +30,13 @@ pub fn stored_answer(path: &str, query: Option<&str>) -> Answer {
             (PLAYLIST_TYPE, COMPLETE)
         }
         Some(_) if view.in_path() => return Answer::NotFound,
-        Some(Address::Manifest) => (MANIFEST_TYPE, COMPLETE),
+        Some(Address::Manifest | Address::AsideManifest) => (MANIFEST_TYPE, COMPLETE),
         Some(Address::Init(..) | Address::Segment(..)) => (MEDIA_TYPE, FOREVER),
         // the final transcript replaces it, which may be seen a minute later
         Some(Address::Text(..)) => (TEXT_TYPE, COMPLETE),
         Some(Address::TimedText(..)) => (TIMED_TEXT_TYPE, COMPLETE),
-        Some(Address::Thumbnails) => (TEXT_TYPE, COMPLETE),
-        Some(Address::Sheet(_)) => (SHEET_TYPE, FOREVER),
+        Some(Address::Thumbnails | Address::AsideThumbnails) => (TEXT_TYPE, COMPLETE),
+        Some(Address::Sheet(_) | Address::AsideSheet) => (SHEET_TYPE, FOREVER),
         // they can be marked after the end too
         Some(Address::ChaptersTrack) => (TEXT_TYPE, CHANGING),
         Some(Address::Chapters) => (CHAPTERS_TYPE, CHANGING),

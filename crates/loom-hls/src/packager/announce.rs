@@ -6,7 +6,7 @@ use super::Packager;
 use crate::address;
 use crate::chapters::Chapters;
 use crate::crypt;
-use crate::declared::{Declared, Place};
+use crate::declared::{Declared, Place, Ready};
 use crate::multivariant::{self, Member};
 use crate::publish::{Change, HlsOutput, Publish};
 use crate::text::name_text_codec;
@@ -65,6 +65,7 @@ impl Packager {
             .filter(named)
             .filter(has_come)
             .map(|t| t.member(self.finished))
+            .chain(self.ready.iter().map(Ready::member))
             .collect();
         let (mut text, names) = multivariant::write(&members, &self.config);
         if let Some(encryption) = self.config.encryption {

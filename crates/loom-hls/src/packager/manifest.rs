@@ -1,3 +1,5 @@
+use loom_core::RenditionId;
+
 use crate::address;
 use crate::dash;
 use crate::error::HlsError;
@@ -14,6 +16,15 @@ impl Packager {
         self.check_running()?;
         self.book.sheets = Some(sheets);
         Ok(())
+    }
+
+    /// As [`Self::handle_sheets`], of sheets in that folder.
+    ///
+    /// # Errors
+    /// [`HlsError::Finished`].
+    pub fn handle_sheets_in(&mut self, folder: &RenditionId, sheets: Sheets) -> Result<(), HlsError> {
+        self.book.sheets_in = Some(folder.clone());
+        self.handle_sheets(sheets)
     }
 
     /// Stores the complete DASH manifest, `end` being the last thing to be published.

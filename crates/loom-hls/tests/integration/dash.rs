@@ -72,6 +72,52 @@ fn ffmpeg_plays_every_representation_of_a_finished_recording() {
 }
 
 #[test]
+fn pictures_that_are_made_later_are_listed_with_the_sound_that_is_there() {
+    if !media::have_ffmpeg() {
+        return;
+    }
+    let [source, sound] = [h264_stream("source", 320, 180, 9, 60, 0), aac_stream("aac", 9)];
+    let recorded = package(
+        &mut Packager::new(live()).unwrap(),
+        &[source, sound.clone()],
+        |_, _, _| {},
+    );
+    let mut packager = Packager::new(live()).unwrap();
+    let list = recorded.stored("aac/index.m3u8");
+    let codec = Some(sound.codec.clone());
+    packager
+        .declare_ready(sound.info.clone(), codec.clone(), &list)
+        .unwrap();
+    let twice = packager.declare_ready(sound.info.clone(), codec, &list);
+    assert!(twice.unwrap_err().to_string().contains("taken"));
+    let later = [
+        h264_stream("later", 480, 270, 9, 60, 0),
+        h264_stream("small", 160, 90, 9, 60, 0),
+    ];
+    let made = package(&mut packager, &later, |_, _, _| {});
+    let dir = tempfile::tempdir().unwrap();
+    recorded.write_to(dir.path());
+    made.write_to(dir.path()); // its lists in place of the other's
+    let (main, manifest) = (made.stored("main.m3u8"), made.stored("manifest.mpd"));
+    assert!(
+        main.contains("AUDIO=\"aac\"") && main.contains("URI=\"aac/index.m3u8\""),
+        "{main}"
+    );
+    assert!(
+        !main.contains("source/") && !manifest.contains("source"),
+        "{main}\n{manifest}"
+    );
+    assert_eq!(manifest.matches("<Period ").count(), 1, "{manifest}");
+    for path in ["main.m3u8", "manifest.mpd"] {
+        let path = dir.path().join(path);
+        for (select, stream) in [("v:0", &later[0]), ("v:1", &later[1]), ("a:0", &sound)] {
+            let found = media::probe_packets(&path, select);
+            assert_eq!(found.len(), stream.packets.len(), "{select} of {path:?}");
+        }
+    }
+}
+
+#[test]
 fn a_live_manifest_lists_what_has_been_closed_and_grows() {
     if !media::have_ffmpeg() {
         return;

@@ -1,5 +1,6 @@
 //! When a composed picture comes: whenever one of both changes, or the camera moves, and no more often than wanted.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -40,12 +41,17 @@ pub(crate) struct Mixer {
     /// How long the camera's picture lasts, where there is one.
     camera: Option<MediaTime>,
     end: MediaTime,
+    /// Where pictures of the screen begin that must be seen at once, in order of time.
+    at_once: VecDeque<MediaTime>,
+    /// One of these has begun.
+    is_due: bool,
 }
 
 impl Mixer {
-    /// So many pictures a second, and for a while a third more: as many as each of both has at most. Where both have as many, there are no more,
-    /// and each is seen at most half the time from one to the next after it came.
-    pub(crate) fn new(rate: f64) -> Self {
+    /// So many pictures a second, and for a while three quarters more: as many as each of both has at most. Where both have as many, there are no
+    /// more, and each is seen at most half the time from one to the next after it came, and at 30 a second always within 20 ms; but one of the
+    /// screen that begins at one of the instants `at_once` is seen there.
+    pub(crate) fn new(rate: f64, at_once: impl IntoIterator<Item = MediaTime>) -> Self {
         Self {
             usual: Duration::from_secs_f64(1.0 / rate),
             now: MediaTime::from_nanos(i64::MIN),
@@ -54,6 +60,8 @@ impl Mixer {
             has_screen: false,
             camera: None,
             end: MediaTime::from_nanos(i64::MIN),
+            at_once: at_once.into_iter().collect(),
+            is_due: false,
         }
     }
 
@@ -66,6 +74,9 @@ impl Mixer {
     ) -> Step {
         for next in [screen, camera].into_iter().flatten() {
             self.end = self.end.max(next.end);
+        }
+        if std::mem::take(&mut self.is_due) {
+            return self.compose(self.now);
         }
         loop {
             let gone = self
@@ -82,7 +93,7 @@ impl Mixer {
             ];
             // of several at once the first
             let next = events.into_iter().flatten().min_by_key(|(at, _)| *at);
-            let soonest = self.last.map_or(self.now, |last| last + self.usual * 3 / 4);
+            let soonest = self.last.map_or(self.now, |last| last + self.usual * 4 / 7);
             let due = self.now.max(soonest);
             // what changes right behind it is seen with it
             let wait = self.changed.map_or(due, |at| due.max(at + self.usual / 2));
@@ -95,7 +106,10 @@ impl Mixer {
                     self.now = self.now.max(at);
                     self.changed.get_or_insert(self.now);
                     match step {
-                        Some(Step::Show(Lane::Screen)) => self.has_screen = true,
+                        Some(Step::Show(Lane::Screen)) => {
+                            self.has_screen = true;
+                            self.is_due = self.is_at_once();
+                        }
                         Some(Step::Show(Lane::Camera)) => self.camera = camera.map(|it| it.end),
                         Some(_) => self.camera = None,
                         None => {}
@@ -108,6 +122,14 @@ impl Mixer {
         }
     }
 
+    /// Whether the screen's picture begins at one of the instants that wait for no picture of the camera.
+    fn is_at_once(&mut self) -> bool {
+        let before = self.at_once.len();
+        let now = self.now;
+        while self.at_once.pop_front_if(|at| *at <= now + ROUNDING).is_some() {}
+        self.at_once.len() < before
+    }
+
     fn compose(&mut self, at: MediaTime) -> Step {
         self.changed = None;
         (self.now, self.last) = (at, Some(at));
@@ -115,6 +137,8 @@ impl Mixer {
     }
 }
 
+/// By so much the times that playlists add up may differ from the pictures' own.
+pub(crate) const ROUNDING: Duration = Duration::from_millis(2);
 /// After so long without a picture, past the end of its last, a camera is taken for gone.
 const AWAY: Duration = Duration::from_millis(500);
 
@@ -129,11 +153,20 @@ mod tests {
         camera: &[(i64, i64)],
         composition: &Composition,
     ) -> (Vec<(i64, usize, usize)>, i64) {
+        mixed_at(&[], screen, camera, composition)
+    }
+
+    fn mixed_at(
+        at_once: &[i64],
+        screen: &[(i64, i64)],
+        camera: &[(i64, i64)],
+        composition: &Composition,
+    ) -> (Vec<(i64, usize, usize)>, i64) {
         let ms = MediaTime::from_millis;
         let spans = |of: &[(i64, i64)]| of.iter().map(|(at, to)| ms(*at)..ms(*to)).collect::<Vec<_>>();
         let (screen, camera) = (spans(screen), spans(camera));
         let (mut seen, mut shown, mut hidden) = ([0, 0], Vec::new(), false);
-        let mut mixer = Mixer::new(40.0);
+        let mut mixer = Mixer::new(40.0, at_once.iter().map(|at| ms(*at)));
         loop {
             match mixer.poll(screen.get(seen[0]), camera.get(seen[1]), composition) {
                 Step::Show(Lane::Screen) => seen[0] += 1,
@@ -172,8 +205,24 @@ mod tests {
         );
         assert!((39..=41).contains(&shown.len()));
         let (shown, _) = mixed(&every(10, 0, 1_000), &every(10, 5, 995), &still);
-        assert!(shown.len() <= 54, "at most 40 and a third more: {}", shown.len());
-        assert!(shown.windows(2).all(|it| it[1].0 - it[0].0 >= 18), "{shown:?}");
+        assert!(
+            shown.len() <= 71,
+            "at most 40 and three quarters more: {}",
+            shown.len()
+        );
+        assert!(shown.windows(2).all(|it| it[1].0 - it[0].0 >= 14), "{shown:?}");
+    }
+
+    #[test]
+    fn a_picture_of_the_screen_that_is_due_at_once_waits_for_none_of_the_camera() {
+        let still = Composition::default();
+        let (shown, _) = mixed_at(&[0, 81], &every(40, 0, 200), &every(40, 10, 210), &still);
+        let times: Vec<i64> = shown.iter().map(|it| it.0).collect();
+        assert_eq!(times[0], 0, "{shown:?}");
+        let place = times.iter().position(|at| *at == 80);
+        assert_eq!(place.map(|at| shown[at]), Some((80, 3, 2)), "{shown:?}");
+        assert!(times.windows(2).all(|it| it[0] < it[1]), "{shown:?}");
+        assert!(!times.contains(&120), "it was not due at once: {shown:?}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::error::TranscodeError;
 use crate::limits;
 
 #[cfg(any(test, feature = "gst"))]
-pub(crate) use mixer::{Lane, Mixer, Step};
+pub(crate) use mixer::{Lane, Mixer, ROUNDING, Step};
 #[cfg(any(test, feature = "gst"))]
 pub(crate) use overlay::Overlay;
 

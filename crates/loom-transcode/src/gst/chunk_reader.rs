@@ -1,5 +1,6 @@
 //! A file's pictures as requests for chunks, and what is kept of them as it came.
 
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,10 +9,11 @@ use std::time::Duration;
 use gst::prelude::*;
 use gstreamer as gst;
 use loom_core::codec::h264::{AccessUnit, nal_type, nal_unit_type, sample_nals};
-use loom_core::{MediaTime, Packet, RenditionId};
+use loom_core::{CodecParameters, Media, MediaTime, Packet, RenditionId, TrackFormat};
 use tokio::sync::mpsc;
 
-use super::codec_caps::h264_parameters;
+use super::codec_caps::{h264_parameters, video_caps};
+use super::compose::{Composed, compose};
 use super::element::app_sink;
 use super::file::{VIDEO_TRACK, time_in};
 use super::reader::{StreamKind, open_stream, reader};
@@ -19,7 +21,9 @@ use super::video::{lock, with_rate};
 use super::watch::{Ending, Running};
 use crate::apart::ReadApart;
 use crate::backend::Output;
+use crate::capability::Capabilities;
 use crate::chunk::{ChunkRequest, Cut, Cutter};
+use crate::composition::Composition;
 use crate::error::TranscodeError;
 use crate::limits;
 use crate::plan::{Plan, SourceVideoCodec, VideoPlan};
@@ -41,7 +45,8 @@ enum From {
     Here {
         // Goes first when dropped, so that a reader that waits wakes up before it is stopped.
         chunks: mpsc::Receiver<Result<SourceChunk, String>>,
-        _reading: Running,
+        /// `None`: a thread of its own ends with whom it sends to.
+        _reading: Option<Running>,
     },
     Apart(ReadApart),
 }
@@ -73,17 +78,7 @@ pub fn read_chunks(plan: &Plan, path: &Path, least: Duration) -> Result<SourceCh
     let (pipeline, parser) = reader(path)?;
     let (sender, chunks) = mpsc::channel(1);
     let source = video.source;
-    let lane = Arc::new(Mutex::new(Lane {
-        kept: Kept {
-            id: video.keep.clone(),
-            outputs: Vec::new(),
-        },
-        plan: video,
-        cutter: Cutter::new(least),
-        caps: None,
-        number: 0,
-        sender: Some(sender.clone()),
-    }));
+    let lane = Arc::new(Mutex::new(Lane::new(video, least, sender.clone())));
     let (weak, lanes, wanted) = (pipeline.downgrade(), lane.clone(), AtomicBool::new(true));
     parser.connect_pad_added(move |_, pad| {
         let Some(pipeline) = weak.upgrade() else { return };
@@ -114,7 +109,46 @@ pub fn read_chunks(plan: &Plan, path: &Path, least: Duration) -> Result<SourceCh
     )?;
     Ok(SourceChunks(From::Here {
         chunks,
-        _reading: reading,
+        _reading: Some(reading),
+    }))
+}
+
+/// The chunks of composed pictures, as [`read_chunks`] gives those of a file: of H.264, that `plan` keeps, and that its rungs are made of.
+/// They are composed, as [`compose`] does that, on a thread of its own, as far as they are taken.
+///
+/// # Errors
+/// Where the plan has no pictures, or the thread cannot be started; what is wrong else comes in a chunk's place.
+pub fn compose_chunks(
+    can: &Capabilities,
+    composition: &Composition,
+    wanted: Composed,
+    (plan, least): (&Plan, Duration),
+    screen: impl Iterator<Item = io::Result<Media>> + Send + 'static,
+    camera: impl Iterator<Item = io::Result<Media>> + Send + 'static,
+) -> Result<SourceChunks, TranscodeError> {
+    let Some(video) = plan.video.clone() else {
+        return Err(TranscodeError::Mismatch("it has no pictures".to_owned()));
+    };
+    let (sender, chunks) = mpsc::channel(1);
+    let mut lane = Lane::new(video, least, sender.clone());
+    let (can, composition) = (can.clone(), composition.clone());
+    let work = move || {
+        let made = compose(&can, &composition, wanted, screen, camera, |media| {
+            lane.handle_media(media)
+        });
+        match made {
+            Ok(_) => lane.finish(),
+            Err(why) => drop(sender.blocking_send(Err(why.to_string()))),
+        }
+    };
+    let thread = std::thread::Builder::new().name("loom-compose".to_owned());
+    thread.spawn(work).map_err(|source| TranscodeError::Packets {
+        what: "pictures",
+        source,
+    })?;
+    Ok(SourceChunks(From::Here {
+        chunks,
+        _reading: None,
     }))
 }
 
@@ -135,6 +169,46 @@ struct Kept {
 }
 
 impl Lane {
+    fn new(plan: VideoPlan, least: Duration, sender: mpsc::Sender<Result<SourceChunk, String>>) -> Self {
+        Self {
+            kept: Kept {
+                id: plan.keep.clone(),
+                outputs: Vec::new(),
+            },
+            plan,
+            cutter: Cutter::new(least),
+            caps: None,
+            number: 0,
+            sender: Some(sender),
+        }
+    }
+
+    /// Takes H.264 as it is kept.
+    fn handle_media(&mut self, media: Media) -> io::Result<()> {
+        let kept = self.kept.id.clone();
+        match media {
+            Media::Format(TrackFormat { codec, .. }) => {
+                if let CodecParameters::Video(video) = &codec {
+                    self.cutter
+                        .handle_format(video_caps(video, self.plan.frame_rate).to_string());
+                }
+                let outputs = &mut self.kept.outputs;
+                outputs.extend(kept.map(|rendition| Output::Format { rendition, codec }));
+                Ok(())
+            }
+            Media::Packet(packet) => {
+                let own = |rendition| Output::Packet {
+                    rendition,
+                    packet: packet.clone(),
+                };
+                let kept = kept.map(own);
+                let taken = self.take(packet, kept);
+                taken.map_err(|_| io::ErrorKind::Interrupted.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn handle_sample(&mut self, sample: &gst::Sample) -> Result<(), gst::FlowError> {
         let (Some(buffer), Some(caps)) = (sample.buffer(), sample.caps_owned()) else {
             return Ok(());
@@ -159,6 +233,11 @@ impl Lane {
             data: bytes::Bytes::copy_from_slice(&map),
         };
         let kept = self.kept.packet(&packet);
+        self.take(packet, kept)
+    }
+
+    /// Takes a packet, and as what it is kept.
+    fn take(&mut self, packet: Packet, kept: Option<Output>) -> Result<(), gst::FlowError> {
         if let Some(cut) = self.cutter.handle_packet(packet) {
             self.send(cut)?;
         }

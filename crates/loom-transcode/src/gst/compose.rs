@@ -1,5 +1,6 @@
 //! Screen and camera in one picture: two decoders, the overlay between them and an encoder, one picture after the other.
 
+use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, channel};
@@ -34,14 +35,15 @@ use crate::limits;
 use crate::plan::{Preset, encoder_threads, usual_bitrate};
 
 /// What a composed picture is to be.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Composed {
     /// Its sides, pixels, both even: those of the screen. What of the screen has another shape comes between borders.
     pub size: (u32, u32),
-    /// How many pictures a second the faster of both has. There are fewer where neither of both changes so often, and for moments a third more.
+    /// How many pictures a second the faster of both has. There are fewer where neither of both changes so often, and for moments three quarters more.
     pub frame_rate: f64,
-    /// How far apart pictures are that decoding can begin at.
-    pub key_interval: Duration,
+    /// When pictures come at which decoding can begin, in order of time: at these instants where the screen has a picture there, else at the first
+    /// behind them. The first picture is one too.
+    pub keys: Vec<MediaTime>,
 }
 
 /// Lays the camera's pictures over the screen's, where `composition` says, and encodes them in H.264 without reordering, as a rung of that size
@@ -62,12 +64,12 @@ pub fn compose(
     mut out: impl FnMut(Media) -> io::Result<()>,
 ) -> Result<MediaTime, TranscodeError> {
     composition.check()?;
-    check(wanted)?;
+    check(&wanted)?;
     super::start()?;
     let screen = Decoding::start(can, SCREEN, Some(wanted.size), screen)?;
     let camera = Decoding::start(can, CAMERA, None, camera)?;
-    let mut encoding = Encoding::start(can, wanted)?;
-    let mut mixer = Mixer::new(wanted.frame_rate);
+    let mut encoding = Encoding::start(can, &wanted)?;
+    let mut mixer = Mixer::new(wanted.frame_rate, wanted.keys.iter().copied());
     let mut overlay = Overlay::default();
     let (mut next_screen, mut next_camera) = (screen.next()?, camera.next()?);
     let (mut under, mut over, mut number) = (None, None, 0);
@@ -112,7 +114,7 @@ pub fn compose(
     }
 }
 
-fn check(wanted: Composed) -> Result<(), TranscodeError> {
+fn check(wanted: &Composed) -> Result<(), TranscodeError> {
     let (width, height) = wanted.size;
     let most = limits::MAX_DIMENSION;
     if [width, height]
@@ -314,7 +316,7 @@ struct Encoding {
 }
 
 impl Encoding {
-    fn start(can: &Capabilities, wanted: Composed) -> Result<Self, TranscodeError> {
+    fn start(can: &Capabilities, wanted: &Composed) -> Result<Self, TranscodeError> {
         let effort = Effort {
             preset: Preset::of(false, can.cores),
             bitrate: usual_bitrate(wanted.size, wanted.frame_rate),
@@ -323,14 +325,12 @@ impl Encoding {
         let stage = chosen(can, Work::Encode(VideoCodec::H264), wanted.size)?;
         let elements = encoder(&stage, VideoCodec::H264, effort, Pace::File)?;
         if let Some(first) = elements.first() {
-            let mut due = gst::ClockTime::ZERO;
-            let every = gst::ClockTime::try_from(wanted.key_interval).unwrap_or(gst::ClockTime::MAX);
+            let due = |at: &MediaTime| graph_time(*at - composition::ROUNDING);
+            let mut keys: VecDeque<gst::ClockTime> = wanted.keys.iter().filter_map(due).collect();
             ask_in_time(first, move |at| {
-                let is_due = at >= due;
-                if is_due {
-                    due = at.saturating_add(every);
-                }
-                is_due
+                let before = keys.len();
+                while keys.pop_front_if(|due| *due <= at).is_some() {}
+                keys.len() < before
             })?;
         }
         let avc = gst::Caps::builder("video/x-h264")

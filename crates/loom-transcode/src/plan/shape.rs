@@ -64,6 +64,15 @@ pub enum SourceAudioCodec {
     Pcm,
 }
 
+impl From<AudioCodec> for SourceAudioCodec {
+    fn from(it: AudioCodec) -> Self {
+        match it {
+            AudioCodec::Opus => Self::Opus,
+            AudioCodec::Aac => Self::Aac,
+        }
+    }
+}
+
 impl fmt::Display for SourceAudioCodec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -230,10 +239,7 @@ impl SourceShape {
                 }
                 CodecParameters::Audio(it) if shape.audio.is_none() => {
                     shape.audio = Some(AudioShape {
-                        codec: match it.codec {
-                            AudioCodec::Opus => SourceAudioCodec::Opus,
-                            AudioCodec::Aac => SourceAudioCodec::Aac,
-                        },
+                        codec: it.codec.into(),
                         sample_rate: it.sample_rate,
                         channels: it.channels,
                         bitrate: None,

@@ -1,6 +1,10 @@
 //! How loud a file's sound is made is decided before it is encoded, by listening to all of it.
 
 use super::{AudioPlan, Plan};
+#[cfg(feature = "gst")]
+use super::{SourceAudioCodec, audio_decoders};
+#[cfg(feature = "gst")]
+use crate::capability::Capabilities;
 use crate::sound::Loudness;
 
 impl Plan {
@@ -38,6 +42,26 @@ impl Plan {
         let more = gain - audio.gain.unwrap_or_default();
         audio.gain = Some(gain);
         heard.true_peak + more > target.true_peak && more.abs() > NEAR
+    }
+}
+
+#[cfg(feature = "gst")]
+impl AudioPlan {
+    /// Makes nothing of a sound, and measures it; `None` where it cannot be decoded here.
+    pub(crate) fn listening(source: SourceAudioCodec, channels: u16, can: &Capabilities) -> Option<Self> {
+        Some(Self {
+            source,
+            keep: None,
+            decoder: Some(can.first_of(audio_decoders(source))?.to_owned()),
+            encoder: None,
+            channels: channels.clamp(1, 2),
+            bitrate: 0,
+            pcm: false,
+            measured: true,
+            suppresses_noise: false,
+            loudness: None,
+            gain: None,
+        })
     }
 }
 

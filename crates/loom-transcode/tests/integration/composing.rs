@@ -5,16 +5,26 @@ use std::io;
 use std::time::Duration;
 
 use loom_core::{Media, MediaTime, Packet, TrackId, VideoCodec};
-use loom_transcode::{Capabilities, Composed, Composition, Output, TranscodeError, compose};
+use loom_transcode::{
+    Capabilities, ChunkWorker, Composed, Composition, GstBackend, Output, Rung, SourceShape,
+    SourceVideoCodec, TranscodeError, VideoShape, Wanted, compose, compose_chunks, plan,
+};
 
 use crate::support::publisher::{Publisher, VIDEO};
 use crate::support::{Made, decodes_without_error, runs_end};
 
-const WANTED: Composed = Composed {
-    size: (640, 360),
-    frame_rate: 30.0,
-    key_interval: Duration::from_secs(1),
-};
+const SIZE: (u32, u32) = (640, 360);
+
+/// With a key frame each second.
+fn wanted() -> Composed {
+    Composed {
+        size: SIZE,
+        frame_rate: 30.0,
+        keys: (0..4)
+            .map(|second| MediaTime::from_millis(second * 1_000))
+            .collect(),
+    }
+}
 
 /// A publisher's pictures as they are stored, from `late` on: each lasts until the next.
 fn track(from: Publisher, late: Duration) -> Vec<Media> {
@@ -63,7 +73,7 @@ fn run(
     mut out: impl FnMut(Media) -> io::Result<()>,
 ) -> Result<MediaTime, TranscodeError> {
     let can = Capabilities::probe().unwrap();
-    compose(&can, &Composition::default(), WANTED, screen, camera, &mut out)
+    compose(&can, &Composition::default(), wanted(), screen, camera, &mut out)
 }
 
 #[test]
@@ -90,7 +100,7 @@ fn a_composition_has_a_picture_for_each_of_the_screen_and_starts_where_key_frame
     )
     .unwrap();
     assert!((end.millis() - 4_000).abs() <= 10, "{end}");
-    assert_eq!(made.video("composed"), WANTED.size);
+    assert_eq!(made.video("composed"), SIZE);
     let packets = made.of("composed");
     assert!((115..=125).contains(&packets.len()), "{} pictures", packets.len());
     assert!(
@@ -103,13 +113,78 @@ fn a_composition_has_a_picture_for_each_of_the_screen_and_starts_where_key_frame
         .filter(|it| it.key)
         .map(|it| it.pts.millis())
         .collect();
-    let due = |(nth, at): (usize, &i64)| (nth as i64 * 1_000..nth as i64 * 1_000 + 70).contains(at);
-    assert!(keys.len() == 4 && keys.iter().enumerate().all(due), "{keys:?}");
+    let due = |(nth, at): (usize, &i64)| (nth as i64 * 1_000 - at).abs() <= 1;
+    assert!(
+        keys.len() == 4 && keys.iter().enumerate().all(due),
+        "where the screen has a picture: {keys:?}"
+    );
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("composed.h264");
     std::fs::write(&path, made.annex_b("composed")).unwrap();
     assert_eq!(decodes_without_error(&path, "h264"), packets.len() as u64);
     runs_end("a composition");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_composition_in_chunks_is_what_it_is_in_one_and_has_the_planners_rungs() {
+    let can = Capabilities::probe().unwrap();
+    let source = SourceShape {
+        video: Some(VideoShape::new(SourceVideoCodec::H264, SIZE.0, SIZE.1)),
+        audio: None,
+        live: false,
+        duration: None,
+    };
+    let ladder = Wanted {
+        rungs: Rung::new(180, 300_000).into_iter().collect(),
+        poster: false,
+        thumbnails: None,
+        ..Wanted::default()
+    };
+    let plan = plan(&source, &ladder, &can).unwrap();
+    let names: Vec<&str> = plan.renditions.iter().map(|it| it.id.as_str()).collect();
+    assert_eq!(names, ["source", "180p"]);
+    let all = |media: Vec<Media>| media.into_iter().map(Ok);
+    let mut whole = Vec::new();
+    let end = run(all(screen(4.0)), all(camera(2.0)), |media| {
+        whole.extend(match media {
+            Media::Packet(packet) => Some(packet),
+            _ => None,
+        });
+        Ok(())
+    });
+    end.unwrap();
+    let least = Duration::from_millis(1_500);
+    let layout = Composition::default();
+    let chunks = compose_chunks(
+        &can,
+        &layout,
+        wanted(),
+        (&plan, least),
+        all(screen(4.0)),
+        all(camera(2.0)),
+    );
+    let mut chunks = chunks.unwrap();
+    let encoder = GstBackend::new().unwrap();
+    let (mut made, mut from) = (Made::default(), Vec::new());
+    while let Some(chunk) = chunks.recv().await {
+        let chunk = chunk.unwrap();
+        from.push(chunk.request.shown.start.millis());
+        chunk.kept.into_iter().for_each(|output| made.take(output));
+        let encoded = encoder.encode(chunk.request.clone()).await.unwrap();
+        encoded.check(&chunk.request).unwrap();
+        encoded.outputs.into_iter().for_each(|output| made.take(output));
+    }
+    assert_eq!(from, [0, 2_000], "a chunk ends at a key frame");
+    let kept: Vec<(MediaTime, bool)> = made.of("source").iter().map(|it| (it.pts, it.key)).collect();
+    let wanted: Vec<(MediaTime, bool)> = whole.iter().map(|it| (it.pts, it.key)).collect();
+    assert_eq!(kept, wanted);
+    let keys = |id: &str| -> Vec<MediaTime> {
+        let keys = made.of(id).iter().filter(|it| it.key);
+        keys.map(|it| it.pts).collect()
+    };
+    assert_eq!(keys("180p"), keys("source"));
+    assert_eq!(made.video("180p"), (320, 180));
+    runs_end("a composition in chunks");
 }
 
 #[test]
@@ -173,7 +248,7 @@ fn a_track_in_another_codec_from_the_middle_on_is_refused() {
     assert!(matches!(why, TranscodeError::Mismatch(_)), "{why}");
     let odd = Composed {
         size: (641, 360),
-        ..WANTED
+        ..wanted()
     };
     let (none, can) = (Vec::<io::Result<Media>>::new, Capabilities::probe().unwrap());
     let why = compose(
