@@ -179,8 +179,8 @@ pub(crate) const VIDEO: &[Known] = &[
     mover(VaApi, "vapostproc", VA, VA),
 ];
 
-/// Part of every installation: it is not looked up.
-pub(crate) const CPU_SCALER: &str = "videoconvertscale";
+/// Loom's own: it is not looked up.
+pub(crate) const CPU_SCALER: &str = "loomscale";
 
 // In order of preference. A name that is not installed is passed over.
 pub(crate) const OPUS_DECODERS: &[&str] = &["opusdec", "avdec_opus"];

@@ -34,6 +34,8 @@ pub mod limits;
 mod media_info;
 mod plan;
 #[cfg(feature = "gst")]
+mod scale;
+#[cfg(feature = "gst")]
 mod shed;
 mod sound;
 #[cfg(any(test, feature = "gst"))]

@@ -28,7 +28,7 @@ use super::watch::{Ending, Running};
 use crate::capability::Capabilities;
 use crate::composition::{self, Composition, Mixer, Overlay, Step};
 use crate::device::{DeviceFamily, MemoryDomain};
-use crate::elements::{CPU_SCALER, Work};
+use crate::elements::Work;
 use crate::error::TranscodeError;
 use crate::i420::I420;
 use crate::limits;
@@ -289,7 +289,7 @@ fn decoder(
     if stage.family != DeviceFamily::Cpu {
         elements.push(capsfilter(&raw(MemoryDomain::System).build())?);
     }
-    let scale = make(CPU_SCALER)?;
+    let scale = make("videoconvertscale")?;
     set_if_possible(&scale, "method", "catrom");
     elements.extend([scale, capsfilter(&pictures(size))?]);
     Ok(elements)

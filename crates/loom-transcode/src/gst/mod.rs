@@ -22,6 +22,7 @@ mod raw;
 mod reader;
 mod replay;
 mod rung;
+mod scaling;
 mod stillness;
 mod threads;
 mod thumbnails;
@@ -29,7 +30,7 @@ mod video;
 mod watch;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use gstreamer as gst;
@@ -110,5 +111,10 @@ impl ChunkWorker for GstBackend {
 }
 
 fn start() -> Result<(), TranscodeError> {
-    gst::init().map_err(|why| TranscodeError::Start(why.to_string()))
+    static STARTED: OnceLock<Result<(), String>> = OnceLock::new();
+    let start = || {
+        gst::init().map_err(|why| why.to_string())?;
+        scaling::register().map_err(|why| why.to_string())
+    };
+    STARTED.get_or_init(start).clone().map_err(TranscodeError::Start)
 }

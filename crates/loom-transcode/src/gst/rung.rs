@@ -1,4 +1,4 @@
-//! One rung of a picture graph: scaled from the one above it, encoded, made into packets.
+//! One rung of a picture graph: scaled from the source, or on a device from the rung above it, encoded, made into packets.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -48,17 +48,9 @@ pub(super) fn add_rung(
         )));
     };
     let scale = make(&scaler.factory)?;
-    if scaler.family == DeviceFamily::Cpu {
-        // Its own choice looks at two samples of a row whatever the size, and small text breaks up.
-        set_if_possible(&scale, "method", "catrom");
-    }
     // Devices know no other layout of 4:2:0 than NV12, and every encoder takes it.
     let on_cpu = |it: &Stage| it.family == DeviceFamily::Cpu;
-    let format = if on_cpu(scaler) && route.encoders.iter().all(on_cpu) {
-        "I420"
-    } else {
-        "NV12"
-    };
+    let format = if on_cpu(scaler) { "I420" } else { "NV12" };
     let size = capsfilter(
         &raw(scaler.memory)
             .field("format", format)
@@ -68,8 +60,7 @@ pub(super) fn add_rung(
             .build(),
     )?;
     follow_source(&scale, &size, rung)?;
-    hold_first_caps(&size)?;
-    let tee = make("tee")?;
+    hold_first_caps(&size, &[])?;
     let waiting = named(queue(capacity(pace))?, &thread_name(pace, rung.id.as_str()));
     give_way(pace, &waiting)?;
     let encoding = encoder(stage, plan.codec, Effort::of(plan, rung), pace)?;
@@ -92,8 +83,22 @@ pub(super) fn add_rung(
         caps: None,
     };
     let sink = app_sink(Some(&avc), move |sample| writer.handle_sample(sample), || ());
-    chain(GRAPH, pipeline, &[above, &scale, &size, &tee])?;
-    let mut tail = vec![tee.clone(), waiting.clone()];
+    chain(GRAPH, pipeline, &[above, &scale, &size])?;
+    // On the processor each rung is scaled from the source, which is sharper; on a device, from the one above.
+    let next = if on_cpu(scaler) {
+        above.clone()
+    } else {
+        make("tee")?
+    };
+    let mut tail = vec![size];
+    if !on_cpu(scaler) {
+        tail.push(next.clone());
+    }
+    tail.push(waiting.clone());
+    if on_cpu(scaler) && !route.encoders.iter().all(on_cpu) {
+        tail.push(make("videoconvert")?);
+        tail.push(capsfilter(&raw(scaler.memory).field("format", "NV12").build())?);
+    }
     tail.extend(copies(route, Some(&rung.id), stage)?);
     tail.extend(encoding);
     tail.push(sink.upcast());
@@ -153,7 +158,21 @@ pub(super) fn add_rung(
         }
         gst::PadProbeReturn::Ok
     });
-    Ok(tee)
+    Ok(next)
+}
+
+/// What pictures pass before they are scaled by the processor: they become I420 where they are not, in the colours of the first.
+pub(super) fn before_scaling(route: &Route) -> Result<Vec<gst::Element>, TranscodeError> {
+    if route
+        .scaler
+        .as_ref()
+        .is_none_or(|it| it.family != DeviceFamily::Cpu)
+    {
+        return Ok(Vec::new());
+    }
+    let plain = capsfilter(&raw(MemoryDomain::System).field("format", "I420").build())?;
+    hold_first_caps(&plain, &["width", "height", "pixel-aspect-ratio"])?;
+    Ok(vec![make("videoconvert")?, plain, make("tee")?])
 }
 
 /// Pictures that wait for one encoder.
@@ -200,15 +219,23 @@ fn follow_source(scale: &gst::Element, filter: &gst::Element, rung: &RungPlan) -
 /// By how much the aspect of a rung may differ from its source's, since its sides are even numbers.
 const ROUNDED: f64 = 0.02;
 
-/// After the first picture a rung's raw format stays as it is, colours and all, whatever the source changes to: else
-/// the encoder would start over with other parameter sets.
-fn hold_first_caps(filter: &gst::Element) -> Result<(), TranscodeError> {
+/// After the first picture the raw format stays as it is, colours and all but for what is `free`, whatever the source changes to: else
+/// an encoder would start over with other parameter sets.
+fn hold_first_caps(filter: &gst::Element, free: &'static [&str]) -> Result<(), TranscodeError> {
     let held = filter.clone();
     pad(filter, "src")?.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
         if let Some(gst::EventView::Caps(event)) = info.event().map(|it| it.view()) {
             let mut caps = event.caps_owned();
+            let colours = gst_video::VideoInfo::from_caps(&caps).map(|it| it.colorimetry().to_string());
             if let Some(structure) = caps.make_mut().structure_mut(0) {
                 structure.remove_fields(["framerate", "multiview-mode", "multiview-flags", "interlace-mode"]);
+                structure.remove_fields(free.iter().copied());
+                // those that are meant where nothing is said
+                if let Ok(colours) = colours
+                    && !structure.has_field("colorimetry")
+                {
+                    structure.set("colorimetry", colours);
+                }
             }
             held.set_property("caps", caps);
             return gst::PadProbeReturn::Remove;

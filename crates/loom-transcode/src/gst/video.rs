@@ -1,4 +1,4 @@
-//! The graph for pictures: decoded once, scaled in a cascade, encoded by one encoder a rung. Where it fails, it is made
+//! The graph for pictures: decoded once, scaled for each rung, encoded by one encoder a rung. Where it fails, it is made
 //! anew by the next best route, and goes on at the next picture that starts a segment.
 
 use std::ops::Range;
@@ -16,7 +16,7 @@ use super::element::{
 };
 use super::pictures::Shared;
 use super::replay::{Item, Replay};
-use super::rung::{add_rung, copies, fail_all, raw};
+use super::rung::{add_rung, before_scaling, copies, fail_all, raw};
 use super::threads::{give_way, thread_name};
 use super::watch::{Ending, Running};
 use crate::device::DeviceFamily;
@@ -227,6 +227,7 @@ impl Inner {
         }
         let last = head.last().unwrap_or(&pictures).clone();
         head.extend(copies(route, None, &route.decoder)?);
+        head.extend(before_scaling(route)?);
         let above = head.last().unwrap_or(&pictures).clone();
         chain(GRAPH, &pipeline, &head.iter().collect::<Vec<_>>())?;
         shared.watch_decoder(&decoding, pace, plan.compares(route))?;

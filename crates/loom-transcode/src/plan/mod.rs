@@ -154,7 +154,7 @@ pub struct VideoPlan {
     pub preset: Preset,
     /// Where segments may start.
     pub keys: KeyRule,
-    /// Encoders, from the largest picture down: each is scaled from the one before it.
+    /// Encoders, from the largest picture down: each is scaled from the source, on a device from the one before it.
     pub rungs: Vec<RungPlan>,
     /// Pictures that the source has, where known.
     pub frames: Option<u64>,

@@ -107,12 +107,12 @@ fn a_device_that_does_it_all_keeps_pictures_in_its_memory() {
         (
             "videotoolbox",
             MemoryDomain::System,
-            ["vtdec_hw", "videoconvertscale", "vtenc_h264_hw"],
+            ["vtdec_hw", "loomscale", "vtenc_h264_hw"],
         ),
         (
             "cpu",
             MemoryDomain::System,
-            ["avdec_h265", "videoconvertscale", "x264enc"],
+            ["avdec_h265", "loomscale", "x264enc"],
         ),
     ] {
         let made = planned(list, &source);
@@ -496,7 +496,7 @@ fn check(source: &SourceShape, wanted: &Wanted, can: &Capabilities) {
 }
 
 fn check_route(route: &Route, video: &VideoPlan, can: &Capabilities, made: &Plan) {
-    let builtin = |it: &str| it == "videoconvertscale";
+    let builtin = |it: &str| it == "loomscale";
     for factory in route.factories() {
         assert!(
             can.has(factory) || builtin(factory),
