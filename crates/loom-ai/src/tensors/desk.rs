@@ -13,8 +13,8 @@ use crate::network::{Alignment, Network, Turn};
 use crate::weights::Checkpoint;
 use crate::{AiError, Device};
 
-/// Where sessions ask the thread that owns a device. Each caller waits for its answer; who comes while the queue is full waits for room in
-/// it. So a device that is too slow makes its callers late, as a processor does, and these say so: live captions lag and in the end leave
+/// Where sessions ask the thread that owns a device. Each caller waits for its answer; who comes with sound while the queue is full waits for
+/// room in it. So a device that is too slow makes its callers late, as a processor does, and these say so: live captions lag and in the end leave
 /// sound out, recordings take longer.
 #[derive(Debug)]
 pub(crate) struct Desk {
@@ -187,16 +187,17 @@ impl Desk {
         self.facts.device
     }
 
-    /// Puts a request in the queue once there is room, and waits for its answer.
+    /// Puts a request in the queue as soon as `full` lets it, and waits for its answer.
     fn ask<A>(
         &self,
         answer: &Receiver<Result<A, AiError>>,
+        full: impl Fn(&Queue<Begin, Step>) -> bool,
         put: impl FnOnce(&mut Queue<Begin, Step>),
     ) -> Result<A, AiError> {
         let shared = &self.shared;
         let state = shared
             .room
-            .wait_while(shared.lock(), |it| it.queue.is_full() && !it.closed);
+            .wait_while(shared.lock(), |it| full(&it.queue) && !it.closed);
         let mut state = state.unwrap_or_else(PoisonError::into_inner);
         if state.closed {
             return Err(gone());
@@ -400,7 +401,7 @@ impl Network for Desk {
             ));
         }
         let (answer, begun) = sync_channel(1);
-        let begun = self.ask(&begun, |queue| {
+        let begun = self.ask(&begun, Queue::is_full, |queue| {
             queue.handle_begin(Beginning {
                 turn,
                 windows: count,
@@ -445,7 +446,7 @@ impl Network for Desk {
             feeds: feeds?,
             answer,
         };
-        let fed = self.ask(&fed, |queue| queue.handle_feed(step))?;
+        let fed = self.ask(&fed, |_| false, |queue| queue.handle_feed(step))?;
         logits.clear();
         for (session, fed) in sessions.iter_mut().zip(fed) {
             session.len += each;

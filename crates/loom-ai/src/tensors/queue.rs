@@ -45,7 +45,8 @@ pub(super) enum Batch<B, F> {
     Feed(Vec<F>),
 }
 
-/// Requests that may wait; who comes then waits for room, and falls behind as where the processor is too slow.
+/// Requests to hear sound that may wait; who comes then waits for room, and falls behind as where the processor is too slow. Tokens to be fed
+/// are not counted: who brings them holds slots already, which others wait for.
 pub(super) const BOUND: usize = 256;
 /// Slots that there are at least: half of them hold what one recording asks for, four windows and a beam of eight.
 pub(super) const LEAST_SLOTS: usize = 24;
@@ -69,8 +70,9 @@ impl<B, F> Queue<B, F> {
         }
     }
 
+    /// Whether no more sound to be heard may wait.
     pub(super) fn is_full(&self) -> bool {
-        self.live_begins.len() + self.patient_begins.len() + self.feeds.len() >= BOUND
+        self.live_begins.len() + self.patient_begins.len() >= BOUND
     }
 
     /// Whether so much could be begun if nothing else were.
@@ -278,13 +280,25 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_says_when_it_is_full_and_what_it_could_never_hold() {
+    fn the_queue_says_when_it_is_full_and_those_whom_it_waits_for_are_still_served() {
         let mut queue = Names::new(LEAST_SLOTS);
+        for _ in 0..LEAST_SLOTS {
+            begin(&mut queue, Turn::Live, 1, "served");
+        }
+        while next(&mut queue).is_some() {}
         for _ in 0..BOUND {
             assert!(!queue.is_full());
-            queue.handle_feed("a");
+            begin(&mut queue, Turn::Live, 1, "waiting");
         }
         assert!(queue.is_full());
+        for _ in 0..LEAST_SLOTS {
+            queue.handle_feed("a step");
+        }
+        assert_eq!(next(&mut queue).unwrap().len(), LEAST_SLOTS);
+        assert_eq!(next(&mut queue), None);
+        queue.handle_release(Turn::Live, &[5]);
+        assert_eq!(next(&mut queue).unwrap(), [("waiting", vec![5])]);
+        assert!(!queue.is_full());
         assert!(queue.holds(Turn::Patient, 12));
         assert!(!queue.holds(Turn::Patient, 13));
     }
