@@ -1,7 +1,7 @@
 # What a person types; CI types the same. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test slow crash resume damaged roads schedules commands soak overload outage bench bench-ingest bench-delivery bench-ffi bench-packaging bench-speech bench-transcode bench-validators players check fuzz netem lossy header install-c c-check c-threads docs reference recorder features sizes msrv api api-write package otel bench-live long-speech
+.PHONY: help serve test slow crash resume damaged roads schedules commands soak overload outage bench bench-ingest bench-delivery bench-ffi bench-packaging bench-speech bench-transcode bench-validators players check fuzz netem lossy header install-c c-check c-threads docs reference recorder features sizes msrv api api-write package otel bench-live long-speech cuda
 SHELL := /bin/bash
 PUBLISHED := loom-core loom-ingest loom-transcode loom-hls loom-ai loom-engine loom-ffi
 MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
@@ -74,6 +74,10 @@ bench-live: ## measure live captions, LIVE_SESSIONS (1,6,12) at once: how late, 
 	@benches/speech/.venv/bin/python -m pip install --quiet --disable-pip-version-check -r benches/speech/requirements.txt
 	cargo build --release -p loom-ai --example by_line --example live_load
 	.venv/bin/python benches/live_captions.py
+
+cuda: ## build Whisper for NVIDIA's GPUs with PyPI's nvcc; where a GPU is, hear with it and print how many sessions it carries (CUDA_MODEL)
+	@scripts/setup serve
+	scripts/cuda
 
 long-speech: ## LONG_HOURS (10) of speech through live captions and the final pass: fails where memory grows (figures as with bench)
 	@scripts/setup test

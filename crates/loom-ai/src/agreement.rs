@@ -1,5 +1,6 @@
 use loom_core::Word;
 
+use crate::AiError;
 use crate::align::TimedWord;
 use crate::decode::Ask;
 use crate::limits::SAMPLE_RATE;
@@ -51,7 +52,13 @@ const LAST_SILENCE: f32 = 3.0;
 
 impl Agreement {
     /// Hears the window again.
-    pub(crate) fn hear(&mut self, model: &Model, prompt: &[u32], sound: &[f32], pass: Pass) {
+    pub(crate) fn hear(
+        &mut self,
+        model: &Model,
+        prompt: &[u32],
+        sound: &[f32],
+        pass: Pass,
+    ) -> Result<(), AiError> {
         let vocabulary = model.vocabulary();
         let mut forced = Vec::new();
         if let Some(first) = self.fixed.first() {
@@ -76,7 +83,7 @@ impl Agreement {
                 beam: 1,
                 seed: 0,
             },
-        );
+        )?;
         let silent = heard.answer.is_silence();
         self.draft = heard.answer.tokens.clone();
         self.draft.drain(..forced.len());
@@ -105,6 +112,7 @@ impl Agreement {
         };
         self.shown = fresh.iter().take_while(due).count().max(self.agreed);
         self.guess = fresh;
+        Ok(())
     }
 
     /// What the last decode heard beyond what is final, as tokens.

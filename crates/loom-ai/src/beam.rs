@@ -1,46 +1,50 @@
+use crate::AiError;
 use crate::decode::{Answer, Ask, apply_rules, close, ends_with_sound, most_tokens, open, repeats};
-use crate::decoder::{Decoder, Session};
+use crate::decoder::Look;
 use crate::kernels::{exp_sum, maximum};
+use crate::network::Network;
 use crate::vocabulary::Vocabulary;
 
 /// An answer that is being followed.
-struct Path {
-    session: Session,
+struct Path<S> {
+    session: S,
     answer: Answer,
     /// Sum of its tokens' log-probabilities.
     sum: f32,
 }
 
-/// An answer that has ended, with the end's log-probability.
+/// An answer that has ended, with the end's log-probability. It is fed no more, and so needs no session.
 struct Ended {
-    path: Path,
+    answer: Answer,
+    looks: Vec<Look>,
+    sum: f32,
     end: f32,
 }
 
 impl Ended {
     /// Mean log-probability: longer answers are not worse for their length.
     fn score(&self) -> f32 {
-        let chosen = self.path.answer.tokens.len() + 1;
-        (self.path.sum + self.end) / chosen as f32
+        let chosen = self.answer.tokens.len() + 1;
+        (self.sum + self.end) / chosen as f32
     }
 }
 
 /// Beam search: follows the `ask.beam` likeliest answers until as many have ended, and takes the one whose tokens are likeliest
 /// in the mean. All take their step at once, so the weights are read once for all.
-pub(crate) fn attempt(
-    decoder: &Decoder,
+pub(crate) fn attempt<N: Network>(
+    network: &N,
     vocabulary: &Vocabulary,
-    session: &mut Session,
+    session: &mut N::Session,
     ask: &Ask<'_>,
-) -> Answer {
-    let (answer, mut logits) = open(decoder, vocabulary, session, ask);
+) -> Result<Answer, AiError> {
+    let (answer, mut logits) = open(network, vocabulary, session, ask)?;
     let mut paths = vec![Path {
         session: session.clone(),
         answer,
         sum: 0.0,
     }];
     let mut ended: Vec<Ended> = Vec::new();
-    for _ in 0..most_tokens(decoder, ask) {
+    for _ in 0..most_tokens(network, ask) {
         let each = logits.len() / paths.len();
         let mut next: Vec<(f32, usize, u32, f32)> = Vec::new();
         for (index, (path, logits)) in paths.iter().zip(logits.chunks_exact_mut(each)).enumerate() {
@@ -50,37 +54,38 @@ pub(crate) fn attempt(
             }
         }
         next.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let mut followed: Vec<Path> = Vec::new();
+        let mut followed: Vec<Path<N::Session>> = Vec::new();
         for (sum, index, token, log_probability) in next {
             if followed.len() == ask.beam {
                 break;
             }
             let from = &paths[index];
-            let mut path = Path {
-                session: from.session.clone(),
-                answer: from.answer.clone(),
+            let mut answer = from.answer.clone();
+            let ends = |answer, sum, end| Ended {
+                answer,
+                looks: network.looks(&from.session).to_vec(),
                 sum,
+                end,
             };
             if token == vocabulary.end_of_text {
-                path.sum = from.sum;
-                let end = log_probability;
-                ended.push(Ended { path, end });
+                ended.push(ends(answer, from.sum, log_probability));
                 continue;
             }
-            path.answer.tokens.push(token);
-            path.answer.log_probabilities.push(log_probability);
+            answer.tokens.push(token);
+            answer.log_probabilities.push(log_probability);
             let looped = vocabulary
                 .is_text(token)
-                .then(|| repeats(vocabulary, &path.answer.tokens))
+                .then(|| repeats(vocabulary, &answer.tokens))
                 .flatten();
             if let Some(keep) = looped {
-                path.answer.tokens.truncate(keep.max(ask.forced.len()));
-                path.answer.looped = true;
-                ended.push(Ended { path, end: 0.0 });
-            } else if ends_with_sound(vocabulary, &path.answer.tokens, ask) {
-                ended.push(Ended { path, end: 0.0 });
+                answer.tokens.truncate(keep.max(ask.forced.len()));
+                answer.looped = true;
+                ended.push(ends(answer, sum, 0.0));
+            } else if ends_with_sound(vocabulary, &answer.tokens, ask) {
+                ended.push(ends(answer, sum, 0.0));
             } else {
-                followed.push(path);
+                let session = from.session.clone();
+                followed.push(Path { session, answer, sum });
             }
         }
         paths = followed;
@@ -91,24 +96,28 @@ pub(crate) fn attempt(
             .iter()
             .filter_map(|it| it.answer.tokens.last().copied())
             .collect();
-        let mut sessions: Vec<&mut Session> = paths.iter_mut().map(|it| &mut it.session).collect();
-        let x = decoder.feed_each(&mut sessions, &tokens);
-        decoder.logits(&x, &mut logits);
+        let mut sessions: Vec<&mut N::Session> = paths.iter_mut().map(|it| &mut it.session).collect();
+        let all: Vec<usize> = (0..tokens.len()).collect();
+        network.feed(&mut sessions, &tokens, &all, &mut logits)?;
     }
     if ended.is_empty() {
-        ended.extend(paths.into_iter().map(|path| Ended { path, end: 0.0 }));
+        ended.extend(paths.into_iter().map(|it| Ended {
+            looks: network.looks(&it.session).to_vec(),
+            answer: it.answer,
+            sum: it.sum,
+            end: 0.0,
+        }));
     }
     let best = ended.into_iter().max_by(|a, b| {
-        (!a.path.answer.looped)
-            .cmp(&!b.path.answer.looped)
+        (!a.answer.looped)
+            .cmp(&!b.answer.looped)
             .then(a.score().total_cmp(&b.score()))
     });
-    let Some(Ended { path, end }) = best else {
-        return Answer::default();
+    let Some(mut best) = best else {
+        return Ok(Answer::default());
     };
-    let mut answer = path.answer;
-    close(decoder, vocabulary, &path.session, ask, &mut answer, end);
-    answer
+    close(network, vocabulary, &best.looks, ask, &mut best.answer, best.end);
+    Ok(best.answer)
 }
 
 /// The `count` likeliest tokens and their log-probabilities, likeliest first.

@@ -274,7 +274,7 @@ impl Captioner {
             self.prompt = Some(self.model.prompt(&Opening::default(), sound)?);
         }
         let prompt = self.prompt.as_deref().unwrap_or_default();
-        utterance.agreement.hear(&self.model, prompt, sound, pass);
+        utterance.agreement.hear(&self.model, prompt, sound, pass)?;
         utterance.heard = to;
         let words = utterance
             .agreement

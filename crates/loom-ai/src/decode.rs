@@ -1,10 +1,12 @@
 use std::io::Write;
 
+use crate::AiError;
 use crate::beam;
-use crate::decoder::{Decoder, Look, Session};
+use crate::decoder::Look;
 use crate::gaze::read_from_sound;
 use crate::kernels::{exp_sum, maximum};
 use crate::limits::MAX_WINDOW_TOKENS;
+use crate::network::Network;
 use crate::vocabulary::Vocabulary;
 
 /// What one window is decoded with.
@@ -78,19 +80,19 @@ impl Answer {
 
 /// Decodes windows, each warmer each time its answer fails its checks, and gives the best answer of each. The first, greedy
 /// answers are found together: the weights are read once for all.
-pub(crate) fn decode(
-    decoder: &Decoder,
+pub(crate) fn decode<N: Network>(
+    network: &N,
     vocabulary: &Vocabulary,
-    sessions: &mut [Session],
+    sessions: &mut [N::Session],
     asks: &[Ask<'_>],
-) -> Vec<Answer> {
+) -> Result<Vec<Answer>, AiError> {
     let greedy = |it: &Ask<'_>| it.beam <= 1 && it.temperatures.first() == Some(&0.0);
     let mut first: Vec<Option<Answer>> = if let ([session], [ask]) = (&mut *sessions, asks)
         && greedy(ask)
     {
-        vec![Some(drafted(decoder, vocabulary, session, ask))]
+        vec![Some(drafted(network, vocabulary, session, ask)?)]
     } else if asks.iter().all(greedy) {
-        together(decoder, vocabulary, sessions, asks)
+        together(network, vocabulary, sessions, asks)?
             .into_iter()
             .map(Some)
             .collect()
@@ -98,24 +100,24 @@ pub(crate) fn decode(
         vec![None; asks.len()]
     };
     let each = sessions.iter_mut().zip(asks).zip(&mut first);
-    each.map(|((session, ask), first)| warmer(decoder, vocabulary, session, ask, first.take()))
+    each.map(|((session, ask), first)| warmer(network, vocabulary, session, ask, first.take()))
         .collect()
 }
 
-fn warmer(
-    decoder: &Decoder,
+fn warmer<N: Network>(
+    network: &N,
     vocabulary: &Vocabulary,
-    session: &mut Session,
+    session: &mut N::Session,
     ask: &Ask<'_>,
     mut first: Option<Answer>,
-) -> Answer {
+) -> Result<Answer, AiError> {
     let mut best: Option<Answer> = None;
     for (index, &temperature) in ask.temperatures.iter().enumerate() {
         let seed = ask.seed.wrapping_add(index as u64);
         let answer = match first.take() {
             Some(answer) => answer,
-            None if ask.beam > 1 && temperature <= 0.0 => beam::attempt(decoder, vocabulary, session, ask),
-            None => attempt(decoder, vocabulary, session, ask, temperature, seed),
+            None if ask.beam > 1 && temperature <= 0.0 => beam::attempt(network, vocabulary, session, ask)?,
+            None => attempt(network, vocabulary, session, ask, temperature, seed)?,
         };
         let done = answer.is_good() || answer.is_silence();
         if done || best.as_ref().is_none_or(|best| answer.is_better_than(best)) {
@@ -125,7 +127,7 @@ fn warmer(
             break;
         }
     }
-    best.unwrap_or_default()
+    Ok(best.unwrap_or_default())
 }
 
 /// An answer that is being chosen, token by token.
@@ -173,51 +175,70 @@ impl Attempt {
     }
 }
 
-fn attempt(
-    decoder: &Decoder,
+fn attempt<N: Network>(
+    network: &N,
     vocabulary: &Vocabulary,
-    session: &mut Session,
+    session: &mut N::Session,
     ask: &Ask<'_>,
     temperature: f32,
     seed: u64,
-) -> Answer {
-    let (answer, mut logits) = open(decoder, vocabulary, session, ask);
-    let mut it = Attempt::new(answer, most_tokens(decoder, ask), temperature, seed);
+) -> Result<Answer, AiError> {
+    let (answer, mut logits) = open(network, vocabulary, session, ask)?;
+    let mut it = Attempt::new(answer, most_tokens(network, ask), temperature, seed);
     while let Some(token) = it.choose(vocabulary, ask, &mut logits) {
-        let x = decoder.feed(session, &[token]);
-        decoder.logits(&x, &mut logits);
+        network.feed(&mut [&mut *session], &[token], &[0], &mut logits)?;
     }
-    close(decoder, vocabulary, session, ask, &mut it.answer, it.end);
-    it.answer
+    close(
+        network,
+        vocabulary,
+        network.looks(session),
+        ask,
+        &mut it.answer,
+        it.end,
+    );
+    Ok(it.answer)
 }
 
 /// The greedy answer, several tokens at once as far as the draft is right: what was drafted is fed before it is known whether it is
 /// chosen, and taken back from the first token on that is not (Leviathan et al. 2022, with the last decode for a draft model).
-fn drafted(decoder: &Decoder, vocabulary: &Vocabulary, session: &mut Session, ask: &Ask<'_>) -> Answer {
-    let (answer, mut logits) = open(decoder, vocabulary, session, ask);
-    let mut it = Attempt::new(answer, most_tokens(decoder, ask), 0.0, 0);
+fn drafted<N: Network>(
+    network: &N,
+    vocabulary: &Vocabulary,
+    session: &mut N::Session,
+    ask: &Ask<'_>,
+) -> Result<Answer, AiError> {
+    let (answer, mut logits) = open(network, vocabulary, session, ask)?;
+    let mut it = Attempt::new(answer, most_tokens(network, ask), 0.0, 0);
     let (mut draft, mut fed) = (ask.draft, 0);
     'all: loop {
-        let mut x = Vec::new();
+        let mut next = Vec::new();
         let each = logits.len() / (fed + 1);
         for (index, logits) in logits.chunks_exact_mut(each).enumerate() {
             let Some(token) = it.choose(vocabulary, ask, logits) else {
-                session.truncate(session.len() + index - fed, decoder.width());
+                network.truncate(session, network.fed(session) + index - fed);
                 break 'all;
             };
             if index < fed && draft[index] == token {
                 continue;
             }
             draft = after(vocabulary, &draft[index..], token);
-            session.truncate(session.len() + index - fed, decoder.width());
+            network.truncate(session, network.fed(session) + index - fed);
             fed = draft.len().min(AHEAD);
-            x = decoder.feed(session, &[&[token], &draft[..fed]].concat());
+            next = [&[token], &draft[..fed]].concat();
             break;
         }
-        decoder.logits(&x, &mut logits);
+        let all: Vec<usize> = (0..next.len()).collect();
+        network.feed(&mut [&mut *session], &next, &all, &mut logits)?;
     }
-    close(decoder, vocabulary, session, ask, &mut it.answer, it.end);
-    it.answer
+    close(
+        network,
+        vocabulary,
+        network.looks(session),
+        ask,
+        &mut it.answer,
+        it.end,
+    );
+    Ok(it.answer)
 }
 
 /// What is left of a draft once `token` is chosen. Times come and go as the sound grows, and what is said stays as it was.
@@ -237,16 +258,16 @@ fn after<'a>(vocabulary: &Vocabulary, draft: &'a [u32], token: u32) -> &'a [u32]
 }
 
 /// The greedy answers of several windows, the next token of all at once.
-fn together(
-    decoder: &Decoder,
+fn together<N: Network>(
+    network: &N,
     vocabulary: &Vocabulary,
-    sessions: &mut [Session],
+    sessions: &mut [N::Session],
     asks: &[Ask<'_>],
-) -> Vec<Answer> {
+) -> Result<Vec<Answer>, AiError> {
     let (mut attempts, mut logits) = (Vec::with_capacity(asks.len()), Vec::new());
     for (session, ask) in sessions.iter_mut().zip(asks) {
-        let (answer, first) = open(decoder, vocabulary, session, ask);
-        attempts.push(Attempt::new(answer, most_tokens(decoder, ask), 0.0, 0));
+        let (answer, first) = open(network, vocabulary, session, ask)?;
+        attempts.push(Attempt::new(answer, most_tokens(network, ask), 0.0, 0));
         logits.extend(first);
     }
     let mut running: Vec<usize> = (0..asks.len()).collect();
@@ -264,39 +285,42 @@ fn together(
             .iter_mut()
             .enumerate()
             .filter(|(index, _)| running.contains(index));
-        let mut fed: Vec<&mut Session> = of_running.map(|(_, it)| it).collect();
+        let mut fed: Vec<&mut N::Session> = of_running.map(|(_, it)| it).collect();
         if !fed.is_empty() {
-            let x = decoder.feed_each(&mut fed, &tokens);
-            decoder.logits(&x, &mut logits);
+            let all: Vec<usize> = (0..fed.len()).collect();
+            network.feed(&mut fed, &tokens, &all, &mut logits)?;
         }
     }
     for ((it, session), ask) in attempts.iter_mut().zip(&*sessions).zip(asks) {
-        close(decoder, vocabulary, session, ask, &mut it.answer, it.end);
+        close(
+            network,
+            vocabulary,
+            network.looks(session),
+            ask,
+            &mut it.answer,
+            it.end,
+        );
     }
-    attempts.into_iter().map(|it| it.answer).collect()
+    Ok(attempts.into_iter().map(|it| it.answer).collect())
 }
 
 /// Feeds the prompt and what is agreed on: the answer so far, and the logits of what follows.
-pub(crate) fn open(
-    decoder: &Decoder,
+pub(crate) fn open<N: Network>(
+    network: &N,
     vocabulary: &Vocabulary,
-    session: &mut Session,
+    session: &mut N::Session,
     ask: &Ask<'_>,
-) -> (Answer, Vec<f32>) {
-    session.truncate(0, decoder.width());
-    let x = decoder.feed(session, &[ask.prompt, ask.forced].concat());
+) -> Result<(Answer, Vec<f32>), AiError> {
+    network.truncate(session, 0);
+    let tokens = [ask.prompt, ask.forced].concat();
     // After the start of the transcript alone: what would follow there tells whether there is speech.
     let start = ask
         .prompt
         .iter()
         .position(|&it| it == vocabulary.start)
         .unwrap_or(0);
-    let width = decoder.width();
     let mut logits = Vec::new();
-    decoder.logits(
-        &[&x[start * width..][..width], decoder.last(&x)].concat(),
-        &mut logits,
-    );
+    network.feed(&mut [session], &tokens, &[start, tokens.len() - 1], &mut logits)?;
     let after_start = logits.len() / 2;
     let answer = Answer {
         tokens: ask.forced.to_vec(),
@@ -305,12 +329,12 @@ pub(crate) fn open(
         ..Answer::default()
     };
     logits.drain(..after_start);
-    (answer, logits)
+    Ok((answer, logits))
 }
 
 /// Tokens that may be chosen for one window.
-pub(crate) fn most_tokens(decoder: &Decoder, ask: &Ask<'_>) -> usize {
-    let room = decoder
+pub(crate) fn most_tokens(network: &impl Network, ask: &Ask<'_>) -> usize {
+    let room = network
         .capacity()
         .saturating_sub(ask.prompt.len() + ask.forced.len() + 1);
     room.min(MAX_WINDOW_TOKENS)
@@ -324,25 +348,25 @@ pub(crate) fn ends_with_sound(vocabulary: &Vocabulary, tokens: &[u32], ask: &Ask
     vocabulary.is_timestamp(*last) && vocabulary.is_text(*before) && at >= ask.seconds - 0.1
 }
 
-/// Drops what was not read from the sound, and judges the rest; `end` is the end's log-probability.
+/// Drops what was not read from the sound, and judges the rest; `looks` has one for each token fed, and `end` is the end's
+/// log-probability.
 pub(crate) fn close(
-    decoder: &Decoder,
+    network: &impl Network,
     vocabulary: &Vocabulary,
-    session: &Session,
+    looks: &[Look],
     ask: &Ask<'_>,
     answer: &mut Answer,
     end: f32,
 ) {
     let forced = ask.forced.len();
-    answer.looks = session
-        .looks
+    answer.looks = looks
         .get(ask.prompt.len().saturating_sub(1)..)
         .unwrap_or_default()
         .to_vec();
-    let heads = decoder.known_alignment_heads();
-    if heads > 0 {
+    let alignment = network.alignment();
+    if alignment.known && alignment.heads > 0 {
         let sound = (ask.seconds * 50.0) as usize;
-        let keep = read_from_sound(vocabulary, &answer.tokens, &answer.looks, heads, sound);
+        let keep = read_from_sound(vocabulary, &answer.tokens, &answer.looks, alignment.heads, sound);
         answer.tokens.truncate(keep.max(forced));
     }
     answer.log_probabilities.truncate(answer.tokens.len());

@@ -7,6 +7,7 @@ use crate::attention::{Head, Room};
 use crate::encoder::Norm;
 use crate::fixed::{Matrix, Narrow};
 use crate::kernels::{add_bias, attend, bias_gelu};
+use crate::network::Alignment;
 use crate::quant::QuantMatrix;
 use crate::weights::{Checkpoint, Dims};
 
@@ -111,18 +112,7 @@ impl Session {
 
 impl Decoder {
     pub(crate) fn take(from: &mut Checkpoint) -> Result<Self, AiError> {
-        let known = from
-            .alignment_heads
-            .take()
-            .or_else(|| published_alignment_heads(&from.dims));
-        let alignment_known = known.is_some();
-        let alignment = known.unwrap_or_else(|| {
-            // Of a model nobody has measured, all heads of the upper half.
-            let upper = from.dims.text_layers / 2..from.dims.text_layers;
-            upper
-                .flat_map(|layer| (0..from.dims.heads).map(move |head| (layer, head)))
-                .collect()
-        });
+        let (alignment, alignment_known) = alignment_heads(from);
         let Dims {
             width,
             heads,
@@ -180,16 +170,10 @@ impl Decoder {
         self.width
     }
 
-    pub(crate) fn alignment_heads(&self) -> usize {
-        self.alignment.len()
-    }
-
-    /// How many alignment heads there are, or 0 where they are only guessed.
-    pub(crate) fn known_alignment_heads(&self) -> usize {
-        if self.alignment_known {
-            self.alignment.len()
-        } else {
-            0
+    pub(crate) fn alignment(&self) -> Alignment {
+        Alignment {
+            heads: self.alignment.len(),
+            known: self.alignment_known,
         }
     }
 
@@ -228,18 +212,9 @@ impl Decoder {
         }
     }
 
-    /// Feeds tokens one after the other; a row for each, which [`logits`](Self::logits) reads.
-    pub(crate) fn feed(&self, session: &mut Session, tokens: &[u32]) -> Vec<f32> {
-        self.run(&mut [session], tokens)
-    }
-
-    /// Feeds one token to each session: the weights are read once for all.
-    pub(crate) fn feed_each(&self, sessions: &mut [&mut Session], tokens: &[u32]) -> Vec<f32> {
-        self.run(sessions, tokens)
-    }
-
-    /// As many tokens for each session, session after session.
-    fn run(&self, sessions: &mut [&mut Session], tokens: &[u32]) -> Vec<f32> {
+    /// Feeds as many tokens to each session, session after session; a row for each token, which [`logits`](Self::logits) reads. The
+    /// weights are read once for all.
+    pub(crate) fn feed(&self, sessions: &mut [&mut Session], tokens: &[u32]) -> Vec<f32> {
         let (width, size) = (self.width, self.width / self.heads);
         let each = tokens.len() / sessions.len().max(1);
         let mut x = vec![0f32; tokens.len() * width];
@@ -315,17 +290,29 @@ impl Decoder {
         out.resize(x.len() / self.width * self.tokens.rows(), 0.0);
         self.tokens.multiply(&self.norm.apply(x), out);
     }
-
-    /// The last row that a feed gave.
-    pub(crate) fn last<'a>(&self, x: &'a [f32]) -> &'a [f32] {
-        &x[x.len() - self.width..]
-    }
 }
 
 fn add(x: &mut [f32], y: &[f32]) {
     for (x, y) in x.iter_mut().zip(y) {
         *x += y;
     }
+}
+
+/// The decoder's heads whose cross-attention is kept, each as (layer, head), and whether they are known to follow the sound.
+pub(crate) fn alignment_heads(from: &mut Checkpoint) -> (Vec<(usize, usize)>, bool) {
+    let known = from
+        .alignment_heads
+        .take()
+        .or_else(|| published_alignment_heads(&from.dims));
+    let is_known = known.is_some();
+    let heads = known.unwrap_or_else(|| {
+        // Of a model nobody has measured, all heads of the upper half.
+        let upper = from.dims.text_layers / 2..from.dims.text_layers;
+        upper
+            .flat_map(|layer| (0..from.dims.heads).map(move |head| (layer, head)))
+            .collect()
+    });
+    (heads, is_known)
 }
 
 /// The decoder's heads that follow the sound, of the published models whose files do not say (openai/whisper,

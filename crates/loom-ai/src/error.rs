@@ -77,6 +77,33 @@ pub enum AiError {
         /// What happened.
         reason: String,
     },
+    /// A device cannot be heard with: it is not built in, not there, or refuses.
+    #[error("cannot hear with {device}: {reason}")]
+    Device {
+        /// The device.
+        device: crate::Device,
+        /// What is missing, or what it said.
+        reason: String,
+    },
+    /// A device has too little memory for a model. Nothing was loaded.
+    #[error(
+        "{device} has {} MB free, and {model} takes {} MB there for {at_once} windows at once ({} MB of them weights)",
+        .free >> 20, .needed >> 20, .weights >> 20
+    )]
+    Memory {
+        /// The device.
+        device: crate::Device,
+        /// The model's name.
+        model: String,
+        /// Windows that it was to hear at once ([`ModelConfig::at_once`](crate::ModelConfig::at_once)).
+        at_once: usize,
+        /// Bytes that weights, caches and work take.
+        needed: u64,
+        /// Bytes of these that are weights.
+        weights: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
     /// The arithmetic failed: a tensor's shape does not fit, or memory ran out.
     #[error("inference failed: {0}")]
     Inference(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -6,7 +6,8 @@
 //! [`Model::locate`] finds a model on this machine or fetches one, [`Model::load`] reads it (Hugging Face safetensors,
 //! GGUF, whisper.cpp `ggml`, OpenAI `.pt`), and any number of recordings share it: a [`Captioner`] each while they are live,
 //! [`transcribe`] once they have stopped. All that is feature `candle`, which is on by default. A [`Transcriber`] of a host's own takes the
-//! model's place.
+//! model's place. Features `cuda` and `metal` add GPUs, which are one setting ([`ModelConfig::device`]): all sessions are then batched by the one
+//! thread that owns the device.
 //!
 //! A [`Model`] is `Send` and `Sync`; a [`Captioner`] is `Send`, one owner each.
 
@@ -28,6 +29,7 @@ mod captioner;
 mod decode;
 #[cfg(feature = "candle")]
 mod decoder;
+mod device;
 #[cfg(feature = "candle")]
 mod download;
 #[cfg(feature = "candle")]
@@ -58,10 +60,14 @@ mod model;
 mod model_config;
 mod moderator;
 #[cfg(feature = "candle")]
+mod network;
+#[cfg(feature = "candle")]
 mod prompt;
 #[cfg(feature = "candle")]
 mod quant;
 mod said;
+#[cfg(feature = "candle")]
+mod tensors;
 mod text_model;
 #[cfg(feature = "candle")]
 mod tones;
@@ -82,6 +88,7 @@ mod wheel;
 pub use bar::terminal_progress;
 #[cfg(feature = "candle")]
 pub use captioner::{Captioner, CaptionerConfig};
+pub use device::Device;
 pub use error::AiError;
 #[cfg(feature = "candle")]
 pub use http_text_model::{HttpTextModel, HttpTextModelConfig};

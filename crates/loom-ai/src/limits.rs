@@ -37,3 +37,5 @@ pub(crate) const MAX_DOWNLOAD: u64 = 4 << 30;
 pub(crate) const MAX_INDEX_PAGE: u64 = 8 << 20;
 /// Tokens generated for one window, whatever its length.
 pub(crate) const MAX_WINDOW_TOKENS: usize = 224;
+/// Windows that a device may hold at once.
+pub(crate) const MAX_AT_ONCE: usize = 256;

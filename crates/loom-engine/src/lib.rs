@@ -93,8 +93,8 @@ pub use jobs::{JobDescription, JobKind, JobState, RetryConfig};
 pub use keys::{EncryptionConfig, KeyFuture, KeyProvider, RandomKeys};
 pub use levels::LevelDescription;
 pub use loom_ai::{
-    AiError, CaptionOutput, Finding, LiveTranscriber, ModelConfig, Moderator, Segment as TranscriptSegment,
-    Transcriber, Transcript, WordList,
+    AiError, CaptionOutput, Device as SpeechDevice, Finding, LiveTranscriber, ModelConfig, Moderator,
+    Segment as TranscriptSegment, Transcriber, Transcript, WordList,
 };
 pub use loom_core::{Cue, CueId, CueState, MediaTime, PcmFrame, RenditionId, VideoCodec, Word};
 pub use loom_hls::{ContentKey, EncryptionScheme, KeyBytes, KeyFormat};

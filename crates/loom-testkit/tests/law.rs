@@ -143,6 +143,8 @@ fn each_feature_of_the_engine_adds_what_is_its_own() {
         ("ingest", "rtc"),
         ("transcode", "gstreamer"),
         ("captions", "candle-core"),
+        ("cuda", "cudarc"),
+        ("metal", "candle-metal-kernels"),
         ("hls", "http-body"),
         ("s3", "hyper-rustls"),
     ] {

@@ -9,7 +9,8 @@ use clap::{Parser, ValueEnum};
 use http::Uri;
 use http::uri::{Authority, Scheme};
 use loom_engine::{
-    EngineConfig, IceServer, PartForm, Pathway, PlaylistConfig, StartPoint, StorageClass, Window,
+    EngineConfig, IceServer, PartForm, Pathway, PlaylistConfig, SpeechDevice, StartPoint, StorageClass,
+    Window,
 };
 use serde::Deserialize;
 
@@ -39,6 +40,13 @@ pub(crate) struct Config {
     /// Threads that the speech model hears all recordings with, 1 to 64. Otherwise half of the processors, one at least.
     #[arg(long, env = "LOOM_CAPTION_THREADS", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub(crate) caption_threads: Option<u8>,
+    /// What the speech model hears with: `cpu`, `cuda` or `cuda:N` (an NVIDIA GPU, feature `cuda`), `metal` (Apple's, feature `metal`), or `auto`,
+    /// a GPU where one is there and has the memory, else the processor. Without the device that is named there are no captions.
+    #[arg(long, env = "LOOM_DEVICE", default_value = "cpu")]
+    pub(crate) device: SpeechDevice,
+    /// Windows of sound that a GPU holds and hears at once, 24 to 256. Each takes some of its memory. Otherwise 32.
+    #[arg(long, env = "LOOM_DEVICE_WINDOWS", value_parser = clap::value_parser!(u16).range(24..=256))]
+    pub(crate) device_windows: Option<u16>,
     /// A file of words and phrases to be told of (event `findings`) when a live caption has them: one a line, and behind a tab what it is to
     /// be called where that is not the phrase itself.
     #[arg(long, env = "LOOM_WORD_LIST")]

@@ -237,6 +237,10 @@ fn engine_config(
     if let Some(path) = &config.model {
         model.path = Some(path.clone());
     }
+    model.device = config.device;
+    if let Some(windows) = config.device_windows {
+        model.at_once = windows.into();
+    }
     // Captions are made of PCM, for which sound is decoded; without them a ladder of the source alone decodes nothing.
     let mut ladder = match config.ladder {
         Ladder::Full => Wanted::default(),

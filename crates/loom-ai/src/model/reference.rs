@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::Hearing;
 use crate::decode::Ask;
+use crate::network::Host;
 use crate::prompt::Opening;
 use crate::{Download, Model, ModelConfig};
 
 #[derive(serde::Deserialize)]
-struct Reference {
-    tokens: Vec<u32>,
+pub(crate) struct Reference {
+    pub(crate) tokens: Vec<u32>,
     mel: Vec<(usize, usize, f32)>,
     encoder: Vec<(usize, usize, f32)>,
     encoder_rms: f32,
@@ -22,6 +24,39 @@ struct Logits {
     some: Vec<(usize, f32)>,
 }
 
+impl Reference {
+    pub(crate) fn read() -> Self {
+        serde_json::from_str(include_str!("../../testdata/jfk-tiny.en.json")).unwrap()
+    }
+
+    /// Fails where the encoder's output for the whole 30 s is another.
+    pub(crate) fn judge_encoder(&self, encoded: &[f32]) {
+        let error = worst(
+            self.encoder
+                .iter()
+                .map(|&(at, i, it)| (encoded[at * 384 + i], it)),
+        );
+        eprintln!("encoder: {error} of {}", self.encoder_rms);
+        assert!(error <= ENCODER * self.encoder_rms, "encoder: {error}");
+    }
+
+    /// Fails where the logits after token number `step` are others.
+    pub(crate) fn judge_logits(&self, step: usize, logits: &[f32]) {
+        let theirs = &self.logits[step];
+        let error = worst(
+            theirs
+                .top
+                .iter()
+                .chain(&theirs.some)
+                .map(|&(id, it)| (logits[id], it)),
+        );
+        eprintln!("logits {step}: {error}");
+        assert!(error <= LOGIT, "step {step}: {error}");
+        let likeliest = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
+        assert_eq!(likeliest, Some(theirs.top[0].0), "step {step}");
+    }
+}
+
 /// Largest difference of a log-mel value; the values span about 2.
 const MEL: f32 = 1e-4;
 /// Largest difference of an encoder value, as a share of the root mean square of all.
@@ -29,7 +64,7 @@ const ENCODER: f32 = 0.03;
 /// Largest difference of a logit; those of one step span about 40.
 const LOGIT: f32 = 0.5;
 
-fn shared(path: &str) -> Option<PathBuf> {
+pub(crate) fn shared(path: &str) -> Option<PathBuf> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("../../../shared")
         .join(path);
@@ -39,14 +74,14 @@ fn shared(path: &str) -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
-fn worst(pairs: impl Iterator<Item = (f32, f32)>) -> f32 {
+pub(crate) fn worst(pairs: impl Iterator<Item = (f32, f32)>) -> f32 {
     pairs
         .map(|(ours, theirs)| (ours - theirs).abs())
         .fold(0.0, f32::max)
 }
 
-/// tiny.en and eleven seconds of speech.
-fn tiny_en() -> Option<(Arc<Model>, Vec<f32>)> {
+/// tiny.en's folder and eleven seconds of speech.
+pub(crate) fn material() -> Option<(PathBuf, Vec<f32>)> {
     let (folder, wav) = (shared("models/whisper-tiny.en")?, shared("media/speech/jfk.wav")?);
     let wav = std::fs::read(wav).unwrap();
     let data = wav.windows(4).position(|it| it == b"data").unwrap() + 8;
@@ -56,6 +91,11 @@ fn tiny_en() -> Option<(Arc<Model>, Vec<f32>)> {
         .iter()
         .map(|it| f32::from(i16::from_le_bytes(*it)) / 32_768.0)
         .collect();
+    Some((folder, pcm))
+}
+
+pub(crate) fn tiny_en() -> Option<(Arc<Model>, Vec<f32>)> {
+    let (folder, pcm) = material()?;
     let config = ModelConfig {
         path: Some(folder),
         download: Download::Never,
@@ -68,7 +108,7 @@ fn tiny_en() -> Option<(Arc<Model>, Vec<f32>)> {
 #[test]
 fn mel_encoder_and_logits_are_those_of_the_reference_within_the_stated_tolerance() {
     let Some((model, pcm)) = tiny_en() else { return };
-    let reference: Reference = serde_json::from_str(include_str!("../../testdata/jfk-tiny.en.json")).unwrap();
+    let reference = Reference::read();
 
     let mel = model.mel.frames(&pcm, 3_000);
     let error = worst(
@@ -80,32 +120,18 @@ fn mel_encoder_and_logits_are_those_of_the_reference_within_the_stated_tolerance
     eprintln!("mel: {error}");
     assert!(error <= MEL, "mel: {error}");
 
-    let encoded = model.encoder.run(&mel);
-    let error = worst(
-        reference
-            .encoder
-            .iter()
-            .map(|&(at, i, it)| (encoded[at * 384 + i], it)),
-    );
-    eprintln!("encoder: {error} of {}", reference.encoder_rms);
-    assert!(error <= ENCODER * reference.encoder_rms, "encoder: {error}");
-
-    let mut session = model.decoder.begin(&encoded);
+    let Hearing::Host(host) = &model.hearing else {
+        panic!("{model:?} hears with a device");
+    };
+    let Host { encoder, decoder } = &host.network;
+    let encoded = encoder.run(&mel);
+    reference.judge_encoder(&encoded);
+    let mut session = decoder.begin(&encoded);
     let mut logits = Vec::new();
-    for (step, (&token, theirs)) in reference.tokens.iter().zip(&reference.logits).enumerate() {
-        let x = model.decoder.feed(&mut session, &[token]);
-        model.decoder.logits(&x, &mut logits);
-        let error = worst(
-            theirs
-                .top
-                .iter()
-                .chain(&theirs.some)
-                .map(|&(id, it)| (logits[id], it)),
-        );
-        eprintln!("logits {step}: {error}");
-        assert!(error <= LOGIT, "step {step}: {error}");
-        let likeliest = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
-        assert_eq!(likeliest, Some(theirs.top[0].0), "step {step}");
+    for (step, &token) in reference.tokens.iter().enumerate() {
+        let x = decoder.feed(&mut [&mut session], &[token]);
+        decoder.logits(&x, &mut logits);
+        reference.judge_logits(step, &logits);
     }
 }
 
@@ -124,7 +150,7 @@ fn a_draft_right_or_wrong_leaves_the_answer_as_it_is() {
             beam: 1,
             seed: 0,
         };
-        let it = model.hear(&pcm, &ask).answer;
+        let it = model.hear(&pcm, &ask).unwrap().answer;
         (it.tokens, it.log_probabilities, it.looks, it.confidence.to_bits())
     };
     let plain = hear(&[]);

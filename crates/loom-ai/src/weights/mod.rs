@@ -92,6 +92,11 @@ impl Checkpoint {
         })
     }
 
+    /// Values of all tensors that were not taken.
+    pub(crate) fn values_held(&self) -> usize {
+        self.tensors.values().map(Tensor::elem_count).sum()
+    }
+
     /// Takes a tensor as f32, checked for its shape.
     fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, AiError> {
         let tensor = self

@@ -1,6 +1,7 @@
 //! Every test of the crate from outside, in one program: a program each takes far longer to build.
 
 mod decoding;
+mod device;
 mod hard_sound;
 mod lookup;
 mod material;
