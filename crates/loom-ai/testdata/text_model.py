@@ -60,8 +60,9 @@ def of(path, many):
             "prompt": prompt, "n_predict": many, "temperature": 0, "repeat_penalty": 1, "n_probs": 8, "return_tokens": True,
             "cache_prompt": False, "ignore_eos": True, "samplers": ["temperature"],
         })
-        # an answer that begins in the middle of a letter is told without
-        first = told["completion_probabilities"][0]["top_logprobs"] if "completion_probabilities" in told else []
+        # of an answer that begins in the middle of a letter the first token is not told of
+        told_of = told.get("completion_probabilities", [{"id": None}])[0]
+        first = told_of["top_logprobs"] if told_of["id"] == told["tokens"][0] else []
         likeliest = [[it["id"], round(it["logprob"], 5)] for it in first]
         answers.append({"prompt": prompt, "likeliest": likeliest, "follow": told["tokens"]})
     assert any(it["likeliest"] for it in answers), path
