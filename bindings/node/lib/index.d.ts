@@ -138,7 +138,7 @@ export interface JoinedInfo {
 
 /** What is done for a recording once it has ended, and how that stands; later versions may do more. */
 export interface JobInfo {
-  job: "chapters" | "transcript" | "upload" | "composition";
+  job: "chapters" | "transcript" | "brief" | "upload" | "composition";
   state: "queued" | "running" | "waiting" | "parked" | "done";
   /** How far the try is that runs, 0 to 1. */
   progress: number;

@@ -9,7 +9,7 @@ use crate::fixed::{Matrix, Narrow};
 use crate::kernels::{add_bias, attend, bias_gelu};
 use crate::network::Alignment;
 use crate::quant::QuantMatrix;
-use crate::weights::{Checkpoint, Dims};
+use crate::weights::{Checkpoint, Dims, Tensors};
 
 /// Tokens and sound to the next token's logits, one token at a time, with a cache of what was attended to.
 #[derive(Debug)]
@@ -44,14 +44,15 @@ struct Layer {
     down: Linear,
 }
 
+/// A product and a sum.
 #[derive(Debug)]
-struct Linear {
-    weight: QuantMatrix,
-    bias: Vec<f32>,
+pub(crate) struct Linear {
+    pub(crate) weight: QuantMatrix,
+    pub(crate) bias: Vec<f32>,
 }
 
 impl Linear {
-    fn take(from: &mut Checkpoint, name: &str, out: usize, columns: usize) -> Result<Self, AiError> {
+    pub(crate) fn take(from: &mut Tensors, name: &str, out: usize, columns: usize) -> Result<Self, AiError> {
         Ok(Self {
             weight: QuantMatrix::new(&from.values(&format!("{name}.weight"), &[out, columns])?, columns),
             bias: from.values(&format!("{name}.bias"), &[out])?,
@@ -59,13 +60,13 @@ impl Linear {
     }
 
     /// Row by row, without the bias.
-    fn product(&self, x: &[f32]) -> Vec<f32> {
+    pub(crate) fn product(&self, x: &[f32]) -> Vec<f32> {
         let mut out = vec![0f32; x.len() / self.weight.columns() * self.weight.rows()];
         self.weight.multiply(x, &mut out);
         out
     }
 
-    fn apply(&self, x: &[f32]) -> Vec<f32> {
+    pub(crate) fn apply(&self, x: &[f32]) -> Vec<f32> {
         let mut out = self.product(x);
         add_bias(&mut out, &self.bias);
         out
@@ -137,18 +138,23 @@ impl Decoder {
             sound_bias.resize(sound_bias.len() + width, 0.0);
             sound_bias.extend(from.values(&format!("{at}.cross_attn.value.bias"), &[width])?);
             layers.push(Layer {
-                norm: Norm::take(from, &format!("{at}.attn_ln"), width)?,
+                norm: Norm::take(&mut from.tensors, &format!("{at}.attn_ln"), width)?,
                 qkv: Linear {
                     weight: QuantMatrix::new(&qkv, width),
                     bias,
                 },
-                out: Linear::take(from, &format!("{at}.attn.out"), width, width)?,
-                cross_norm: Norm::take(from, &format!("{at}.cross_attn_ln"), width)?,
-                cross_query: Linear::take(from, &format!("{at}.cross_attn.query"), width, width)?,
-                cross_out: Linear::take(from, &format!("{at}.cross_attn.out"), width, width)?,
-                mlp_norm: Norm::take(from, &format!("{at}.mlp_ln"), width)?,
-                up: Linear::take(from, &format!("{at}.mlp.0"), 4 * width, width)?,
-                down: Linear::take(from, &format!("{at}.mlp.2"), width, 4 * width)?,
+                out: Linear::take(&mut from.tensors, &format!("{at}.attn.out"), width, width)?,
+                cross_norm: Norm::take(&mut from.tensors, &format!("{at}.cross_attn_ln"), width)?,
+                cross_query: Linear::take(
+                    &mut from.tensors,
+                    &format!("{at}.cross_attn.query"),
+                    width,
+                    width,
+                )?,
+                cross_out: Linear::take(&mut from.tensors, &format!("{at}.cross_attn.out"), width, width)?,
+                mlp_norm: Norm::take(&mut from.tensors, &format!("{at}.mlp_ln"), width)?,
+                up: Linear::take(&mut from.tensors, &format!("{at}.mlp.0"), 4 * width, width)?,
+                down: Linear::take(&mut from.tensors, &format!("{at}.mlp.2"), width, 4 * width)?,
             });
         }
         let embedding = from.values("decoder.token_embedding.weight", &[vocabulary, width])?;
@@ -158,7 +164,7 @@ impl Decoder {
             positions: from.values("decoder.positional_embedding", &[text_positions, width])?,
             tokens: QuantMatrix::new(&embedding, width),
             layers,
-            norm: Norm::take(from, "decoder.ln", width)?,
+            norm: Norm::take(&mut from.tensors, "decoder.ln", width)?,
             sound: Matrix::new(&sound, width),
             sound_bias,
             alignment,
@@ -292,7 +298,7 @@ impl Decoder {
     }
 }
 
-fn add(x: &mut [f32], y: &[f32]) {
+pub(crate) fn add(x: &mut [f32], y: &[f32]) {
     for (x, y) in x.iter_mut().zip(y) {
         *x += y;
     }

@@ -5,7 +5,7 @@ use crate::attention::{Head, Room};
 use crate::fixed::{Matrix, Narrow};
 use crate::kernels::{add_bias, add_rows, bias_gelu, layer_norm_into};
 use crate::limits::FRAMES_PER_POSITION;
-use crate::weights::{Checkpoint, Dims};
+use crate::weights::{Checkpoint, Dims, Tensors};
 
 /// Log-mel frames to one vector each 20 ms.
 ///
@@ -62,7 +62,7 @@ struct Bench {
 }
 
 impl Norm {
-    pub(crate) fn take(from: &mut Checkpoint, name: &str, width: usize) -> Result<Self, AiError> {
+    pub(crate) fn take(from: &mut Tensors, name: &str, width: usize) -> Result<Self, AiError> {
         Ok(Self {
             gain: from.values(&format!("{name}.weight"), &[width])?,
             bias: from.values(&format!("{name}.bias"), &[width])?,
@@ -130,13 +130,13 @@ impl Encoder {
             bias.resize(2 * width, 0.0);
             bias.extend(from.values(&format!("{at}.attn.value.bias"), &[width])?);
             layers.push(Layer {
-                attention_norm: Norm::take(from, &format!("{at}.attn_ln"), width)?,
+                attention_norm: Norm::take(&mut from.tensors, &format!("{at}.attn_ln"), width)?,
                 qkv: Affine {
                     weight: Matrix::new(&qkv, width),
                     bias,
                 },
                 out: Affine::take(from, &format!("{at}.attn.out"), width, width)?,
-                mlp_norm: Norm::take(from, &format!("{at}.mlp_ln"), width)?,
+                mlp_norm: Norm::take(&mut from.tensors, &format!("{at}.mlp_ln"), width)?,
                 up: Affine::take(from, &format!("{at}.mlp.0"), 4 * width, width)?,
                 down: Affine::take(from, &format!("{at}.mlp.2"), width, 4 * width)?,
             });
@@ -152,7 +152,7 @@ impl Encoder {
                 &[from.dims.audio_positions, width],
             )?,
             layers,
-            norm: Norm::take(from, "encoder.ln_post", width)?,
+            norm: Norm::take(&mut from.tensors, "encoder.ln_post", width)?,
         })
     }
 

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -5,7 +6,7 @@ use serde::Deserialize;
 use crate::{AiError, TextModel};
 
 /// Where a model is asked that speaks OpenAI's chat completions, as llama.cpp's server, vLLM, Ollama and hosted ones do.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct HttpTextModelConfig {
     /// The address before `/chat/completions`, such as `http://127.0.0.1:8081/v1`.
@@ -27,6 +28,17 @@ impl HttpTextModelConfig {
             key: None,
             timeout: Duration::from_secs(60),
         }
+    }
+}
+
+/// The key is not told.
+impl fmt::Debug for HttpTextModelConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpTextModelConfig")
+            .field("url", &self.url)
+            .field("model", &self.model)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
     }
 }
 
@@ -164,6 +176,7 @@ mod tests {
         let mut config = HttpTextModelConfig::new(format!("http://{address}/v1/"), "little");
         config.key = Some("secret".to_owned());
         let model = HttpTextModel::new(config).unwrap();
+        assert!(!format!("{model:?}").contains("secret"));
         assert_eq!(model.answer("a title", "some text").unwrap(), "A title");
         let asked = serving.join().unwrap();
         assert!(asked.starts_with("POST /v1/chat/completions HTTP/1.1"), "{asked}");

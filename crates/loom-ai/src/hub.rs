@@ -26,8 +26,42 @@ pub(crate) fn fetch(
     config: &ModelConfig,
     progress: &mut dyn FnMut(LocateProgress),
 ) -> Result<PathBuf, AiError> {
+    let english = config.repository.ends_with(".en");
+    let mut wanted = vec![("model.safetensors", Need::Must)];
+    if !english {
+        wanted.push(("tokenizer.json", Need::Must));
+    }
+    wanted.push(("generation_config.json", Need::May));
+    fetch_all(config, &wanted, progress)
+}
+
+/// Fetches the configured repository's sentence encoder.
+pub(crate) fn fetch_encoder(
+    config: &ModelConfig,
+    progress: &mut dyn FnMut(LocateProgress),
+) -> Result<PathBuf, AiError> {
+    let wanted = ["model.safetensors", "config.json", "tokenizer.json"];
+    fetch_all(config, &wanted.map(|it| (it, Need::Must)), progress)
+}
+
+/// Fetches one file of the configured repository that the hub keeps in LFS, checked in the same way.
+pub(crate) fn fetch_file(
+    config: &ModelConfig,
+    name: &str,
+    progress: &mut dyn FnMut(LocateProgress),
+) -> Result<PathBuf, AiError> {
+    fetch_all(config, &[(name, Need::Must)], progress)
+}
+
+/// Fetches files, the weights first, into [`folder`].
+fn fetch_all(
+    config: &ModelConfig,
+    wanted: &[(&str, Need)],
+    progress: &mut dyn FnMut(LocateProgress),
+) -> Result<PathBuf, AiError> {
     let home = config.hub.trim_end_matches('/').to_owned();
-    let weights = format!("{home}/{}/resolve/main/model.safetensors", config.repository);
+    let first = wanted.first().map_or("", |it| it.0);
+    let weights = format!("{home}/{}/resolve/main/{first}", config.repository);
     // The hub's own client waits for ever on a host that does not answer, so it is asked once by one that does not.
     let asked = agent(config)
         .head(&weights)
@@ -45,7 +79,7 @@ pub(crate) fn fetch(
     }
     let to = folder(config);
     let scratch = config.cache.join(format!(".hub-{}", std::process::id()));
-    let result = fetch_into(config, &home, &scratch, &to, progress);
+    let result = fetch_into(config, &home, &scratch, &to, wanted, progress);
     // What is left of the hub's own cache layout is of no use.
     let _ = std::fs::remove_dir_all(&scratch);
     result.map(|()| to)
@@ -56,16 +90,11 @@ fn fetch_into(
     home: &str,
     scratch: &Path,
     to: &Path,
+    wanted: &[(&str, Need)],
     progress: &mut dyn FnMut(LocateProgress),
 ) -> Result<(), AiError> {
-    let english = config.repository.ends_with(".en");
-    let mut wanted = vec![("model.safetensors", Need::Must)];
-    if !english {
-        wanted.push(("tokenizer.json", Need::Must));
-    }
-    wanted.push(("generation_config.json", Need::May));
     let mut got = Vec::new();
-    for (name, need) in wanted {
+    for &(name, need) in wanted {
         match one(config, home, scratch, name, progress) {
             Ok(path) => got.push((name, path)),
             Err(e) if need == Need::Must => return Err(e),
@@ -97,16 +126,17 @@ fn one(
     config: &ModelConfig,
     home: &str,
     scratch: &Path,
-    name: &'static str,
+    name: &str,
     progress: &mut dyn FnMut(LocateProgress),
 ) -> Result<PathBuf, AiError> {
     let url = format!("{home}/{}/resolve/main/{name}", config.repository);
     let (send, receive) = sync_channel(64);
     let (home, scratch, repository) = (home.to_owned(), scratch.to_owned(), config.repository.clone());
+    let asked = name.to_owned();
     std::thread::Builder::new()
         .name("loom-ai-hub".to_owned())
         .spawn(move || {
-            let result = ask_hub(home, scratch, repository, name, &send).map_err(|e| e.to_string());
+            let result = ask_hub(home, scratch, repository, &asked, &send).map_err(|e| e.to_string());
             // Nobody listens any more once it took too long.
             let _ = send.send(Message::Done(result));
         })

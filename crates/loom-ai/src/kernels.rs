@@ -41,6 +41,25 @@ vectorised! {
         }
     }
 
+    /// Each row of `x` made unit-size (its root mean square 1), times `gain`: Zhang and Sennrich, "Root Mean Square Layer Normalization",
+    /// 2019.
+    pub(crate) fn rms_norm_into<'a>(x: &'a [f32], gain: &'a [f32], epsilon: f32, out: &'a mut [f32]) -> () {
+        let width = gain.len();
+        for (from, to) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+            let scale = (dot(from, from) / width as f32 + epsilon).sqrt().recip();
+            for ((t, f), g) in to.iter_mut().zip(from).zip(gain) {
+                *t = f * scale * g;
+            }
+        }
+    }
+
+    /// `silu(gate) · up`, where the gate lies; silu(x) = x / (1 + e⁻ˣ).
+    pub(crate) fn silu_times<'a>(gate: &'a mut [f32], up: &'a [f32]) -> () {
+        for (g, u) in gate.iter_mut().zip(up) {
+            *g = *g / (1.0 + exp((-*g).min(87.0))) * u;
+        }
+    }
+
     /// `x += y + bias`, row by row.
     pub(crate) fn add_rows<'a>(x: &'a mut [f32], y: &'a [f32], bias: &'a [f32]) -> () {
         for (x, y) in x.chunks_exact_mut(bias.len()).zip(y.chunks_exact(bias.len())) {

@@ -32,6 +32,7 @@ mod decoder;
 mod device;
 #[cfg(feature = "candle")]
 mod download;
+mod embedder;
 #[cfg(feature = "candle")]
 mod encoder;
 mod error;
@@ -51,6 +52,10 @@ mod kernels;
 #[cfg(feature = "candle")]
 mod limits;
 mod lines;
+#[cfg(feature = "candle")]
+mod local_embedder;
+#[cfg(feature = "candle")]
+mod local_text_model;
 #[cfg(feature = "candle")]
 mod locate;
 #[cfg(feature = "candle")]
@@ -89,9 +94,14 @@ pub use bar::terminal_progress;
 #[cfg(feature = "candle")]
 pub use captioner::{Captioner, CaptionerConfig};
 pub use device::Device;
+pub use embedder::Embedder;
 pub use error::AiError;
 #[cfg(feature = "candle")]
 pub use http_text_model::{HttpTextModel, HttpTextModelConfig};
+#[cfg(feature = "candle")]
+pub use local_embedder::LocalEmbedder;
+#[cfg(feature = "candle")]
+pub use local_text_model::{LocalTextModel, LocalTextModelConfig, Sampling};
 #[cfg(feature = "candle")]
 pub use locate::{LocateProgress, ModelFiles, ModelOrigin};
 #[cfg(feature = "candle")]
@@ -120,6 +130,8 @@ const _: () = {
         const fn sent<T: Send>() {}
         shared::<Model>();
         shared::<HttpTextModel>();
+        shared::<LocalTextModel>();
+        shared::<LocalEmbedder>();
         sent::<Captioner>();
     }
 };

@@ -27,8 +27,20 @@ pub(crate) const MAX_DIMS: usize = 4;
 pub(crate) const MAX_TENSORS: usize = 16_384;
 /// Fields before them.
 pub(crate) const MAX_FIELDS: usize = 4_096;
+/// Values that the arrays of a GGUF file's fields may have in all (Qwen 3 has 455,000, Llama 3 540,000).
+pub(crate) const MAX_ELEMENTS: usize = 2 << 20;
+/// Bytes of a text in a GGUF file's fields (chat templates have up to 20,000).
+pub(crate) const MAX_TEXT: usize = 1 << 20;
 /// Bytes of a tensor's name in a `ggml` or GGUF file.
 pub(crate) const MAX_NAME: usize = 512;
+/// Layers that a language model may have (Llama 3 70B has 80).
+pub(crate) const MAX_TEXT_LAYERS: usize = 128;
+/// Width of its residual stream and of its feed-forward layers (Llama 3 70B has 8,192 and 28,672).
+pub(crate) const MAX_TEXT_WIDTH: usize = 65_536;
+/// Tokens that one may have been made for (Llama 3.1: 131,072).
+pub(crate) const MAX_POSITIONS_OF_TEXT: usize = 1 << 24;
+/// Tokens that it may be asked to keep in mind: keys and values are kept for each.
+pub(crate) const MAX_CONTEXT: usize = 32_768;
 /// Bytes of a JSON file beside the weights.
 pub(crate) const MAX_JSON: u64 = 64 << 20;
 /// Bytes of any one download.

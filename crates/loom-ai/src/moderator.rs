@@ -111,17 +111,10 @@ impl Moderator for WordList {
 }
 
 /// A moderator that asks a [`TextModel`] about each cue.
+#[derive(Debug)]
 pub struct ModelModerator {
     model: Arc<dyn TextModel>,
     instruction: String,
-}
-
-impl std::fmt::Debug for ModelModerator {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ModelModerator")
-            .field("model", &self.model.name())
-            .finish_non_exhaustive()
-    }
 }
 
 impl ModelModerator {

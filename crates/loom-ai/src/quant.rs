@@ -17,6 +17,9 @@ pub(crate) struct QuantMatrix {
 const BLOCK: usize = 64;
 
 impl QuantMatrix {
+    /// What `columns` is a multiple of.
+    pub(crate) const BLOCK: usize = BLOCK;
+
     /// From `rows` × `columns` values; `columns` is a multiple of 64 in every Whisper model.
     pub(crate) fn new(values: &[f32], columns: usize) -> Self {
         let rows = values.len() / columns;

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use loom_ai::{ModelConfig, Moderator, Transcriber};
+use loom_ai::{ModelConfig, Moderator, TextModel, Transcriber};
 use loom_hls::{Packager, PackagerConfig, PartForm, Pathway, SessionData, StartPoint, TextForm, Window};
 use loom_ingest::IngestConfig;
 use loom_transcode::{ApartConfig, ChunkWorker, Wanted};
@@ -38,6 +38,9 @@ pub struct EngineConfig {
     pub ingest: IngestConfig,
     /// Speech.
     pub captions: CaptionsConfig,
+    /// What writes a recording's title, summary and action items once its transcript is written ([`Recording::brief`](crate::Recording::brief));
+    /// `None`, the default: nothing does. It may take its time: one recording has its turn at a time, and none waits for it to be `ready`.
+    pub text_model: Option<Arc<dyn TextModel>>,
     /// How files become recordings.
     pub files: FileConfig,
     /// The renditions wanted beside the source.
@@ -148,6 +151,7 @@ impl Default for EngineConfig {
             data_dir: PathBuf::from(".loom"),
             ingest: IngestConfig::default(),
             captions: CaptionsConfig::default(),
+            text_model: None,
             files: FileConfig::default(),
             ladder: Wanted::default(),
             segment: Duration::from_secs(2),

@@ -11,9 +11,7 @@ use loom_hls::{PathwayClone, Steering};
 use loom_ingest::Ingest;
 use loom_transcode::{Backend, Capabilities};
 use tokio::runtime::Handle;
-#[cfg(feature = "transcode")]
-use tokio::sync::Semaphore;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::admission::{Admission, LiveLoad};
 use crate::captions::Speech;
@@ -119,6 +117,8 @@ pub(crate) struct Shared {
     pub(crate) speech: Arc<Speech>,
     pub(crate) packaging: PackagingThreads,
     pub(crate) stores: Option<Arc<Stores>>,
+    /// The language model is asked about one recording at a time.
+    pub(crate) briefs: Semaphore,
     /// Chunks of files that are encoded here take turns.
     #[cfg(feature = "transcode")]
     pub(crate) chunks: Semaphore,
@@ -186,6 +186,7 @@ impl Engine {
             .unwrap_or(capabilities.cores as f64 * LIVE_SHARE);
         let shared = Arc::new(Shared {
             stores,
+            briefs: Semaphore::new(1),
             #[cfg(feature = "transcode")]
             chunks: Semaphore::new(config.files.at_once.max(1)),
             #[cfg(feature = "transcode")]

@@ -8,6 +8,7 @@ use loom_ai::{Transcriber, Transcript};
 use loom_core::MediaTime;
 use loom_hls::TextCue;
 
+use crate::brief;
 use crate::edit;
 use crate::error::EngineError;
 use crate::event::{Event, RecordingState};
@@ -69,6 +70,7 @@ pub(crate) async fn end(recording: &Arc<Inner>) {
 pub(crate) fn after(recording: &Arc<Inner>, job: JobKind) {
     if job == JobKind::Transcript {
         remove_spool(recording);
+        brief::follow(recording);
     }
     if job != JobKind::Upload && recording.state_now().is_final() {
         store::send_soon(recording);
@@ -210,6 +212,7 @@ pub(crate) fn resume(recording: &Arc<Inner>) {
     {
         recording.set_transcript(Arc::new(transcript));
     }
+    brief::resume(recording);
     match recording.info().state {
         RecordingState::Ready | RecordingState::Failed => jobs::start(recording),
         RecordingState::Deleted => {}

@@ -25,6 +25,7 @@ mod admission;
 mod align;
 mod announced;
 mod arrival;
+mod brief;
 mod captions;
 #[cfg(feature = "transcode")]
 mod composition;
@@ -93,9 +94,11 @@ pub use jobs::{JobDescription, JobKind, JobState, RetryConfig};
 pub use keys::{EncryptionConfig, KeyFuture, KeyProvider, RandomKeys};
 pub use levels::LevelDescription;
 pub use loom_ai::{
-    AiError, CaptionOutput, Device as SpeechDevice, Finding, LiveTranscriber, ModelConfig, Moderator,
-    Segment as TranscriptSegment, Transcriber, Transcript, WordList,
+    AiError, Brief, CaptionOutput, Device as SpeechDevice, Excerpt, Finding, Gist, LiveTranscriber, ModelConfig, Moderator,
+    Segment as TranscriptSegment, TextModel, Transcriber, Transcript, WordList,
 };
+#[cfg(feature = "captions")]
+pub use loom_ai::{HttpTextModel, HttpTextModelConfig, LocalTextModel, LocalTextModelConfig};
 pub use loom_core::{Cue, CueId, CueState, MediaTime, PcmFrame, RenditionId, VideoCodec, Word};
 pub use loom_hls::{ContentKey, EncryptionScheme, KeyBytes, KeyFormat};
 pub use loom_hls::{

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 #[cfg(feature = "hls")]
 use http::StatusCode;
-use loom_ai::{Segment, Transcript};
+use loom_ai::{Brief, Segment, Transcript};
 use loom_core::{Cue, CueId, MediaTime};
 use loom_hls::progressive::Layout;
 use loom_hls::{Chapters, DateRange, Publish, TextCue, TimedMetadata};
@@ -207,6 +207,7 @@ struct State {
     chapters: Chapters,
     cues: BTreeMap<CueId, Cue>,
     transcript: Option<Arc<Transcript>>,
+    brief: Option<Arc<Brief>>,
     /// When somebody last did something with it.
     touched: Instant,
 }
@@ -856,6 +857,7 @@ impl Inner {
                 chapters: Chapters::default(),
                 cues: BTreeMap::new(),
                 transcript: None,
+                brief: None,
                 touched: Instant::now(),
             }),
             text: tokio::sync::Mutex::new(()),
@@ -1206,6 +1208,15 @@ impl Inner {
     /// What was said, once that is written down.
     pub(crate) fn final_transcript(&self) -> Option<Arc<Transcript>> {
         self.state().transcript.clone()
+    }
+
+    pub(crate) fn brief(&self) -> Option<Arc<Brief>> {
+        self.state().brief.clone()
+    }
+
+    /// What a language model made of the transcript, once that is written down.
+    pub(crate) fn set_brief(&self, brief: Arc<Brief>) {
+        self.state().brief = Some(brief);
     }
 
     /// The captions so far are replaced by the final transcript.

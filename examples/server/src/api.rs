@@ -46,6 +46,8 @@ fn router(app: App, streams: HlsService) -> Router {
         .route("/transcript.vtt", get(artifacts::transcript_vtt))
         .route("/transcript.srt", get(artifacts::transcript_srt))
         .route("/transcript.txt", get(artifacts::transcript_txt))
+        .route("/gist.json", get(artifacts::gist))
+        .route("/brief.json", get(artifacts::brief))
         .route(
             "/captions/{language}",
             put(text::put_captions)

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use loom_engine::{DownloadChoice, Recording, RenditionId, TrackChoice, Transcript};
+use loom_engine::{DownloadChoice, Gist, Recording, RenditionId, TrackChoice, Transcript};
 use serde::Deserialize;
 
 use crate::app::App;
@@ -20,6 +21,7 @@ enum Form {
     Vtt,
     Srt,
     Text,
+    Gist,
 }
 
 pub(crate) async fn transcript_json(State(app): State<App>, Path(id): Path<String>) -> Answer {
@@ -36,6 +38,23 @@ pub(crate) async fn transcript_srt(State(app): State<App>, Path(id): Path<String
 
 pub(crate) async fn transcript_txt(State(app): State<App>, Path(id): Path<String>) -> Answer {
     transcript(&app.recording(&id).await?, Form::Text)
+}
+
+/// `GET /v1/recordings/{id}/gist.json`: chapters, key phrases, the sentences that say most, and action items, found in the transcript's words.
+pub(crate) async fn gist(State(app): State<App>, Path(id): Path<String>) -> Answer {
+    transcript(&app.recording(&id).await?, Form::Gist)
+}
+
+/// `GET /v1/recordings/{id}/brief.json`: what a language model made of the transcript.
+pub(crate) async fn brief(State(app): State<App>, Path(id): Path<String>) -> Answer {
+    let missing = || {
+        Problem::not_found(
+            "no-brief",
+            "no language model has written anything about this recording (yet)",
+        )
+    };
+    let brief = app.recording(&id).await?.brief().ok_or_else(missing)?;
+    Ok(([(header::CACHE_CONTROL, "no-cache")], Json(&*brief)).into_response())
 }
 
 /// `GET /v1/recordings/{id}/poster.jpg`
@@ -141,6 +160,10 @@ fn transcript(recording: &Recording, form: Form) -> Answer {
         Form::Vtt => ("text/vtt; charset=utf-8", transcript.to_vtt()),
         Form::Srt => ("application/x-subrip; charset=utf-8", transcript.to_srt()),
         Form::Text => ("text/plain; charset=utf-8", transcript.to_txt()),
+        Form::Gist => (
+            "application/json",
+            serde_json::to_string(&Gist::of(transcript)).unwrap_or_default(),
+        ),
     };
     Ok((
         [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")],

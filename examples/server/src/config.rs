@@ -47,6 +47,17 @@ pub(crate) struct Config {
     /// Windows of sound that a GPU holds and hears at once, 24 to 256. Each takes some of its memory. Otherwise 32.
     #[arg(long, env = "LOOM_DEVICE_WINDOWS", value_parser = clap::value_parser!(u16).range(24..=256))]
     pub(crate) device_windows: Option<u16>,
+    /// The language model that writes title, summary and action items of each transcript (`GET …/{id}/brief.json`): a `.gguf` file, one on the
+    /// Hugging Face hub as OWNER/NAME/FILE.gguf, which is downloaded once, or the address of a server that speaks OpenAI's chat completions, such as
+    /// http://127.0.0.1:8081/v1. A model on this machine is loaded before the server is ready.
+    #[arg(long, env = "LOOM_TEXT_MODEL")]
+    pub(crate) text_model: Option<String>,
+    /// What the model is called at that address.
+    #[arg(long, env = "LOOM_TEXT_MODEL_NAME", default_value = "default")]
+    pub(crate) text_model_name: String,
+    /// Sent there as a bearer token.
+    #[arg(long, env = "LOOM_TEXT_MODEL_KEY", hide_env_values = true)]
+    pub(crate) text_model_key: Option<String>,
     /// A file of words and phrases to be told of (event `findings`) when a live caption has them: one a line, and behind a tab what it is to
     /// be called where that is not the phrase itself.
     #[arg(long, env = "LOOM_WORD_LIST")]

@@ -43,9 +43,10 @@ use axum::ServiceExt;
 use axum::serve::ListenerExt;
 use clap::Parser;
 use loom_engine::{
-    ApartConfig, CaptionsConfig, CaptionsStatus, EncryptionConfig, EncryptionScheme, Engine, EngineConfig,
-    EngineError, FileConfig, IngestConfig, IngestError, LoudnessTarget, ModelConfig, Moderator,
-    SoundTreatment, StoreConfig, StoreError, TextForm, Thumbnails, Wanted, WordList, open_store, serve_apart,
+    AiError, ApartConfig, CaptionsConfig, CaptionsStatus, EncryptionConfig, EncryptionScheme, Engine,
+    EngineConfig, EngineError, FileConfig, HttpTextModel, HttpTextModelConfig, IngestConfig, IngestError,
+    LocalTextModel, LocalTextModelConfig, LoudnessTarget, ModelConfig, Moderator, SoundTreatment,
+    StoreConfig, StoreError, TextForm, TextModel, Thumbnails, Wanted, WordList, open_store, serve_apart,
 };
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
@@ -105,7 +106,11 @@ async fn serve() -> Result<()> {
     let store = Store::open(&data.join("loom.sqlite"))
         .with_context(|| format!("the database in {} cannot be opened", data.display()))?;
     let kept = store_config(&config).context("LOOM_STORE cannot be used")?;
-    let settings = engine_config(&config, kept, word_list(&config)?);
+    let mut settings = engine_config(&config, kept, word_list(&config)?);
+    let telling = config.clone();
+    settings.text_model = tokio::task::spawn_blocking(move || text_model(&telling))
+        .await?
+        .context("LOOM_TEXT_MODEL cannot be used")?;
     let engine = start(&config, settings)
         .await
         .context("the engine cannot start")?;
@@ -218,6 +223,21 @@ fn word_list(config: &Config) -> Result<Option<Arc<dyn Moderator>>> {
         .lines()
         .map(|line| line.split_once('\t').unwrap_or((line, line)));
     Ok(Some(Arc::new(WordList::new(entries))))
+}
+
+/// Who writes title, summary and action items. Blocks while a model is fetched and read.
+fn text_model(config: &Config) -> Result<Option<Arc<dyn TextModel>>, AiError> {
+    let Some(name) = &config.text_model else {
+        return Ok(None);
+    };
+    if name.starts_with("http://") || name.starts_with("https://") {
+        let mut there = HttpTextModelConfig::new(name, &config.text_model_name);
+        there.key.clone_from(&config.text_model_key);
+        return Ok(Some(Arc::new(HttpTextModel::new(there)?)));
+    }
+    let here = LocalTextModelConfig::new(name);
+    let files = LocalTextModel::locate(&here, &mut |_| ())?;
+    Ok(Some(Arc::new(LocalTextModel::load(&files, &here)?)))
 }
 
 fn engine_config(

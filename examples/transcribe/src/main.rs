@@ -1,6 +1,6 @@
 //! A sound or film file to text:
 //!
-//!     cargo run --release -p transcribe -- FILE [--model DIR-or-FILE] [--format txt|json|vtt|srt|gist] [--live]
+//!     cargo run --release -p transcribe -- FILE [--model DIR-or-FILE] [--format txt|json|vtt|srt|gist|brief] [--live]
 //!
 //! The text goes to standard output, the progress bar to the terminal. Without `--model` the model is found as `LOOM_MODEL` and the
 //! cache say, and downloaded once where neither has one. Nothing else uses the network.
@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use loom_ai::{
-    CaptionOutput, Captioner, CaptionerConfig, Gist, Model, ModelConfig, Task, TranscribeConfig,
-    terminal_progress, transcribe,
+    Brief, CaptionOutput, Captioner, CaptionerConfig, Gist, LocalTextModel, LocalTextModelConfig, Model,
+    ModelConfig, Task, TranscribeConfig, terminal_progress, transcribe,
 };
 use loom_core::{CueState, MediaTime, PcmFrame};
 
@@ -28,6 +28,9 @@ struct Arguments {
     /// A folder with model.safetensors, or a .safetensors, ggml or .pt file.
     #[arg(long)]
     model: Option<PathBuf>,
+    /// The language model of `--format brief`: a .gguf file, or OWNER/NAME/FILE.gguf on the Hugging Face hub.
+    #[arg(long, required_if_eq("format", "brief"))]
+    text_model: Option<String>,
     /// What to write.
     #[arg(long, value_enum, default_value_t = Format::Txt)]
     format: Format,
@@ -63,6 +66,8 @@ enum Format {
     Srt,
     /// Chapters, key phrases, summary and action items as JSON.
     Gist,
+    /// Title, summary and action items that a language model writes, as JSON.
+    Brief,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -106,6 +111,13 @@ fn whole(model: &Model, pcm: &[f32], arguments: &Arguments) -> anyhow::Result<()
         Format::Vtt => said.to_vtt(),
         Format::Srt => said.to_srt(),
         Format::Gist => serde_json::to_string_pretty(&Gist::of(&said))?,
+        Format::Brief => {
+            let mut config = LocalTextModelConfig::new(arguments.text_model.as_deref().unwrap_or_default());
+            config.threads = arguments.threads;
+            let files = LocalTextModel::locate(&config, &mut terminal_progress())?;
+            let model = LocalTextModel::load(&files, &config)?;
+            serde_json::to_string_pretty(&Brief::of(&said, &model)?)?
+        }
     };
     writeln!(std::io::stdout(), "{}", text.trim_end())?;
     Ok(())

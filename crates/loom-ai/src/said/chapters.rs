@@ -1,5 +1,5 @@
-//! Chapters by lexical cohesion: Hearst, "TextTiling: Segmenting Text into Multi-paragraph Subtopic Passages" (1997), with whole
-//! sentences as its token sequences and words weighed by how rare they are.
+//! Chapters where what is said hangs together least: Hearst, "TextTiling: Segmenting Text into Multi-paragraph Subtopic Passages" (1997), with
+//! whole sentences as its token sequences; by their words, weighed by how rare these are, or by their vectors.
 
 use std::collections::HashMap;
 
@@ -8,6 +8,8 @@ use super::{Chapter, phrases};
 
 /// Words that carry meaning on either side of a gap that are compared.
 const BLOCK: usize = 45;
+/// Words on either side of a gap whose sentences' vectors are compared.
+const SPAN: usize = 60;
 /// A chapter is at least this long, seconds.
 const SHORTEST: f64 = 30.0;
 /// Deviations above the mean that the depth of a valley must have.
@@ -16,11 +18,22 @@ const DEPTH: f32 = 0.5;
 const TITLE: usize = 2;
 
 pub(super) fn find(sentences: &[Sentence]) -> Vec<Chapter> {
+    let weights = weights(sentences);
+    chapters(sentences, |gap| cohesion(sentences, gap, &weights))
+}
+
+/// By the sentences' `vectors`, one for each.
+pub(super) fn find_by_meaning(sentences: &[Sentence], vectors: &[Vec<f32>]) -> Vec<Chapter> {
+    chapters(sentences, |gap| likeness(sentences, vectors, gap))
+}
+
+/// `cohesion` tells how alike what is said before and after a gap is.
+fn chapters(sentences: &[Sentence], cohesion: impl Fn(usize) -> f32) -> Vec<Chapter> {
     if sentences.is_empty() {
         return Vec::new();
     }
     let mut bounds = vec![0];
-    bounds.extend(shifts(sentences));
+    bounds.extend(shifts(sentences, cohesion));
     bounds.push(sentences.len());
     let chapter = |it: &[usize]| {
         let part = &sentences[it[0]..it[1]];
@@ -40,11 +53,8 @@ pub(super) fn find(sentences: &[Sentence]) -> Vec<Chapter> {
 }
 
 /// The sentences that begin a new topic.
-fn shifts(sentences: &[Sentence]) -> Vec<usize> {
-    let weights = weights(sentences);
-    let cohesion: Vec<f32> = (1..sentences.len())
-        .map(|gap| cohesion(sentences, gap, &weights))
-        .collect();
+fn shifts(sentences: &[Sentence], cohesion: impl Fn(usize) -> f32) -> Vec<usize> {
+    let cohesion: Vec<f32> = (1..sentences.len()).map(cohesion).collect();
     let depths: Vec<f32> = (0..cohesion.len()).map(|at| depth(&cohesion, at)).collect();
     let n = depths.len().max(1) as f32;
     let mean = depths.iter().sum::<f32>() / n;
@@ -102,6 +112,36 @@ fn cohesion(sentences: &[Sentence], gap: usize, weights: &HashMap<&str, f32>) ->
     let norm = |it: &HashMap<&str, f32>| it.values().map(|it| it * it).sum::<f32>().sqrt();
     let norms = norm(&before) * norm(&after);
     if norms > 0.0 { product / norms } else { 0.0 }
+}
+
+/// The cosine of the summed vectors before and after a gap.
+fn likeness(sentences: &[Sentence], vectors: &[Vec<f32>], gap: usize) -> f32 {
+    let before = sum(sentences[..gap].iter().zip(&vectors[..gap]).rev());
+    let after = sum(sentences[gap..].iter().zip(&vectors[gap..]));
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    let norms = (dot(&before, &before) * dot(&after, &after)).sqrt();
+    if norms > 0.0 {
+        dot(&before, &after) / norms
+    } else {
+        0.0
+    }
+}
+
+/// The vectors of sentences that have [`SPAN`] words together, each as often as it has words.
+fn sum<'a>(said: impl Iterator<Item = (&'a Sentence, &'a Vec<f32>)>) -> Vec<f32> {
+    let mut out = Vec::new();
+    let mut words = 0;
+    for (sentence, vector) in said {
+        out.resize(vector.len(), 0.0);
+        for (sum, it) in out.iter_mut().zip(vector) {
+            *sum += it * sentence.words.len() as f32;
+        }
+        words += sentence.words.len();
+        if words >= SPAN {
+            break;
+        }
+    }
+    out
 }
 
 fn count<'a>(

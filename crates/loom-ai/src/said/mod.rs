@@ -1,6 +1,6 @@
 //! What was said: chapters, key phrases, an extractive summary and action items, each with its time in the media.
 //!
-//! All of it is arithmetic on the transcript's words: no model, no network, the same transcript always gives the same answer. It
+//! All of it is arithmetic on the transcript's words, unless an [`Embedder`] is given for the chapters: no model, no network, the same transcript always gives the same answer. It
 //! knows English best; in other languages chapters and phrases still follow the words, and action items are not found.
 
 mod actions;
@@ -12,7 +12,7 @@ mod summary;
 use loom_core::MediaTime;
 use serde::{Deserialize, Serialize};
 
-use crate::Transcript;
+use crate::{AiError, Embedder, Transcript};
 use sentences::Sentence;
 
 /// Everything that [`Gist::of`] finds.
@@ -84,6 +84,30 @@ impl Gist {
             summary: summary::find(&sentences, 5),
             actions: actions::find(&sentences),
         }
+    }
+
+    /// The same, with chapters where what the sentences mean shifts, whatever their words.
+    ///
+    /// # Errors
+    /// The embedder's; [`AiError::Inference`] where it gives another number of vectors than texts.
+    pub fn by_meaning(transcript: &Transcript, embedder: &dyn Embedder) -> Result<Self, AiError> {
+        let sentences = sentences::of(transcript);
+        let texts: Vec<String> = sentences.iter().map(Sentence::text).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let vectors = embedder.embed(&texts)?;
+        if vectors.len() != texts.len() {
+            let why = format!(
+                "{}: {} vectors for {} texts",
+                embedder.name(),
+                vectors.len(),
+                texts.len()
+            );
+            return Err(AiError::Inference(why.into()));
+        }
+        Ok(Self {
+            chapters: chapters::find_by_meaning(&sentences, &vectors),
+            ..Self::of(transcript)
+        })
     }
 
     /// The `most` sentences that say most, in the order they were said.

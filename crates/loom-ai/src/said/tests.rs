@@ -4,10 +4,13 @@ use super::Gist;
 use crate::{Segment, Transcript};
 
 /// A transcript with a word each 0.4 s, the seconds at which a topic begins, and those of action items.
-fn labelled() -> (Transcript, Vec<f64>, Vec<f64>) {
+fn labelled(file: &str) -> (Transcript, Vec<f64>, Vec<f64>) {
     let (mut segments, mut topics, mut actions) = (Vec::new(), Vec::new(), Vec::new());
     let mut at = 0i64;
-    for line in include_str!("../../testdata/standup.txt").lines().skip(1) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("testdata")
+        .join(file);
+    for line in std::fs::read_to_string(path).unwrap().lines().skip(1) {
         if line.starts_with("== ") {
             topics.push(at as f64 / 1e3);
             continue;
@@ -60,7 +63,7 @@ fn score(found: &[f64], wanted: &[f64], tolerance: f64) -> (f64, f64) {
 
 #[test]
 fn topics_and_action_items_of_a_meeting_are_found_as_a_person_marked_them() {
-    let (transcript, topics, actions) = labelled();
+    let (transcript, topics, actions) = labelled("standup.txt");
     let gist = Gist::of(&transcript);
     let starts: Vec<f64> = gist.chapters.iter().map(|it| it.start.secs_f64()).collect();
     let (precise, complete) = score(&starts, &topics, 12.0);
@@ -92,9 +95,37 @@ fn topics_and_action_items_of_a_meeting_are_found_as_a_person_marked_them() {
     assert!(gist.summary.windows(2).all(|it| it[0].start < it[1].start));
 }
 
+/// The chapters by words and by meaning, side by side; `make text-model` runs this.
+#[cfg(feature = "candle")]
+#[test]
+#[ignore = "reads a real model: LOOM_ENCODER names its folder"]
+fn chapters_by_a_real_encoder_are_no_worse_than_by_words() {
+    let folder = std::env::var("LOOM_ENCODER").expect("LOOM_ENCODER names a folder");
+    let config = crate::ModelConfig {
+        path: Some(folder.into()),
+        ..crate::ModelConfig::default()
+    };
+    let files = crate::LocalEmbedder::locate(&config, &mut |_| ()).unwrap();
+    let encoder = crate::LocalEmbedder::load(&files, 1).unwrap();
+    for file in ["standup.txt", "handover.txt"] {
+        let (transcript, topics, _) = labelled(file);
+        let of = |gist: &Gist| {
+            let starts: Vec<f64> = gist.chapters.iter().map(|it| it.start.secs_f64()).collect();
+            let (precise, complete) = score(&starts, &topics, 12.0);
+            (2.0 * precise * complete / (precise + complete).max(0.01), starts)
+        };
+        let words = of(&Gist::of(&transcript));
+        let meaning = of(&Gist::by_meaning(&transcript, &encoder).unwrap());
+        eprintln!("{file}: topics at {topics:?}");
+        eprintln!("  by words   F1 {:.2} {:?}", words.0, words.1);
+        eprintln!("  by meaning F1 {:.2} {:?}", meaning.0, meaning.1);
+        assert!(meaning.0 >= words.0, "{file}");
+    }
+}
+
 #[test]
 fn nothing_said_is_nothing_found() {
-    let (mut transcript, ..) = labelled();
+    let (mut transcript, ..) = labelled("standup.txt");
     transcript.segments.clear();
     transcript.text.clear();
     assert_eq!(Gist::of(&transcript), Gist::default());

@@ -1,10 +1,12 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use candle_core::quantized::gguf_file::Value;
+
 use super::reader::{Reader, size, tensor};
 use super::{Checkpoint, hugging_face};
 use crate::AiError;
-use crate::limits::{MAX_DIMS, MAX_FIELDS, MAX_NAME, MAX_TENSORS};
+use crate::limits::{MAX_DIMS, MAX_ELEMENTS, MAX_FIELDS, MAX_NAME, MAX_TENSORS, MAX_TEXT};
 
 /// `GGUF` in the byte order of the file.
 const MAGIC: u32 = 0x4655_4747;
@@ -17,61 +19,18 @@ pub(super) fn read(path: &Path) -> Result<Checkpoint, AiError> {
 
 pub(super) fn parse(mut file: Reader<'_>) -> Result<Checkpoint, AiError> {
     let path = file.path;
-    let whole = file.left;
-    if file.u32("magic")? != MAGIC {
-        return Err(file.bad("magic", "no gguf file"));
-    }
-    let version = file.u32("version")?;
-    if !(2..=3).contains(&version) {
-        return Err(file.bad("version", format!("{version}, expected 2 or 3")));
-    }
-    let tensors = count(&mut file, "tensor count", MAX_TENSORS)?;
-    let fields = count(&mut file, "field count", MAX_FIELDS)?;
-    let mut alignment = 32;
-    for _ in 0..fields {
-        let key = text(&mut file, "field name", MAX_NAME)?;
-        let kind = file.u32(&key)?;
-        let value = skip(&mut file, &key, kind, 0)?;
-        if key == "general.alignment" {
-            alignment = value.unwrap_or(0);
-            if !(8..=65_536).contains(&alignment) || !alignment.is_power_of_two() {
-                return Err(file.bad(&key, format!("{alignment} is no alignment")));
-            }
-        }
-    }
-    let mut listed = Vec::with_capacity(tensors);
-    for _ in 0..tensors {
-        let name = text(&mut file, "tensor name", MAX_NAME)?;
-        let rank = file.count("tensor dimensions", MAX_DIMS)?;
-        let mut shape = Vec::with_capacity(rank);
-        for _ in 0..rank {
-            let size = file.u64(&name)?;
-            shape.push(usize::try_from(size).map_err(|_| file.bad(&name, "a dimension beyond memory"))?);
-        }
-        // GGUF writes the fastest dimension first.
-        shape.reverse();
-        let (kind, at) = (file.u32(&name)?, file.u64(&name)?);
-        listed.push((name, shape, kind, at));
-    }
-    let used = whole - file.left;
-    let padding = used.next_multiple_of(alignment) - used;
-    file.bytes("padding", padding as usize)?;
-    let data_begins = whole - file.left;
+    let Header {
+        mut tensors, begins, ..
+    } = Header::read(&mut file)?;
     // In the order of their places, so that the file is read once, front to back.
-    listed.sort_by_key(|it| it.3);
-    let mut found = HashMap::with_capacity(tensors);
-    for (name, shape, kind, at) in listed {
-        let here = whole - file.left - data_begins;
-        let gap = at
-            .checked_sub(here)
-            .ok_or_else(|| file.bad(&name, "it overlaps another tensor"))?;
-        let gap = usize::try_from(gap).map_err(|_| file.bad(&name, "it lies beyond the file"))?;
-        file.bytes(&name, gap)?;
-        let elements = file.elements(&name, &shape)?;
-        let length = size(kind, elements).map_err(|rule| file.bad(&name, rule))?;
-        let data = file.bytes(&name, length)?;
-        let values = tensor(kind, &data, shape).map_err(|e| file.bad(&name, e.to_string()))?;
-        if let Some(ours) = hugging_face::rename(&name) {
+    tensors.sort_by_key(|it| it.offset);
+    let mut found = HashMap::with_capacity(tensors.len());
+    for it in tensors {
+        let elements = it.seek(&mut file, begins)?;
+        let length = size(it.kind, elements).map_err(|rule| file.bad(&it.name, rule))?;
+        let data = file.bytes(&it.name, length)?;
+        let values = tensor(it.kind, &data, it.shape).map_err(|e| file.bad(&it.name, e.to_string()))?;
+        if let Some(ours) = hugging_face::rename(&it.name) {
             found.insert(ours, values);
         }
     }
@@ -79,6 +38,99 @@ pub(super) fn parse(mut file: Reader<'_>) -> Result<Checkpoint, AiError> {
     let heads = hugging_face::alignment_heads(folder)?;
     Checkpoint::new(path, found, |rows| hugging_face::vocabulary(path, rows), heads)
 }
+
+/// What a GGUF file has before its tensors' values.
+#[derive(Debug)]
+pub(crate) struct Header {
+    pub(crate) fields: HashMap<String, Value>,
+    pub(crate) tensors: Vec<Listed>,
+    /// Bytes of the file that were left where the values begin.
+    pub(crate) begins: u64,
+}
+
+/// A tensor as the header lists it.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) name: String,
+    /// Slowest dimension first.
+    pub(crate) shape: Vec<usize>,
+    /// ggml's format number.
+    pub(crate) kind: u32,
+    pub(crate) offset: u64,
+}
+
+impl Header {
+    pub(crate) fn read(file: &mut Reader<'_>) -> Result<Self, AiError> {
+        let whole = file.left;
+        if file.u32("magic")? != MAGIC {
+            return Err(file.bad("magic", "no gguf file"));
+        }
+        let version = file.u32("version")?;
+        if !(2..=3).contains(&version) {
+            return Err(file.bad("version", format!("{version}, expected 2 or 3")));
+        }
+        let listed = count(file, "tensor count", MAX_TENSORS)?;
+        let count_of_fields = count(file, "field count", MAX_FIELDS)?;
+        let mut fields = HashMap::new();
+        let mut room = MAX_ELEMENTS;
+        for _ in 0..count_of_fields {
+            let key = text(file, "field name", MAX_NAME)?;
+            let kind = file.u32(&key)?;
+            let it = value(file, &key, kind, &mut room, Depth::Field)?;
+            fields.insert(key, it);
+        }
+        let alignment = match fields.get(ALIGNMENT) {
+            Some(Value::U32(it)) => u64::from(*it),
+            Some(_) => 0,
+            None => 32,
+        };
+        if !(8..=65_536).contains(&alignment) || !alignment.is_power_of_two() {
+            return Err(file.bad(ALIGNMENT, format!("{alignment} is no alignment")));
+        }
+        let mut tensors = Vec::with_capacity(listed);
+        for _ in 0..listed {
+            let name = text(file, "tensor name", MAX_NAME)?;
+            let rank = file.count("tensor dimensions", MAX_DIMS)?;
+            let mut shape = Vec::with_capacity(rank);
+            for _ in 0..rank {
+                let size = file.u64(&name)?;
+                shape.push(usize::try_from(size).map_err(|_| file.bad(&name, "a dimension beyond memory"))?);
+            }
+            // GGUF writes the fastest dimension first.
+            shape.reverse();
+            let (kind, offset) = (file.u32(&name)?, file.u64(&name)?);
+            tensors.push(Listed {
+                name,
+                shape,
+                kind,
+                offset,
+            });
+        }
+        let used = whole - file.left;
+        let padding = used.next_multiple_of(alignment) - used;
+        file.bytes("padding", padding as usize)?;
+        Ok(Self {
+            fields,
+            tensors,
+            begins: file.left,
+        })
+    }
+}
+
+impl Listed {
+    /// Passes over what lies before this tensor's values; gives how many they are.
+    pub(crate) fn seek(&self, file: &mut Reader<'_>, begins: u64) -> Result<usize, AiError> {
+        let name = &self.name;
+        let gap = self
+            .offset
+            .checked_sub(begins - file.left)
+            .ok_or_else(|| file.bad(name, "it overlaps another tensor"))?;
+        file.skip(name, gap)?;
+        file.elements(name, &self.shape)
+    }
+}
+
+const ALIGNMENT: &str = "general.alignment";
 
 fn count(file: &mut Reader<'_>, what: &str, most: usize) -> Result<usize, AiError> {
     let n = file.u64(what)?;
@@ -96,32 +148,50 @@ fn text(file: &mut Reader<'_>, what: &str, most: usize) -> Result<String, AiErro
     String::from_utf8(file.bytes(what, length)?).map_err(|_| file.bad(what, "not utf-8"))
 }
 
-/// Passes over a field's value; gives it where it is a whole number of 32 bits.
-fn skip(file: &mut Reader<'_>, key: &str, kind: u32, depth: usize) -> Result<Option<u64>, AiError> {
-    match kind {
-        0 | 1 | 7 => file.bytes(key, 1).map(|_| None),
-        2 | 3 => file.bytes(key, 2).map(|_| None),
-        4 | 5 => Ok(Some(u64::from(file.u32(key)?))),
-        6 => file.bytes(key, 4).map(|_| None),
-        10..=12 => file.bytes(key, 8).map(|_| None),
+/// Whether a value is a field's own, or lies in an array, in which none lies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    Field,
+    Array,
+}
+
+/// A field's value. `room` is how many more values the arrays of a file may have.
+fn value(
+    file: &mut Reader<'_>,
+    key: &str,
+    kind: u32,
+    room: &mut usize,
+    depth: Depth,
+) -> Result<Value, AiError> {
+    Ok(match kind {
+        0 => Value::U8(file.array::<1>(key)?[0]),
+        1 => Value::I8(i8::from_le_bytes(file.array(key)?)),
+        2 => Value::U16(u16::from_le_bytes(file.array(key)?)),
+        3 => Value::I16(i16::from_le_bytes(file.array(key)?)),
+        4 => Value::U32(file.u32(key)?),
+        5 => Value::I32(i32::from_le_bytes(file.array(key)?)),
+        6 => Value::F32(f32::from_le_bytes(file.array(key)?)),
+        7 => Value::Bool(file.array::<1>(key)?[0] != 0),
         8 => {
-            let length = file.u64(key)?;
-            let length = usize::try_from(length).map_err(|_| file.bad(key, "a string beyond memory"))?;
-            file.bytes(key, length).map(|_| None)
+            let length = count(file, key, MAX_TEXT)?;
+            Value::String(String::from_utf8_lossy(&file.bytes(key, length)?).into_owned())
         }
-        9 if depth == 0 => {
+        10 => Value::U64(file.u64(key)?),
+        11 => Value::I64(i64::from_le_bytes(file.array(key)?)),
+        12 => Value::F64(f64::from_le_bytes(file.array(key)?)),
+        9 if depth == Depth::Field => {
             let kind = file.u32(key)?;
             let length = file.u64(key)?;
             if length > file.left {
                 return Err(file.bad(key, "more values than the file has bytes for"));
             }
-            for _ in 0..length {
-                skip(file, key, kind, 1)?;
-            }
-            Ok(None)
+            let left = usize::try_from(length).ok().and_then(|it| room.checked_sub(it));
+            *room = left.ok_or_else(|| file.bad(key, format!("more values than {MAX_ELEMENTS}")))?;
+            let each = (0..length).map(|_| value(file, key, kind, room, Depth::Array));
+            Value::Array(each.collect::<Result<_, _>>()?)
         }
-        _ => Err(file.bad(key, format!("field type {kind} is not known"))),
-    }
+        _ => return Err(file.bad(key, format!("field type {kind} is not known"))),
+    })
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 
-use super::{Checkpoint, read_small};
+use super::{Checkpoint, Tensors, read_small};
 use crate::AiError;
 use crate::vocabulary::Vocabulary;
 
@@ -21,9 +21,8 @@ pub(super) fn read(path: &Path) -> Result<Checkpoint, AiError> {
             "this file is missing",
         ));
     }
-    let loaded = candle_core::safetensors::load(&weights, &Device::Cpu)
-        .map_err(|e| AiError::malformed(&weights, "safetensors", e.to_string()))?;
-    let tensors: HashMap<String, Tensor> = loaded
+    let tensors: HashMap<String, Tensor> = Tensors::read(&weights)?
+        .named
         .into_iter()
         .filter_map(|(name, tensor)| Some((rename(&name)?, tensor)))
         .collect();

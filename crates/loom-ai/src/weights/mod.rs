@@ -6,6 +6,9 @@ mod hugging_face;
 mod pytorch;
 mod reader;
 
+pub(crate) use gguf::{Header, Listed};
+pub(crate) use reader::{Reader, size, tensor};
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -28,11 +31,17 @@ pub(crate) struct Dims {
     pub(crate) vocabulary: usize,
 }
 
+/// A file's tensors by name, until they are taken.
+#[derive(Debug)]
+pub(crate) struct Tensors {
+    path: PathBuf,
+    named: HashMap<String, Tensor>,
+}
+
 /// What a model file holds: tensors under OpenAI's names, sizes, and the vocabulary.
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
-    path: PathBuf,
-    tensors: HashMap<String, Tensor>,
+    pub(crate) tensors: Tensors,
     pub(crate) dims: Dims,
     pub(crate) vocabulary: Vocabulary,
     /// (layer, head) of the decoder whose cross-attention follows the sound, where the file says.
@@ -84,8 +93,10 @@ impl Checkpoint {
             ));
         }
         Ok(Self {
-            path: path.to_owned(),
-            tensors,
+            tensors: Tensors {
+                path: path.to_owned(),
+                named: tensors,
+            },
             dims,
             vocabulary,
             alignment_heads,
@@ -94,13 +105,35 @@ impl Checkpoint {
 
     /// Values of all tensors that were not taken.
     pub(crate) fn values_held(&self) -> usize {
-        self.tensors.values().map(Tensor::elem_count).sum()
+        self.tensors.named.values().map(Tensor::elem_count).sum()
+    }
+
+    /// Takes a tensor's values, checked for its shape and for being numbers.
+    pub(crate) fn values(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, AiError> {
+        self.tensors.values(name, shape)
+    }
+}
+
+impl Tensors {
+    /// Reads a `.safetensors` file.
+    pub(crate) fn read(path: &Path) -> Result<Self, AiError> {
+        let named = candle_core::safetensors::load(path, &Device::Cpu)
+            .map_err(|e| AiError::malformed(path, "safetensors", e.to_string()))?;
+        Ok(Self {
+            path: path.to_owned(),
+            named,
+        })
+    }
+
+    /// The shape of a tensor, where it is there.
+    pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.named.get(name).map(Tensor::dims)
     }
 
     /// Takes a tensor as f32, checked for its shape.
     fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, AiError> {
         let tensor = self
-            .tensors
+            .named
             .remove(name)
             .ok_or_else(|| AiError::malformed(&self.path, name, "this tensor is missing"))?;
         let tensor = match shape {
@@ -201,7 +234,7 @@ fn infer(path: &Path, tensors: &HashMap<String, Tensor>) -> Result<Dims, AiError
 }
 
 /// Reads a small file whole.
-fn read_small(path: &Path) -> Result<Vec<u8>, AiError> {
+pub(crate) fn read_small(path: &Path) -> Result<Vec<u8>, AiError> {
     let size = std::fs::metadata(path).map_err(|e| AiError::io(path, e))?.len();
     if size > crate::limits::MAX_JSON {
         return Err(AiError::malformed(

@@ -7,14 +7,14 @@ use candle_core::{DType, Device, Tensor};
 use crate::AiError;
 
 /// Reads little-endian fields and never allocates more than the file still has.
-pub(super) struct Reader<'a> {
-    pub(super) path: &'a Path,
+pub(crate) struct Reader<'a> {
+    pub(crate) path: &'a Path,
     inner: Box<dyn Read + 'a>,
-    pub(super) left: u64,
+    pub(crate) left: u64,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn open(path: &'a Path) -> Result<Self, AiError> {
+    pub(crate) fn open(path: &'a Path) -> Result<Self, AiError> {
         let file = std::fs::File::open(path).map_err(|e| AiError::io(path, e))?;
         let left = file.metadata().map_err(|e| AiError::io(path, e))?.len();
         Ok(Self {
@@ -26,7 +26,7 @@ impl<'a> Reader<'a> {
 
     /// Of bytes that are in memory; `path` is what errors name.
     #[cfg(any(test, feature = "fuzzing"))]
-    pub(super) fn of(path: &'a Path, bytes: &'a [u8]) -> Self {
+    pub(crate) fn of(path: &'a Path, bytes: &'a [u8]) -> Self {
         Self {
             path,
             inner: Box::new(bytes),
@@ -34,36 +34,63 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn bad(&self, what: &str, rule: impl Into<String>) -> AiError {
+    pub(crate) fn bad(&self, what: &str, rule: impl Into<String>) -> AiError {
         AiError::malformed(self.path, what, rule)
     }
 
-    pub(super) fn bytes(&mut self, what: &str, len: usize) -> Result<Vec<u8>, AiError> {
-        if len as u64 > self.left {
+    pub(crate) fn bytes(&mut self, what: &str, len: usize) -> Result<Vec<u8>, AiError> {
+        self.has(what, len as u64)?;
+        let mut out = vec![0; len];
+        self.fill(what, &mut out)?;
+        Ok(out)
+    }
+
+    fn has(&self, what: &str, len: u64) -> Result<(), AiError> {
+        if len > self.left {
             return Err(self.bad(
                 what,
                 format!("{len} bytes wanted, {} left: the file is truncated", self.left),
             ));
         }
-        let mut out = vec![0; len];
+        Ok(())
+    }
+
+    fn fill(&mut self, what: &str, out: &mut [u8]) -> Result<(), AiError> {
+        self.has(what, out.len() as u64)?;
         self.inner
-            .read_exact(&mut out)
+            .read_exact(out)
             .map_err(|e| AiError::io(self.path, e))?;
-        self.left -= len as u64;
+        self.left -= out.len() as u64;
+        Ok(())
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N], AiError> {
+        let mut out = [0; N];
+        self.fill(what, &mut out)?;
         Ok(out)
     }
 
-    pub(super) fn u32(&mut self, what: &str) -> Result<u32, AiError> {
-        let b = self.bytes(what, 4)?;
-        Ok(u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+    /// Passes over what nobody asked for.
+    pub(crate) fn skip(&mut self, what: &str, mut len: u64) -> Result<(), AiError> {
+        self.has(what, len)?;
+        let mut some = [0; 4_096];
+        while len > 0 {
+            let part = len.min(some.len() as u64);
+            self.fill(what, &mut some[..part as usize])?;
+            len -= part;
+        }
+        Ok(())
     }
 
-    pub(super) fn u64(&mut self, what: &str) -> Result<u64, AiError> {
-        let low = u64::from(self.u32(what)?);
-        Ok(u64::from(self.u32(what)?) << 32 | low)
+    pub(crate) fn u32(&mut self, what: &str) -> Result<u32, AiError> {
+        Ok(u32::from_le_bytes(self.array(what)?))
     }
 
-    pub(super) fn count(&mut self, what: &str, most: usize) -> Result<usize, AiError> {
+    pub(crate) fn u64(&mut self, what: &str) -> Result<u64, AiError> {
+        Ok(u64::from_le_bytes(self.array(what)?))
+    }
+
+    pub(crate) fn count(&mut self, what: &str, most: usize) -> Result<usize, AiError> {
         let n = self.u32(what)? as usize;
         if n > most {
             return Err(self.bad(what, format!("{n} is more than {most}")));
@@ -72,22 +99,25 @@ impl<'a> Reader<'a> {
     }
 
     /// The number of values of a shape that the rest of the file could hold.
-    pub(super) fn elements(&self, name: &str, shape: &[usize]) -> Result<usize, AiError> {
+    pub(crate) fn elements(&self, name: &str, shape: &[usize]) -> Result<usize, AiError> {
         shape
             .iter()
             .try_fold(1usize, |n, &d| n.checked_mul(d))
-            .filter(|&n| n as u64 <= self.left.saturating_mul(2))
+            .filter(|&n| n as u64 <= self.left.saturating_mul(DENSEST))
             .ok_or_else(|| self.bad(name, "more values than the file has bytes for"))
     }
 
     /// A tensor's values, which come next, in ggml's format number `kind`.
-    pub(super) fn values(&mut self, name: &str, kind: u32, shape: Vec<usize>) -> Result<Tensor, AiError> {
+    pub(crate) fn values(&mut self, name: &str, kind: u32, shape: Vec<usize>) -> Result<Tensor, AiError> {
         let elements = self.elements(name, &shape)?;
         let size = size(kind, elements).map_err(|rule| self.bad(name, rule))?;
         let data = self.bytes(name, size)?;
         tensor(kind, &data, shape).map_err(|e| self.bad(name, e.to_string()))
     }
 }
+
+/// Values that a byte holds at most: Q2_K has 256 in 84 bytes.
+const DENSEST: u64 = 4;
 
 /// ggml's format numbers of plain values.
 fn plain(kind: u32) -> Option<(DType, usize)> {
@@ -117,7 +147,7 @@ fn blocks(kind: u32) -> Option<GgmlDType> {
 }
 
 /// Bytes that so many values take, or why they cannot.
-pub(super) fn size(kind: u32, elements: usize) -> Result<usize, String> {
+pub(crate) fn size(kind: u32, elements: usize) -> Result<usize, String> {
     if let Some((_, width)) = plain(kind) {
         return Ok(elements * width);
     }
@@ -129,7 +159,7 @@ pub(super) fn size(kind: u32, elements: usize) -> Result<usize, String> {
 }
 
 /// Values from their bytes.
-pub(super) fn tensor(kind: u32, data: &[u8], shape: Vec<usize>) -> candle_core::Result<Tensor> {
+pub(crate) fn tensor(kind: u32, data: &[u8], shape: Vec<usize>) -> candle_core::Result<Tensor> {
     // no model has such a tensor, and the reader of blocks takes the address of nothing for one of blocks
     if data.is_empty() {
         candle_core::bail!("it has no values");

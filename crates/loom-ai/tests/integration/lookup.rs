@@ -6,7 +6,10 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use loom_ai::{AiError, Download, LocateProgress, Model, ModelConfig, ModelOrigin};
+use loom_ai::{
+    AiError, Download, LocalEmbedder, LocalTextModel, LocalTextModelConfig, LocateProgress, Model,
+    ModelConfig, ModelOrigin,
+};
 
 /// Bytes that stand for weights, and their SHA-256.
 const WEIGHTS: &[u8] = b"abc";
@@ -120,6 +123,65 @@ fn the_hubs_file_is_checked_and_kept() {
         host.asked.lock().unwrap().len(),
         before,
         "the second time nobody is asked"
+    );
+}
+
+#[test]
+fn a_language_model_is_fetched_by_its_name_once_and_checked() {
+    let cache = tempfile::tempdir().unwrap();
+    let of = |body: &[u8]| host(&[("/some/small-GGUF/resolve/main/small-q8_0.gguf", body, DIGEST)]);
+    let (good, bad) = (of(WEIGHTS), of(b"abd"));
+    let named = |host: &Host| {
+        let mut it = LocalTextModelConfig::new("some/small-GGUF/small-q8_0.gguf");
+        let repository = std::mem::take(&mut it.files.repository);
+        it.files = config(&cache, &host.address, &host.address);
+        it.files.repository = repository;
+        it
+    };
+    let error = LocalTextModel::locate(&named(&bad), &mut |_| ()).unwrap_err();
+    assert!(
+        error.to_string().contains(&format!("expected {DIGEST}")),
+        "{error}"
+    );
+    let mut offline = named(&good);
+    offline.files.download = Download::Never;
+    let error = LocalTextModel::locate(&offline, &mut |_| ()).unwrap_err();
+    assert!(
+        error.to_string().contains("downloads are switched off"),
+        "{error}"
+    );
+    let files = LocalTextModel::locate(&named(&good), &mut |_| ()).unwrap();
+    assert_eq!(
+        (files.origin(), files.name()),
+        (ModelOrigin::Hub, "small-q8_0.gguf")
+    );
+    assert_eq!(std::fs::read(files.path()).unwrap(), WEIGHTS);
+    let files = LocalTextModel::locate(&offline, &mut |_| ()).unwrap();
+    assert_eq!(files.origin(), ModelOrigin::Cache);
+    // What came is no model, and says so.
+    let error = LocalTextModel::load(&files, &offline).unwrap_err();
+    assert!(error.to_string().contains("small-q8_0.gguf: magic"), "{error}");
+}
+
+#[test]
+fn a_sentence_encoder_is_fetched_with_its_tokenizer() {
+    let cache = tempfile::tempdir().unwrap();
+    let host = host(&[
+        ("/some/encoder/resolve/main/model.safetensors", WEIGHTS, DIGEST),
+        ("/some/encoder/resolve/main/config.json", b"{}", "1"),
+        ("/some/encoder/resolve/main/tokenizer.json", b"{}", "2"),
+    ]);
+    let mut config = config(&cache, &host.address, &host.address);
+    config.repository = "some/encoder".to_owned();
+    let files = LocalEmbedder::locate(&config, &mut |_| ()).unwrap();
+    assert_eq!(files.origin(), ModelOrigin::Hub);
+    assert!(files.path().join("tokenizer.json").is_file() && files.path().join("config.json").is_file());
+    let error = LocalEmbedder::load(&files, 1).unwrap_err();
+    assert!(error.to_string().contains("model_type"), "{error}");
+    config.download = Download::Never;
+    assert_eq!(
+        LocalEmbedder::locate(&config, &mut |_| ()).unwrap().origin(),
+        ModelOrigin::Cache
     );
 }
 

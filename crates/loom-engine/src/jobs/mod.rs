@@ -33,6 +33,8 @@ pub enum JobKind {
     Chapters,
     /// The final transcript is made of the whole sound, and replaces the live captions. What it is made of is kept while it is parked.
     Transcript,
+    /// A language model ([`EngineConfig::text_model`](crate::EngineConfig::text_model)) writes title, summary and action items of the transcript.
+    Brief,
     /// All that the store does not have yet is sent there.
     Upload,
     /// Screen and camera are made into one picture ([`Recording::lay_out`](crate::Recording::lay_out)), once somebody asks.
@@ -116,13 +118,20 @@ impl RetryConfig {
 
 impl JobKind {
     /// All there are.
-    pub const ALL: [Self; 4] = [Self::Chapters, Self::Transcript, Self::Upload, Self::Composition];
+    pub const ALL: [Self; 5] = [
+        Self::Chapters,
+        Self::Transcript,
+        Self::Brief,
+        Self::Upload,
+        Self::Composition,
+    ];
 
     /// Its name, which [`FromStr`] reads.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Chapters => "chapters",
             Self::Transcript => "transcript",
+            Self::Brief => "brief",
             Self::Upload => "upload",
             Self::Composition => "composition",
         }
@@ -145,7 +154,7 @@ impl FromStr for JobKind {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut all = Self::ALL.into_iter();
         all.find(|job| job.as_str() == text)
-            .ok_or_else(|| format!("{text:?} is no job: chapters, transcript, upload or composition"))
+            .ok_or_else(|| format!("{text:?} is no job: chapters, transcript, brief, upload or composition"))
     }
 }
 

@@ -11,6 +11,7 @@ use tracing::{Instrument, debug_span};
 use super::queue::Next;
 use super::{JobKind, change, retry_of};
 use crate::arrival::at;
+use crate::brief;
 #[cfg(feature = "transcode")]
 use crate::composition;
 use crate::error::EngineError;
@@ -83,6 +84,7 @@ async fn attempt(recording: Arc<Inner>, job: JobKind) -> (JobKind, Result<(), En
         match (job, recording.shared.stores.clone()) {
             (JobKind::Chapters, _) => finish::settle_chapters(&recording).await?,
             (JobKind::Transcript, _) => finish::write_transcript(&recording).await?,
+            (JobKind::Brief, _) => brief::write(&recording).await?,
             #[cfg(feature = "transcode")]
             (JobKind::Composition, _) => composition::make(&recording).await?,
             // it was queued by an engine that has codecs

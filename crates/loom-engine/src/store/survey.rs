@@ -10,7 +10,8 @@ use crate::folder::{Folder, LAYOUT, PREVIEW};
 /// A recording's folder as it is at one moment. Who names was read before who is named, so that all that is named here is there.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Survey {
-    /// Files that others name, and such as stand for themselves: segments, thumbnails, keys, the poster, the preview, the transcript.
+    /// Files that others name, and such as stand for themselves: segments, thumbnails, keys, the poster, the preview, the transcript,
+    /// what a language model made of it, compositions.
     pub(super) media: Vec<String>,
     /// Media playlists, with what they say.
     pub(super) lists: Vec<(String, Bytes)>,
@@ -134,7 +135,7 @@ fn whole_lines(text: &Bytes) -> Bytes {
 pub(super) const INFO: &str = "recording.json";
 
 /// What stands for itself.
-const APART: [&str; 3] = ["poster.jpg", PREVIEW, "transcript.json"];
+const APART: [&str; 4] = ["poster.jpg", PREVIEW, "transcript.json", "brief.json"];
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "transcode")]
 mod apart;
+mod brief;
 #[cfg(feature = "transcode")]
 mod files;
 mod joined;
