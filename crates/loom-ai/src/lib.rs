@@ -24,6 +24,7 @@ mod beam;
 mod byte_pairs;
 #[cfg(feature = "candle")]
 mod captioner;
+mod correction;
 #[cfg(feature = "candle")]
 mod decode;
 #[cfg(feature = "candle")]
@@ -46,7 +47,6 @@ mod http_text_model;
 mod hub;
 #[cfg(feature = "candle")]
 mod kernels;
-#[cfg(feature = "candle")]
 mod limits;
 mod lines;
 #[cfg(feature = "candle")]
@@ -62,6 +62,7 @@ mod prompt;
 #[cfg(feature = "candle")]
 mod quant;
 mod said;
+mod speakers;
 mod text_model;
 #[cfg(feature = "candle")]
 mod tones;
@@ -82,6 +83,7 @@ mod wheel;
 pub use bar::terminal_progress;
 #[cfg(feature = "candle")]
 pub use captioner::{Captioner, CaptionerConfig};
+pub use correction::Correction;
 pub use error::AiError;
 #[cfg(feature = "candle")]
 pub use http_text_model::{HttpTextModel, HttpTextModelConfig};
@@ -94,6 +96,9 @@ pub use moderator::{Finding, ModelModerator, Moderator, WordList};
 #[cfg(feature = "candle")]
 pub use prompt::Task;
 pub use said::{Chapter, Excerpt, Gist, KeyPhrase};
+#[cfg(feature = "candle")]
+pub use speakers::VoiceEncoder;
+pub use speakers::{SpeakerEncoder, SpeakerTurns, SpeakersConfig};
 pub use text_model::{Brief, TextModel};
 #[cfg(feature = "candle")]
 pub use transcribe::{TranscribeConfig, transcribe};

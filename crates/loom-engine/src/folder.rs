@@ -415,6 +415,8 @@ pub(crate) const PREVIEW: &str = "preview.mp4";
 pub(crate) const LAYOUT: &str = "composition.json";
 /// What the names of files begin with that show screen and camera in one picture.
 pub(crate) const COMPOSITION: &str = "composition-";
+/// The versions of the transcript, where somebody has corrected it.
+pub(crate) const TRANSCRIPTS: &str = "transcripts.json";
 /// The file that a recording is made of, until it is.
 pub(crate) const SOURCE: &str = "source";
 const INFO: &str = "recording.json";

@@ -74,10 +74,11 @@ mod text;
 mod thumbnails;
 #[cfg(not(feature = "hls"))]
 mod unwatched;
+mod versions;
 
 pub use admission::LiveLoad;
 pub use align::AlignedBy;
-pub use config::{CaptionsConfig, EngineConfig, FileConfig, PlaylistConfig};
+pub use config::{CaptionsConfig, EngineConfig, FileConfig, PlaylistConfig, SpeakerSource, Speakers};
 pub use download::{Download, DownloadChoice, TrackChoice};
 pub use edit::{Piece, PieceDescription};
 pub use engine::{CaptionsStatus, Engine};
@@ -91,8 +92,8 @@ pub use jobs::{JobDescription, JobKind, JobState, RetryConfig};
 pub use keys::{EncryptionConfig, KeyFuture, KeyProvider, RandomKeys};
 pub use levels::LevelDescription;
 pub use loom_ai::{
-    AiError, CaptionOutput, Finding, LiveTranscriber, ModelConfig, Moderator, Segment as TranscriptSegment,
-    Transcriber, Transcript, WordList,
+    AiError, CaptionOutput, Correction, Finding, LiveTranscriber, ModelConfig, Moderator,
+    Segment as TranscriptSegment, SpeakerEncoder, SpeakersConfig, Transcriber, Transcript, WordList,
 };
 pub use loom_core::{Cue, CueId, CueState, MediaTime, PcmFrame, RenditionId, VideoCodec, Word};
 pub use loom_hls::{ContentKey, EncryptionScheme, KeyBytes, KeyFormat};
@@ -120,6 +121,7 @@ pub use recording::HlsAnswer;
 pub use recording::PublishAnswer;
 pub use recording::Recording;
 pub use store::{About, Digest, Object, StorageClass, Store, StoreConfig, StoreError, open_store};
+pub use versions::TranscriptVersion;
 
 /// What README and guide show is compiled.
 #[cfg(doctest)]

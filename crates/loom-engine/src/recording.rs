@@ -47,6 +47,7 @@ use crate::take::Take;
 use crate::text::{self, Given};
 #[cfg(not(feature = "hls"))]
 use crate::unwatched::Live;
+use crate::versions::TranscriptVersion;
 
 /// A handle to one recording. Clones are handles to the same one; dropping them ends nothing.
 ///
@@ -205,6 +206,8 @@ struct State {
     chapters: Chapters,
     cues: BTreeMap<CueId, Cue>,
     transcript: Option<Arc<Transcript>>,
+    /// The versions of the final transcript.
+    versions: Vec<TranscriptVersion>,
     /// When somebody last did something with it.
     touched: Instant,
 }
@@ -854,6 +857,7 @@ impl Inner {
                 chapters: Chapters::default(),
                 cues: BTreeMap::new(),
                 transcript: None,
+                versions: vec![TranscriptVersion::HEARD],
                 touched: Instant::now(),
             }),
             text: tokio::sync::Mutex::new(()),
@@ -1207,6 +1211,15 @@ impl Inner {
         state.transcript = Some(transcript);
     }
 
+    /// The versions of the final transcript, in order, of which there is always one.
+    pub(crate) fn versions(&self) -> Vec<TranscriptVersion> {
+        self.state().versions.clone()
+    }
+
+    pub(crate) fn set_versions(&self, versions: Vec<TranscriptVersion>) {
+        self.state().versions = versions;
+    }
+
     fn tell(&self, state: &State) {
         self.save(&state.info);
         self.events.tell(state.info.state_event());
@@ -1227,6 +1240,7 @@ fn so_far(cues: &BTreeMap<CueId, Cue>, duration: f64) -> Transcript {
         end: cue.end.secs_f64(),
         text: cue.text.clone(),
         confidence: 0.0,
+        speaker: None,
         words: cue.words.clone(),
     });
     let texts: Vec<&str> = cues.values().map(|cue| cue.text.as_str()).collect();

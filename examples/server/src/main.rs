@@ -27,6 +27,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod text;
+mod transcript;
 mod upload;
 mod whip;
 
@@ -45,7 +46,8 @@ use clap::Parser;
 use loom_engine::{
     ApartConfig, CaptionsConfig, CaptionsStatus, EncryptionConfig, EncryptionScheme, Engine, EngineConfig,
     EngineError, FileConfig, IngestConfig, IngestError, LoudnessTarget, ModelConfig, Moderator,
-    SoundTreatment, StoreConfig, StoreError, TextForm, Thumbnails, Wanted, WordList, open_store, serve_apart,
+    SoundTreatment, SpeakerSource, StoreConfig, StoreError, TextForm, Thumbnails, Wanted, WordList,
+    open_store, serve_apart,
 };
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
@@ -297,6 +299,11 @@ fn engine_config(
             },
             languages: config.languages.clone(),
             moderator,
+            speakers: match config.speakers.as_str() {
+                "off" => None,
+                "fetch" => Some(SpeakerSource::Fetched.into()),
+                path => Some(SpeakerSource::File(path.into()).into()),
+            },
             ..CaptionsConfig::default()
         },
         ..default

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "transcode")]
 mod apart;
+mod corrections;
 #[cfg(feature = "transcode")]
 mod files;
 mod joined;
