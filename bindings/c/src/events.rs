@@ -111,7 +111,7 @@ pub unsafe extern "C" fn loom_events_open(
 }
 
 /// The next event, as a JSON object whose `event` says of what kind it is: `state`, `caption`, `progress`, `job`, `gap`, `shed`, `overload`, `unheard`, `warning`, `worker`,
-/// `chapters`, `tracks`, `joined`, `findings`, `renditions`; others may come with later versions. Waits for it, `timeout_ms` milliseconds at most; with 0 it only
+/// `chapters`, `tracks`, `joined`, `findings`, `transcript`, `renditions`; others may come with later versions. Waits for it, `timeout_ms` milliseconds at most; with 0 it only
 /// looks, whoever else waits, and may be called in a callback's thread as anywhere else.
 ///
 /// LOOM_TIMEOUT. LOOM_END: there are no more, since the recording is ready, failed or deleted.

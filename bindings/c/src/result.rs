@@ -77,7 +77,8 @@ impl From<EngineError> for Failure {
             EngineError::NotFound(_)
             | EngineError::NoSuchSession { .. }
             | EngineError::NoSuchRendition { .. }
-            | EngineError::NoSuchJob { .. } => LOOM_ERROR_NOT_FOUND,
+            | EngineError::NoSuchJob { .. }
+            | EngineError::NoSuchVersion { .. } => LOOM_ERROR_NOT_FOUND,
             EngineError::Exists(_) => LOOM_ERROR_EXISTS,
             EngineError::Full { .. }
             | EngineError::Crowded { .. }
@@ -95,6 +96,7 @@ impl From<EngineError> for Failure {
             EngineError::AlreadyPublished(_)
             | EngineError::WrongState { .. }
             | EngineError::NoCamera(_)
+            | EngineError::Superseded { .. }
             | EngineError::ShuttingDown => LOOM_ERROR_STATE,
             EngineError::NotReady(_) => LOOM_ERROR_NOT_READY,
             EngineError::Io { .. } | EngineError::Ingest(_) | EngineError::Store(_) => LOOM_ERROR_IO,

@@ -224,6 +224,7 @@ export type Event =
   | { event: "tracks"; tracks: TrackInfo[] }
   | { event: "joined"; joined: JoinedInfo[] }
   | { event: "findings"; findings: { start: number; end: number; label: string; text: string }[] }
+  | { event: "transcript"; version: number; made_at?: string; restored?: number }
   | { event: "renditions"; renditions: RenditionInfo[] };
 
 /** A publisher's session: the SDP answer to its offer, its name, and the value of ETag for the 201. */

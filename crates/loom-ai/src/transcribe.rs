@@ -203,6 +203,7 @@ fn collect(model: &Model, heard: &Heard, zero: f64, segments: &mut Vec<Segment>)
                     .collect::<Vec<_>>()
                     .join(" "),
                 confidence: heard.answer.confidence,
+                speaker: None,
                 words,
             });
         }

@@ -38,6 +38,7 @@ use crate::{AiError, Transcript};
 ///                 end: start.secs_f64() + seconds,
 ///                 text,
 ///                 confidence: 0.0,
+///                 speaker: None,
 ///                 words: Vec::new(),
 ///             }],
 ///         })

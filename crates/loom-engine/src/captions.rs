@@ -1,17 +1,19 @@
 //! What makes text of speech, had once, and the thread that writes one recording's live captions.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+#[cfg(feature = "captions")]
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 #[cfg(feature = "captions")]
-use loom_ai::{AiError, LocateProgress, Model};
-use loom_ai::{CaptionOutput, LiveTranscriber, Transcriber};
+use loom_ai::{AiError, LocateProgress, Model, VoiceEncoder};
+use loom_ai::{CaptionOutput, LiveTranscriber, ModelConfig, SpeakerEncoder, SpeakerTurns, Transcriber};
 use loom_core::{MediaTime, PcmFrame};
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use crate::config::CaptionsConfig;
+use crate::config::{CaptionsConfig, SpeakerSource, Speakers};
 use crate::engine::CaptionsStatus;
 use crate::event::Event;
 use crate::moderation::Moderation;
@@ -29,6 +31,12 @@ pub(crate) struct Speech {
     status: Mutex<CaptionsStatus>,
     /// `None` while loading, then the transcriber or its absence.
     transcriber: watch::Sender<Option<Option<Arc<dyn Transcriber>>>>,
+    /// How transcripts come to say who speaks.
+    speakers: Option<Speakers>,
+    /// What makes vectors of voices, once it was needed.
+    encoder: Mutex<Option<Arc<dyn SpeakerEncoder>>>,
+    /// Where what is fetched is kept.
+    model: ModelConfig,
     /// Final transcripts take turns: live captions matter more.
     pub(crate) transcripts: Semaphore,
 }
@@ -39,6 +47,9 @@ impl Speech {
         let speech = Arc::new(Self {
             status: Mutex::new(CaptionsStatus::Loading { note }),
             transcriber: watch::Sender::new(None),
+            speakers: config.speakers.clone(),
+            encoder: Mutex::default(),
+            model: config.model.clone(),
             transcripts: Semaphore::new(1),
         });
         if !config.enabled {
@@ -82,6 +93,23 @@ impl Speech {
             .and_then(|it| it.clone().flatten())
     }
 
+    /// What says who speaks in a recording's transcript, where that is wanted and can be had. Blocks.
+    pub(crate) fn speaker_turns(&self) -> Option<SpeakerTurns> {
+        let speakers = self.speakers.as_ref()?;
+        let mut encoder = self.encoder.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = match &*encoder {
+            Some(had) => Ok(had.clone()),
+            None => encoder_of(&speakers.source, &self.model),
+        };
+        let turns = found.and_then(|found| {
+            *encoder = Some(found.clone());
+            SpeakerTurns::new(speakers.turns.clone(), found).map_err(|why| why.to_string())
+        });
+        turns
+            .inspect_err(|why| tracing::warn!(why, "transcripts do not say who speaks"))
+            .ok()
+    }
+
     fn settle(&self, found: Result<Arc<dyn Transcriber>, String>) {
         match found {
             Ok(transcriber) => {
@@ -101,6 +129,28 @@ impl Speech {
 
     fn set(&self, status: CaptionsStatus) {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+}
+
+fn encoder_of(source: &SpeakerSource, model: &ModelConfig) -> Result<Arc<dyn SpeakerEncoder>, String> {
+    #[cfg(feature = "captions")]
+    let load = |path: &Path| -> Result<Arc<dyn SpeakerEncoder>, String> {
+        let encoder = VoiceEncoder::load(path).map_err(|why| why.to_string())?;
+        Ok(Arc::new(encoder))
+    };
+    match source {
+        SpeakerSource::Own(own) => Ok(own.clone()),
+        #[cfg(feature = "captions")]
+        SpeakerSource::File(path) => load(path),
+        #[cfg(feature = "captions")]
+        SpeakerSource::Fetched => {
+            load(&VoiceEncoder::fetch(model, &mut |_| {}).map_err(|why| why.to_string())?)
+        }
+        #[cfg(not(feature = "captions"))]
+        SpeakerSource::File(_) | SpeakerSource::Fetched => Err(format!(
+            "this program is built without candle, and reads no encoder in {}",
+            model.cache.display()
+        )),
     }
 }
 

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use loom_ai::{ModelConfig, Moderator, TextModel, Transcriber};
+use loom_ai::{ModelConfig, Moderator, SpeakerEncoder, SpeakersConfig, TextModel, Transcriber};
 use loom_hls::{Packager, PackagerConfig, PartForm, Pathway, SessionData, StartPoint, TextForm, Window};
 use loom_ingest::IngestConfig;
 use loom_transcode::{ApartConfig, ChunkWorker, Wanted};
@@ -137,12 +137,45 @@ pub struct CaptionsConfig {
     /// What looks over each live caption once it is final; what it finds is told as [`Event::Findings`](crate::Event::Findings). `None`: nothing
     /// does. It may block: where it is more than 64 captions behind, new ones go by unseen (`loom_cues_unmoderated_total`).
     pub moderator: Option<Arc<dyn Moderator>>,
+    /// How the final transcript comes to say who speaks; `None`, which is the default: it does not.
+    pub speakers: Option<Speakers>,
     /// How captions and subtitles are written.
     pub form: TextForm,
     /// Languages (BCP 47) that every recording offers subtitles in from its beginning, for a host that hands them over while it is live
     /// ([`Recording::put_captions`](crate::Recording::put_captions)). Others can come at any time, but who watches already does not learn of
     /// them.
     pub languages: Vec<String>,
+}
+
+/// How the final transcript comes to say who speaks.
+#[derive(Debug, Clone)]
+pub struct Speakers {
+    /// What makes vectors of voices.
+    pub source: SpeakerSource,
+    /// How speakers are told apart by these.
+    pub turns: SpeakersConfig,
+}
+
+/// Where what makes vectors of voices comes from.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum SpeakerSource {
+    /// Resemblyzer's encoder (Apache-2.0, 16 MB), fetched once, when it is first needed, from the Python package index that pip is configured with, and
+    /// kept in the cache of [`CaptionsConfig::model`]. With the feature `captions`.
+    Fetched,
+    /// The same, on this machine: a `.pt` file, or the wheel that has it. With the feature `captions`.
+    File(PathBuf),
+    /// The host's own.
+    Own(Arc<dyn SpeakerEncoder>),
+}
+
+impl From<SpeakerSource> for Speakers {
+    fn from(source: SpeakerSource) -> Self {
+        Self {
+            source,
+            turns: SpeakersConfig::default(),
+        }
+    }
 }
 
 impl Default for EngineConfig {
@@ -192,6 +225,7 @@ impl Default for CaptionsConfig {
             threads: (std::thread::available_parallelism().map_or(1, usize::from) / 2).clamp(1, 64),
             transcriber: None,
             moderator: None,
+            speakers: None,
             form: TextForm::WebVtt,
             languages: Vec::new(),
         }

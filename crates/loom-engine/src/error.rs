@@ -96,6 +96,26 @@ pub enum EngineError {
         /// The job.
         job: crate::jobs::JobKind,
     },
+    /// The recording's transcript has no such version.
+    #[error("the transcript of recording {recording} has no version {version}")]
+    NoSuchVersion {
+        /// The recording.
+        recording: RecordingId,
+        /// The version.
+        version: u32,
+    },
+    /// Somebody has made another version of the transcript meanwhile.
+    #[error(
+        "the transcript of recording {recording} is at version {newest} by now, and this is based on version {based_on}; read it again"
+    )]
+    Superseded {
+        /// The recording.
+        recording: RecordingId,
+        /// What was corrected.
+        based_on: u32,
+        /// The newest version.
+        newest: u32,
+    },
     /// What the host pushes cannot be taken.
     #[error("what is pushed as track {track} cannot be taken: {why}")]
     BadPush {

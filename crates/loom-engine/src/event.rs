@@ -16,6 +16,7 @@ use crate::edit::PieceDescription;
 use crate::id::{PublisherName, RecordingId};
 use crate::jobs::JobDescription;
 use crate::recording::Inner;
+use crate::versions::TranscriptVersion;
 
 /// Where a recording is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -312,6 +313,8 @@ pub enum Event {
         /// What it found there, in its order.
         findings: Vec<FindingDescription>,
     },
+    /// Somebody has corrected the transcript, or brought an earlier version back: this is the newest version.
+    Transcript(TranscriptVersion),
     /// The renditions that can be played.
     Renditions {
         /// All of them.

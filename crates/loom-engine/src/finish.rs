@@ -26,6 +26,7 @@ use crate::recording::Inner;
 use crate::salvage;
 use crate::store;
 use crate::text;
+use crate::versions;
 
 const SPOOL: &str = "speech.pcm";
 pub(crate) const TRANSCRIPT: &str = "transcript.json";
@@ -86,6 +87,9 @@ pub(crate) async fn settle_chapters(recording: &Arc<Inner>) -> Result<(), Engine
 
 /// The job [`JobKind::Transcript`].
 pub(crate) async fn write_transcript(recording: &Arc<Inner>) -> Result<(), EngineError> {
+    if versions::is_corrected(&recording.folder) {
+        return Ok(()); // it was there, and people know better
+    }
     if recording.sending.is_fetched(&recording.folder)? {
         return Ok(()); // its sound was kept on another disk: what was captioned live is what there is
     }
@@ -134,6 +138,7 @@ fn hear(recording: &Inner, transcriber: &dyn Transcriber) -> Result<Transcript, 
     let (size, mut file) = open().map_err(read)?;
     let samples = (size / 2) as usize;
     let mut whole: Option<Transcript> = None;
+    let mut turns = recording.shared.speech.speaker_turns();
     let (mut pcm, mut done) = (Vec::new(), 0);
     loop {
         read_pcm(&mut file, STRETCH - pcm.len(), &mut pcm).map_err(EngineError::io("read", &path))?;
@@ -154,6 +159,13 @@ fn hear(recording: &Inner, transcriber: &dyn Transcriber) -> Result<Transcript, 
         let heard = transcriber
             .transcribe(&pcm[..end], start, &mut progress)
             .map_err(|why| EngineError::NotReady(why.to_string()))?;
+        if let Some(Err(why)) = turns
+            .as_mut()
+            .map(|it| it.handle_speech(&pcm[..end], start, &heard.segments))
+        {
+            tracing::warn!(recording = %recording.id, error = %why, "the transcript does not say who speaks");
+            turns = None;
+        }
         done += end;
         pcm.drain(..end);
         match &mut whole {
@@ -164,7 +176,11 @@ fn hear(recording: &Inner, transcriber: &dyn Transcriber) -> Result<Transcript, 
             break;
         }
     }
-    whole.ok_or_else(|| EngineError::NotReady("there was nothing to transcribe".to_owned()))
+    let whole = whole.ok_or_else(|| EngineError::NotReady("there was nothing to transcribe".to_owned()))?;
+    Ok(match turns {
+        Some(turns) => turns.finish(whole),
+        None => whole,
+    })
 }
 
 /// Ten minutes of samples.
@@ -207,11 +223,7 @@ fn join(whole: &mut Transcript, more: Transcript) {
 /// its own parts.
 pub(crate) fn resume(recording: &Arc<Inner>) {
     text::resume(recording);
-    if let Ok(Some(json)) = recording.folder.read(TRANSCRIPT, 0, None)
-        && let Ok(transcript) = Transcript::from_json(&String::from_utf8_lossy(&json))
-    {
-        recording.set_transcript(Arc::new(transcript));
-    }
+    versions::resume(recording);
     brief::resume(recording);
     match recording.info().state {
         RecordingState::Ready | RecordingState::Failed => jobs::start(recording),

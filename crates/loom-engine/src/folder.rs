@@ -393,6 +393,8 @@ pub(crate) const PREVIEW: &str = "preview.mp4";
 pub(crate) const LAYOUT: &str = "composition.json";
 /// The stream of screen and camera in one picture: the name of what lists it, and what those of its renditions begin with.
 pub(crate) const COMPOSITION: &str = "composition";
+/// The versions of the transcript, where somebody has corrected it.
+pub(crate) const TRANSCRIPTS: &str = "transcripts.json";
 /// The file that a recording is made of, until it is.
 pub(crate) const SOURCE: &str = "source";
 const INFO: &str = "recording.json";

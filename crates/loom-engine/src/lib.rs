@@ -76,10 +76,11 @@ mod text;
 mod thumbnails;
 #[cfg(not(feature = "hls"))]
 mod unwatched;
+mod versions;
 
 pub use admission::LiveLoad;
 pub use align::AlignedBy;
-pub use config::{CaptionsConfig, EngineConfig, FileConfig, PlaylistConfig};
+pub use config::{CaptionsConfig, EngineConfig, FileConfig, PlaylistConfig, SpeakerSource, Speakers};
 pub use download::{Download, DownloadChoice, TrackChoice};
 pub use edit::{Piece, PieceDescription};
 pub use engine::{CaptionsStatus, Engine};
@@ -94,8 +95,9 @@ pub use jobs::{JobDescription, JobKind, JobState, RetryConfig};
 pub use keys::{EncryptionConfig, KeyFuture, KeyProvider, RandomKeys};
 pub use levels::LevelDescription;
 pub use loom_ai::{
-    AiError, Brief, CaptionOutput, Device as SpeechDevice, Excerpt, Finding, Gist, LiveTranscriber, ModelConfig, Moderator,
-    Segment as TranscriptSegment, TextModel, Transcriber, Transcript, WordList,
+    AiError, Brief, CaptionOutput, Correction, Device as SpeechDevice, Excerpt, Finding, Gist,
+    LiveTranscriber, ModelConfig, Moderator, Segment as TranscriptSegment, SpeakerEncoder, SpeakersConfig,
+    TextModel, Transcriber, Transcript, WordList,
 };
 #[cfg(feature = "captions")]
 pub use loom_ai::{HttpTextModel, HttpTextModelConfig, LocalTextModel, LocalTextModelConfig};
@@ -125,6 +127,7 @@ pub use recording::HlsAnswer;
 pub use recording::PublishAnswer;
 pub use recording::Recording;
 pub use store::{About, Digest, Object, StorageClass, Store, StoreConfig, StoreError, open_store};
+pub use versions::TranscriptVersion;
 
 /// What README and guide show is compiled.
 #[cfg(doctest)]

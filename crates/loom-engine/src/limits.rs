@@ -31,6 +31,10 @@ pub(crate) const FETCHED_BYTES: u64 = 64 << 20;
 pub(crate) const OBJECTS: usize = 1 << 20;
 /// The most pieces that a recording is made of.
 pub(crate) const PIECES: usize = 1_000;
+/// Corrections of a transcript that are taken at once.
+pub(crate) const CORRECTIONS: usize = 1_000;
+/// Versions of one transcript, what was heard among them: each is a whole file.
+pub(crate) const VERSIONS: usize = 1_000;
 /// How often a growing recording's new segments are sent.
 pub(crate) const SEND_EVERY: Duration = Duration::from_secs(2);
 /// How often its playlists are.

@@ -49,6 +49,7 @@ use crate::take::Take;
 use crate::text::{self, Given};
 #[cfg(not(feature = "hls"))]
 use crate::unwatched::Live;
+use crate::versions::TranscriptVersion;
 
 /// A handle to one recording. Clones are handles to the same one; dropping them ends nothing.
 ///
@@ -208,6 +209,8 @@ struct State {
     cues: BTreeMap<CueId, Cue>,
     transcript: Option<Arc<Transcript>>,
     brief: Option<Arc<Brief>>,
+    /// The versions of the final transcript.
+    versions: Vec<TranscriptVersion>,
     /// When somebody last did something with it.
     touched: Instant,
 }
@@ -858,6 +861,7 @@ impl Inner {
                 cues: BTreeMap::new(),
                 transcript: None,
                 brief: None,
+                versions: vec![TranscriptVersion::HEARD],
                 touched: Instant::now(),
             }),
             text: tokio::sync::Mutex::new(()),
@@ -1230,6 +1234,15 @@ impl Inner {
         state.transcript = Some(transcript);
     }
 
+    /// The versions of the final transcript, in order, of which there is always one.
+    pub(crate) fn versions(&self) -> Vec<TranscriptVersion> {
+        self.state().versions.clone()
+    }
+
+    pub(crate) fn set_versions(&self, versions: Vec<TranscriptVersion>) {
+        self.state().versions = versions;
+    }
+
     fn tell(&self, state: &State) {
         self.save(&state.info);
         self.events.tell(state.info.state_event());
@@ -1250,6 +1263,7 @@ fn so_far(cues: &BTreeMap<CueId, Cue>, duration: f64) -> Transcript {
         end: cue.end.secs_f64(),
         text: cue.text.clone(),
         confidence: 0.0,
+        speaker: None,
         words: cue.words.clone(),
     });
     let texts: Vec<&str> = cues.values().map(|cue| cue.text.as_str()).collect();

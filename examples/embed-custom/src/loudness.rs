@@ -162,6 +162,7 @@ impl Loud {
             end: self.end.secs_f64(),
             text: self.text(),
             confidence: 0.0,
+            speaker: None,
             words: vec![Word {
                 start: self.start,
                 end: self.end,

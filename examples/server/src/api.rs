@@ -19,7 +19,7 @@ use crate::front::Front;
 use crate::problem::Problem;
 use crate::{
     artifacts, composition, control, edits, events, guard, hls, jobs, metrics, page, pathways, publishers,
-    recordings, text, upload, whip,
+    recordings, text, transcript, upload, whip,
 };
 
 /// The whole server as one service.
@@ -42,10 +42,20 @@ fn router(app: App, streams: HlsService) -> Router {
         .route("/jobs", get(jobs::list))
         .route("/jobs/{job}/restart", post(jobs::restart))
         .route("/media", post(upload::receive).layer(DefaultBodyLimit::disable()))
-        .route("/transcript.json", get(artifacts::transcript_json))
-        .route("/transcript.vtt", get(artifacts::transcript_vtt))
-        .route("/transcript.srt", get(artifacts::transcript_srt))
-        .route("/transcript.txt", get(artifacts::transcript_txt))
+        .route(
+            "/transcript.json",
+            get(transcript::json)
+                .patch(transcript::correct)
+                .layer(DefaultBodyLimit::max(transcript::LARGEST_CORRECTION)),
+        )
+        .route("/transcript.vtt", get(transcript::vtt))
+        .route("/transcript.srt", get(transcript::srt))
+        .route("/transcript.txt", get(transcript::txt))
+        .route("/transcript/versions", get(transcript::versions))
+        .route(
+            "/transcript/versions/{version}/restore",
+            post(transcript::restore),
+        )
         .route("/gist.json", get(artifacts::gist))
         .route("/brief.json", get(artifacts::brief))
         .route(

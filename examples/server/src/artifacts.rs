@@ -1,4 +1,4 @@
-//! What a recording leaves behind: its transcript, its poster, its preview, its download.
+//! What a recording leaves behind: its poster, its preview, its download, what it says in short.
 
 use std::path::PathBuf;
 
@@ -7,42 +7,19 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use loom_engine::{DownloadChoice, Gist, Recording, RenditionId, TrackChoice, Transcript};
+use loom_engine::{DownloadChoice, Gist, Recording, RenditionId, TrackChoice};
 use serde::Deserialize;
 
 use crate::app::App;
 use crate::problem::{Answer, Problem};
 use crate::range;
-
-/// A transcript's form.
-#[derive(Debug, Clone, Copy)]
-enum Form {
-    Json,
-    Vtt,
-    Srt,
-    Text,
-    Gist,
-}
-
-pub(crate) async fn transcript_json(State(app): State<App>, Path(id): Path<String>) -> Answer {
-    transcript(&app.recording(&id).await?, Form::Json)
-}
-
-pub(crate) async fn transcript_vtt(State(app): State<App>, Path(id): Path<String>) -> Answer {
-    transcript(&app.recording(&id).await?, Form::Vtt)
-}
-
-pub(crate) async fn transcript_srt(State(app): State<App>, Path(id): Path<String>) -> Answer {
-    transcript(&app.recording(&id).await?, Form::Srt)
-}
-
-pub(crate) async fn transcript_txt(State(app): State<App>, Path(id): Path<String>) -> Answer {
-    transcript(&app.recording(&id).await?, Form::Text)
-}
+use crate::transcript::missing;
 
 /// `GET /v1/recordings/{id}/gist.json`: chapters, key phrases, the sentences that say most, and action items, found in the transcript's words.
 pub(crate) async fn gist(State(app): State<App>, Path(id): Path<String>) -> Answer {
-    transcript(&app.recording(&id).await?, Form::Gist)
+    let recording = app.recording(&id).await?;
+    let transcript = recording.transcript().ok_or_else(|| missing(&recording))?;
+    Ok(([(header::CACHE_CONTROL, "no-cache")], Json(Gist::of(&transcript))).into_response())
 }
 
 /// `GET /v1/recordings/{id}/brief.json`: what a language model made of the transcript.
@@ -141,35 +118,6 @@ pub(crate) async fn send_download(
             (header::CONTENT_DISPOSITION, &disposition),
         ],
     ))
-}
-
-/// `GET /v1/recordings/{id}/transcript.…`: what was said; while live, what has been said so far.
-fn transcript(recording: &Recording, form: Form) -> Answer {
-    let missing = || {
-        let info = recording.info();
-        let detail = match (info.captions, info.state.is_final()) {
-            (true, false) => "nothing has been said yet; ask again when the recording has gone on",
-            _ => "this recording has no transcript",
-        };
-        Problem::not_found("no-transcript", detail)
-    };
-    let transcript = recording.transcript().ok_or_else(missing)?;
-    let transcript: &Transcript = &transcript;
-    let (kind, text) = match form {
-        Form::Json => ("application/json", transcript.to_json()),
-        Form::Vtt => ("text/vtt; charset=utf-8", transcript.to_vtt()),
-        Form::Srt => ("application/x-subrip; charset=utf-8", transcript.to_srt()),
-        Form::Text => ("text/plain; charset=utf-8", transcript.to_txt()),
-        Form::Gist => (
-            "application/json",
-            serde_json::to_string(&Gist::of(transcript)).unwrap_or_default(),
-        ),
-    };
-    Ok((
-        [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")],
-        text,
-    )
-        .into_response())
 }
 
 /// A problem keeps its own content type.

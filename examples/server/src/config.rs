@@ -62,6 +62,10 @@ pub(crate) struct Config {
     /// be called where that is not the phrase itself.
     #[arg(long, env = "LOOM_WORD_LIST")]
     pub(crate) word_list: Option<PathBuf>,
+    /// Whether transcripts say who speaks: `off`; `fetch`, by Resemblyzer's speaker encoder (16 MB), which is fetched once from the Python package
+    /// index; or the path of that, a `.pt` file or the wheel that has it.
+    #[arg(long, env = "LOOM_SPEAKERS", default_value = "off")]
+    pub(crate) speakers: String,
     /// How captions and subtitles are written into the stream: `webvtt`, which every player reads, or `imsc1` (TTML in MP4).
     #[arg(long, env = "LOOM_TEXT", default_value = "webvtt")]
     pub(crate) text: Text,

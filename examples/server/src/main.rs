@@ -27,6 +27,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod text;
+mod transcript;
 mod upload;
 mod whip;
 
@@ -46,7 +47,8 @@ use loom_engine::{
     AiError, ApartConfig, CaptionsConfig, CaptionsStatus, EncryptionConfig, EncryptionScheme, Engine,
     EngineConfig, EngineError, FileConfig, HttpTextModel, HttpTextModelConfig, IngestConfig, IngestError,
     LocalTextModel, LocalTextModelConfig, LoudnessTarget, ModelConfig, Moderator, SoundTreatment,
-    StoreConfig, StoreError, TextForm, TextModel, Thumbnails, Wanted, WordList, open_store, serve_apart,
+    SpeakerSource, StoreConfig, StoreError, TextForm, TextModel, Thumbnails, Wanted, WordList, open_store,
+    serve_apart,
 };
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
@@ -321,6 +323,11 @@ fn engine_config(
             },
             languages: config.languages.clone(),
             moderator,
+            speakers: match config.speakers.as_str() {
+                "off" => None,
+                "fetch" => Some(SpeakerSource::Fetched.into()),
+                path => Some(SpeakerSource::File(path.into()).into()),
+            },
             ..CaptionsConfig::default()
         },
         ..default

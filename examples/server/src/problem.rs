@@ -146,6 +146,8 @@ impl From<EngineError> for Problem {
             EngineError::NoSuchSession { .. } => Self::not_found("unknown-session", told),
             EngineError::NoSuchRendition { .. } => Self::not_found("unknown-rendition", told),
             EngineError::NoSuchJob { .. } => Self::not_found("unknown-job", told),
+            EngineError::NoSuchVersion { .. } => Self::not_found("unknown-version", told),
+            EngineError::Superseded { .. } => Self::new(StatusCode::PRECONDITION_FAILED, "superseded", told),
             EngineError::Download(_) => Self::conflict("no-download", told),
             EngineError::WrongState { .. } => Self::conflict("wrong-state", told),
             EngineError::Crowded { .. } => Self::conflict("crowded", told),

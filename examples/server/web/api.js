@@ -43,8 +43,15 @@ export const stopRecording = (id, options) => request(`${one(id)}/stop`, { metho
 export const pauseRecording = (id) => request(`${one(id)}/pause`, { method: 'POST' });
 export const resumeRecording = (id) => request(`${one(id)}/resume`, { method: 'POST' });
 export const deleteRecording = (id) => request(one(id), { method: 'DELETE' });
-export const readTranscript = (recording) =>
-  json(recording.transcript_url || `${one(recording.id)}/transcript.json`, { cache: 'no-store' });
+/** The transcript, with the `tag` of its version once it is written. */
+export async function readTranscript({ id, transcript_url: url }) {
+  const answer = await request(url || transcriptFile(id, 'json'), { cache: 'no-store' });
+  return { ...await answer.json(), tag: answer.headers.get('etag') };
+}
+/** Says what a segment of the transcript's version `tag` says instead; refused with 412 where there is another version by now. */
+export const correctTranscript = (id, tag, segment, text) => request(transcriptFile(id, 'json'), {
+  method: 'PATCH', headers: { 'content-type': 'application/json', 'if-match': tag }, body: JSON.stringify({ corrections: [{ segment, text }] }),
+});
 export const readChapters = async (id) => (await json(`${one(id)}/chapters`, { cache: 'no-store' })).chapters ?? [];
 export const transcriptFile = (id, kind) => `${one(id)}/transcript.${kind}`;
 

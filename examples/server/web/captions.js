@@ -116,6 +116,6 @@ function brokenByWords(words) {
 export function cuesOf(transcript) {
   const list = transcript?.cues ?? transcript?.segments ?? (Array.isArray(transcript) ? transcript : []);
   return list.map((cue, index) => ({
-    id: cue.id ?? index, start: Number(cue.start), end: Number(cue.end), text: String(cue.text ?? '').trim(), words: cue.words ?? [], state: cue.state ?? 'final',
+    id: cue.id ?? index, start: Number(cue.start), end: Number(cue.end), text: String(cue.text ?? '').trim(), words: cue.words ?? [], speaker: cue.speaker ?? '', state: cue.state ?? 'final',
   }));
 }

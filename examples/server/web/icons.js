@@ -16,6 +16,7 @@ const SHAPES = {
   mic: '<rect x="9" y="3.5" width="6" height="11" rx="3"/><path d="M5.5 11.5a6.5 6.5 0 0 0 13 0M12 18v3"/>',
   muted: '<path d="M4 9.5v5h3.5L12 18.5v-13L7.5 9.5zM16 9.5l5 5M21 9.5l-5 5"/>',
   pause: '<path d="M8.5 5.5v13M15.5 5.5v13" stroke-width="3"/>',
+  pencil: '<path d="m5 16.2-.7 3.5 3.5-.7L19 7.8a1.9 1.9 0 0 0-2.8-2.8zM14.6 6.6l2.8 2.8"/>',
   person: '<circle cx="12" cy="9" r="3.8" fill="currentColor" stroke="none"/><path d="M4.5 20.5a7.5 7.5 0 0 1 15 0z" fill="currentColor" stroke="none"/>',
   play: '<path d="M8 5.3v13.4a.6.6 0 0 0 .9.5l10.6-6.7a.6.6 0 0 0 0-1L8.9 4.8a.6.6 0 0 0-.9.5z" fill="currentColor" stroke="none"/>',
   replay: '<path d="M5 5.5v4.5h4.5M5.5 10a7.5 7.5 0 1 1-.9 5"/>',

@@ -1,8 +1,13 @@
-// The transcript beside the video: follows playback word by word, and every word is a place to jump to.
+// The transcript beside the video: follows playback word by word, every word is a place to jump to, and every line can be corrected.
 
+import { icon } from './icons.js';
+import { LineEditor } from './editor.js';
 import { clock, spokenTime } from './words.js';
 
-/** Shows a CueStore as a list; `seek(seconds)` is called when a word is chosen. */
+/**
+ * Shows a CueStore as a list; `seek(seconds)` is called when a word is chosen, and `correct(cue, text)`, which resolves once that is kept, when
+ * a line is corrected.
+ */
 export class TranscriptView {
   #rows = new Map();
   #current = null;
@@ -10,8 +15,8 @@ export class TranscriptView {
   #following = true;
   #scrollingTill = 0;
 
-  constructor({ list, scroller, follow, store, seek }) {
-    Object.assign(this, { list, scroller, follow, store, seek });
+  constructor({ list, scroller, follow, store, seek, correct }) {
+    Object.assign(this, { list, scroller, follow, store, seek, correct });
     store.addEventListener('change', ({ detail }) => (detail ? this.#showOne(detail) : this.#showAll()));
     list.addEventListener('click', (event) => this.#onClick(event));
     // Only the person's own scrolling stops the following, never ours.
@@ -23,6 +28,11 @@ export class TranscriptView {
       }, { passive: true });
     }
     follow.addEventListener('click', () => { this.#following = true; follow.hidden = true; this.#reveal(); });
+  }
+
+  /** Whether lines can be corrected: once the transcript is written. */
+  set editable(yes) {
+    this.list.classList.toggle('editable', yes);
   }
 
   /** Marks the row and the word spoken at `seconds`. */
@@ -91,6 +101,14 @@ export class TranscriptView {
     const text = document.createElement('p');
     text.className = 'line-text';
     text.dataset.seek = cue.start;
+    const before = this.store.all[this.store.all.indexOf(cue) - 1];
+    if (cue.speaker && cue.speaker !== before?.speaker) {
+      const who = document.createElement('strong');
+      who.className = 'line-speaker';
+      who.dataset.testid = 'speaker';
+      who.textContent = cue.speaker;
+      row.append(who);
+    }
     if (cue.words?.length) {
       cue.words.forEach((word, index) => {
         const span = document.createElement('span');
@@ -103,7 +121,14 @@ export class TranscriptView {
     } else {
       text.textContent = cue.text.trim();
     }
-    row.append(time, text);
+    const edit = document.createElement('button');
+    edit.type = 'button';
+    edit.className = 'line-edit';
+    edit.dataset.testid = 'edit-line';
+    edit.setAttribute('aria-label', `Correct what is said at ${spokenTime(cue.start)}`);
+    edit.innerHTML = icon('pencil');
+    edit.addEventListener('click', () => new LineEditor(row, cue, (words) => this.correct(cue, words)));
+    row.append(time, text, edit);
     this.#rows.set(cue.id, row);
     return row;
   }

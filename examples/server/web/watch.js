@@ -1,10 +1,10 @@
 // The page at `/w/{id}`: plays a recording from its first second, while it is made and after.
 
-import { followEvents, readChapters, readRecording, readTranscript, Refusal, transcriptFile } from './api.js';
+import { correctTranscript, followEvents, readChapters, readRecording, readTranscript, Refusal, transcriptFile } from './api.js';
 import { CaptionLine, CueStore, cuesOf } from './captions.js';
 import { wireComposition } from './composition.js';
 import { Controls } from './controls.js';
-import { explain } from './explain.js';
+import { explain, Told } from './explain.js';
 import { paintIcons } from './icons.js';
 import { wireCopy } from './share.js';
 import { Stream } from './stream.js';
@@ -23,6 +23,8 @@ class Visit {
   #state = '';
   #loaded = false;
   #written = false;
+  /** The version of the transcript that is shown. */
+  #tag = null;
   #retry = 0;
 
   constructor(id) {
@@ -36,6 +38,7 @@ class Visit {
     this.transcript = new TranscriptView({
       list: $('transcript'), scroller: $('transcript-scroll'), follow: $('follow'), store: this.cues,
       seek: (seconds) => { this.controls.seek(seconds); this.controls.play(); },
+      correct: (cue, words) => this.#correct(cue, words),
     });
     this.cues.addEventListener('change', () => this.#showTranscriptNote());
     this.stream.addEventListener('levels', () => this.controls.showLevels());
@@ -168,15 +171,39 @@ class Visit {
   async #readTranscript() {
     if (this.#recording.captions === 'off') return;
     try {
-      const cues = cuesOf(await readTranscript(this.#recording));
-      if (this.#over) {
-        this.#written = true;
-        this.cues.replace(cues);
-      } else for (const cue of cues) this.cues.put(cue);
+      const transcript = await readTranscript(this.#recording);
+      const cues = cuesOf(transcript);
+      if (this.#over) this.#takeTranscript(transcript.tag, cues);
+      else for (const cue of cues) this.cues.put(cue);
     } catch {
       // While it is being made there may be none yet; the events and the stream's subtitles bring what is said.
     }
     this.#showTranscriptNote();
+  }
+
+  #takeTranscript(tag, cues) {
+    this.#written = true;
+    this.#tag = tag;
+    this.transcript.editable = this.#state === 'ready' && Boolean(tag);
+    this.cues.replace(cues);
+  }
+
+  /** Has a line say something else, and shows the version that comes of it. */
+  async #correct(cue, words) {
+    let segment = cue.id;
+    try {
+      await correctTranscript(this.id, this.#tag, segment, words);
+    } catch (error) {
+      if (!(error instanceof Refusal && error.status === 412)) throw error;
+      // somebody was quicker: where that was about other lines, both are kept
+      const newest = await readTranscript(this.#recording);
+      segment = cuesOf(newest).findIndex((it) => it.start === cue.start && it.text === cue.text);
+      if (segment < 0) throw new Told('Somebody else has corrected this line meanwhile.', 'Copy your words, and load the page again to see theirs.');
+      await correctTranscript(this.id, newest.tag, segment, words);
+    }
+    const { tag, ...transcript } = await readTranscript(this.#recording);
+    this.#takeTranscript(tag, cuesOf(transcript));
+    announce('The correction is kept.');
   }
 
   // ---- what is shown ----------------------------------------------------------------------------------------------

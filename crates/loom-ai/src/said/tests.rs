@@ -36,6 +36,7 @@ fn labelled(file: &str) -> (Transcript, Vec<f64>, Vec<f64>) {
             end: words[words.len() - 1].end.secs_f64(),
             text: said.to_owned(),
             confidence: -0.2,
+            speaker: None,
             words,
         });
     }

@@ -3,6 +3,7 @@
 mod ggml;
 mod gguf;
 mod hugging_face;
+pub(crate) mod legacy;
 mod pytorch;
 mod reader;
 

@@ -6,5 +6,6 @@ mod hard_sound;
 mod lookup;
 mod material;
 mod no_speech;
+mod speakers;
 mod speech;
 mod weights;

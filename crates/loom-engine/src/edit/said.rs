@@ -207,6 +207,7 @@ mod tests {
             end: 5.0,
             text: "One two three.".to_owned(),
             confidence: 0.0,
+            speaker: None,
             words: vec![
                 word("One", 3_000, 3_500),
                 word("two", 3_800, 4_300),

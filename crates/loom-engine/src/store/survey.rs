@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use crate::error::EngineError;
-use crate::folder::{Folder, LAYOUT, PREVIEW};
+use crate::folder::{Folder, LAYOUT, PREVIEW, TRANSCRIPTS};
+use crate::versions;
 
 /// A recording's folder as it is at one moment. Who names was read before who is named, so that all that is named here is there.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub(super) struct Survey {
     /// Media playlists, with what they say.
     pub(super) lists: Vec<(String, Bytes)>,
     /// What lies beside the renditions: multivariant playlists, and what only these name or nobody: the DASH manifest, tracks of chapters and
-    /// thumbnails; and the layout of a composition.
+    /// thumbnails; the layout of a composition, and the list of a transcript's versions.
     pub(super) tops: Vec<(String, Bytes)>,
     /// `recording.json`, by which the recording is known.
     pub(super) info: Option<Bytes>,
@@ -36,7 +37,7 @@ impl Survey {
         };
         let info = folder.read(INFO, 0, None)?;
         let mut tops = read(folder.files("hls"))?;
-        tops.extend(read(vec![LAYOUT.to_owned()])?);
+        tops.extend(read(vec![LAYOUT.to_owned(), TRANSCRIPTS.to_owned()])?);
         let mut lists = Vec::new();
         for rendition in folder.folders("hls") {
             let files = folder.files(&rendition).into_iter();
@@ -80,7 +81,7 @@ impl Survey {
     }
 }
 
-/// The files that a playlist, or a track of thumbnails, names in the recording's folder.
+/// The files that a playlist, a track of thumbnails, or a list of versions names in the recording's folder.
 pub(super) fn named(name: &str, text: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(text);
     let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -95,6 +96,8 @@ pub(super) fn named(name: &str, text: &[u8]) -> Vec<String> {
         text.lines()
             .filter_map(|line| Some(line.split_once("#xywh=")?.0))
             .collect()
+    } else if name == TRANSCRIPTS {
+        return versions::files(text.as_bytes());
     } else {
         Vec::new()
     };

@@ -30,6 +30,7 @@ impl Transcriber for Scripted {
             end: at as f64 + 0.9,
             text: text.to_owned(),
             confidence: -0.1,
+            speaker: None,
             words: vec![Word {
                 start: MediaTime::from_millis(at as i64 * 1_000),
                 end: MediaTime::from_millis(at as i64 * 1_000 + 900),

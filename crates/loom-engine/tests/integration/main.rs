@@ -3,6 +3,7 @@
 #[cfg(feature = "transcode")]
 mod apart;
 mod brief;
+mod corrections;
 #[cfg(feature = "transcode")]
 mod files;
 mod joined;

@@ -5,6 +5,7 @@ mod pages;
 mod publishers;
 mod recordings;
 mod reference;
+mod transcripts;
 mod uploads;
 
 use std::sync::{Arc, OnceLock};
