@@ -204,7 +204,7 @@ fn spans(segment: &Segment) -> Vec<Range<i64>> {
     let ms = |at: MediaTime| at.millis();
     if segment.words.is_empty() {
         let at = MediaTime::from_secs_f64;
-        return vec![ms(at(segment.start))..ms(at(segment.end))];
+        return std::iter::once(ms(at(segment.start))..ms(at(segment.end))).collect();
     }
     segment.words.iter().map(|it| ms(it.start)..ms(it.end)).collect()
 }

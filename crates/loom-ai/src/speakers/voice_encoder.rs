@@ -275,4 +275,4 @@ fn turned(matrix: &[f32], width: usize) -> Vec<f32> {
 }
 
 /// -30 dB of full scale.
-const TAUGHT: f32 = 0.031_622_777;
+const TAUGHT: f32 = 0.031_622_78;

@@ -70,13 +70,16 @@ fn voices_have_the_vectors_that_the_reference_gives_them() {
     assert!((dot(&silent[0], &silent[0]) - 1.0).abs() < 1e-3);
 }
 
-/// Utterances of LibriSpeech's `test-other`, one behind the other: the sound, and who speaks from when to when, in samples.
+/// Who speaks from when to when, in samples.
+type Spoken = (usize, usize, usize);
+
+/// Utterances of LibriSpeech's `test-other`, one behind the other: the sound, and who speaks.
 fn conversation(
     people: &[&str],
     turns: usize,
     utterances: usize,
     seed: u64,
-) -> Option<(Vec<f32>, Vec<(usize, usize, usize)>)> {
+) -> Option<(Vec<f32>, Vec<Spoken>)> {
     let folder = shared("media/speech/librispeech-test-other")?;
     let (mut pcm, mut spoken) = (Vec::new(), Vec::new());
     let (mut state, mut next, mut last) = (seed, vec![0; people.len()], usize::MAX);
