@@ -771,8 +771,8 @@ loom_result loom_recording_download(const loom_recording *recording,
 loom_result loom_recording_mark(const loom_recording *recording, int64_t at, const char *title);
 
 /**
- * What is done for it once it has ended, and how far that is, as a JSON array of objects: `job` (`chapters`, `transcript`, `upload`,
- * `composition`), `state` (`queued`, `running`, `waiting`, `parked`, `done`), `progress` (0 to 1), `tries`, and where there is one `reason`, why
+ * What is done for it once it has ended, and how far that is, as a JSON array of objects: `job` (`chapters`, `transcript`, `brief`,
+ * `upload`, `composition`), `state` (`queued`, `running`, `waiting`, `parked`, `done`), `progress` (0 to 1), `tries`, and where there is one `reason`, why
  * the last try failed, and `next_try`, seconds. Events of kind `job` tell each change.
  */
 loom_result loom_recording_jobs(const loom_recording *recording,

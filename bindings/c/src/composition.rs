@@ -10,8 +10,8 @@ use crate::call::{Out, call, object, optional_text, text};
 use crate::recording::loom_recording;
 use crate::result::{Failure, LOOM_ERROR_ARGUMENT, LOOM_ERROR_INTERNAL, LOOM_ERROR_NOT_READY, loom_result};
 
-/// What is done for it once it has ended, and how far that is, as a JSON array of objects: `job` (`chapters`, `transcript`, `upload`,
-/// `composition`), `state` (`queued`, `running`, `waiting`, `parked`, `done`), `progress` (0 to 1), `tries`, and where there is one `reason`, why
+/// What is done for it once it has ended, and how far that is, as a JSON array of objects: `job` (`chapters`, `transcript`, `brief`,
+/// `upload`, `composition`), `state` (`queued`, `running`, `waiting`, `parked`, `done`), `progress` (0 to 1), `tries`, and where there is one `reason`, why
 /// the last try failed, and `next_try`, seconds. Events of kind `job` tell each change.
 ///
 /// # Safety

@@ -475,7 +475,7 @@ class Recording(_Object):
         kind "job" tell each change."""
         return json.loads(self._given(_lib.loom_recording_jobs))
 
-    def restart_job(self, job: Literal["chapters", "transcript", "upload", "composition"]) -> None:
+    def restart_job(self, job: Literal["chapters", "transcript", "brief", "upload", "composition"]) -> None:
         """Begins a job anew that waits for its next try, or is parked after its last."""
         self._do(_lib.loom_recording_restart_job, _text(job))
 

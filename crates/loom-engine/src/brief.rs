@@ -36,10 +36,13 @@ pub(crate) async fn write(recording: &Arc<Inner>) -> Result<(), EngineError> {
     ) else {
         return Ok(()); // it was queued by an engine that had a model
     };
-    let turn = recording.shared.briefs.acquire().await;
+    let turn = recording.shared.briefs.clone().acquire_owned().await;
     let turn = turn.map_err(|_| EngineError::ShuttingDown)?;
-    let made = tokio::task::spawn_blocking(move || Brief::of(&transcript, &*model)).await;
-    drop(turn);
+    let made = tokio::task::spawn_blocking(move || {
+        let _turn = turn; // it ends with the work, whoever waits for that
+        Brief::of(&transcript, &*model)
+    });
+    let made = made.await;
     let made = made.map_err(|why| why.to_string());
     let brief = made
         .and_then(|made| made.map_err(|why| why.to_string()))

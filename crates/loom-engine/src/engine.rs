@@ -118,7 +118,7 @@ pub(crate) struct Shared {
     pub(crate) packaging: PackagingThreads,
     pub(crate) stores: Option<Arc<Stores>>,
     /// The language model is asked about one recording at a time.
-    pub(crate) briefs: Semaphore,
+    pub(crate) briefs: Arc<Semaphore>,
     /// Chunks of files that are encoded here take turns.
     #[cfg(feature = "transcode")]
     pub(crate) chunks: Semaphore,
@@ -186,7 +186,7 @@ impl Engine {
             .unwrap_or(capabilities.cores as f64 * LIVE_SHARE);
         let shared = Arc::new(Shared {
             stores,
-            briefs: Semaphore::new(1),
+            briefs: Arc::new(Semaphore::new(1)),
             #[cfg(feature = "transcode")]
             chunks: Semaphore::new(config.files.at_once.max(1)),
             #[cfg(feature = "transcode")]

@@ -111,6 +111,10 @@ pub(crate) async fn write_transcript(recording: &Arc<Inner>) -> Result<(), Engin
     if *recording.cancel.borrow() {
         return Ok(()); // nobody wants it any more
     }
+    let _one = recording.text.lock().await;
+    if versions::is_corrected(&recording.folder) {
+        return Ok(()); // meanwhile
+    }
     recording
         .folder
         .put(TRANSCRIPT, transcript.to_json().as_bytes())?;

@@ -215,6 +215,14 @@ struct State {
     touched: Instant,
 }
 
+impl State {
+    fn set_transcript(&mut self, transcript: Arc<Transcript>) {
+        let cues = transcript.to_cues().into_iter();
+        self.cues = cues.map(|cue| (cue.id, cue)).collect();
+        self.transcript = Some(transcript);
+    }
+}
+
 impl Recording {
     /// Its name.
     pub fn id(&self) -> &RecordingId {
@@ -1225,22 +1233,25 @@ impl Inner {
 
     /// The captions so far are replaced by the final transcript.
     pub(crate) fn set_transcript(&self, transcript: Arc<Transcript>) {
-        let mut state = self.state();
-        state.cues = transcript
-            .to_cues()
-            .into_iter()
-            .map(|cue| (cue.id, cue))
-            .collect();
-        state.transcript = Some(transcript);
+        self.state().set_transcript(transcript);
     }
 
-    /// The versions of the final transcript, in order, of which there is always one.
+    /// The versions of the final transcript, in order; none where their list cannot be read.
     pub(crate) fn versions(&self) -> Vec<TranscriptVersion> {
         self.state().versions.clone()
     }
 
-    pub(crate) fn set_versions(&self, versions: Vec<TranscriptVersion>) {
-        self.state().versions = versions;
+    /// The number of the newest, and its text.
+    pub(crate) fn newest_version(&self) -> Option<(u32, Arc<Transcript>)> {
+        let state = self.state();
+        Some((state.versions.last()?.version, state.transcript.clone()?))
+    }
+
+    /// The newest version, and the list that it ends; none where that cannot be read.
+    pub(crate) fn set_version(&self, transcript: Arc<Transcript>, versions: Vec<TranscriptVersion>) {
+        let mut state = self.state();
+        state.set_transcript(transcript);
+        state.versions = versions;
     }
 
     fn tell(&self, state: &State) {

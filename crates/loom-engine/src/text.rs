@@ -128,7 +128,14 @@ fn store(
     // what is there already keeps its form
     let form = form_of(&template).unwrap_or(form);
     for file in store_subtitles(id, language, cues, &template, form)? {
-        folder.put(&format!("hls/{}", file.key), &file.data)?;
+        let name = format!("hls/{}", file.key);
+        // one word is one segment: the others stay what players and the store have
+        let is_there = folder
+            .read(&name, 0, None)?
+            .is_some_and(|it| it[..] == file.data[..]);
+        if !is_there {
+            folder.put(&name, &file.data)?;
+        }
     }
     let RenditionKind::Subtitles { name, .. } = &info.kind else {
         return Ok(());

@@ -12,6 +12,7 @@ use loom_core::Cue;
 use loom_hls::TextCue;
 use serde::{Deserialize, Serialize};
 
+use crate::brief;
 use crate::error::EngineError;
 use crate::event::{Event, RecordingState};
 use crate::finish::TRANSCRIPT;
@@ -62,12 +63,9 @@ impl Recording {
     /// # Errors
     /// [`EngineError::NoSuchVersion`], [`EngineError::Io`].
     pub async fn transcript_version(&self, version: u32) -> Result<Arc<Transcript>, EngineError> {
-        let newest = self.transcript_versions().last().map(|it| it.version);
-        if newest == Some(version) {
-            return self
-                .0
-                .final_transcript()
-                .ok_or_else(|| no_version(&self.0, version));
+        let (newest, text) = self.0.newest_version().unzip();
+        if let Some(text) = text.filter(|_| newest == Some(version)) {
+            return Ok(text);
         }
         let working = self.0.clone();
         let read = tokio::task::spawn_blocking(move || {
@@ -80,7 +78,8 @@ impl Recording {
     }
 
     /// Corrects the transcript of a recording that is ready: a new version, which the captions in its stream show too. Those before it stay.
-    /// `version` is what was corrected: where somebody has made another meanwhile, nothing is changed.
+    /// `version` is what was corrected: where somebody has made another meanwhile, nothing is changed. Captions in its language that a host has put
+    /// in the place of those that were heard ([`Self::put_captions`]) are written anew from it.
     ///
     /// Cancellation: it is made all the same.
     ///
@@ -174,6 +173,9 @@ async fn make(
     let made = made.await.map_err(|_| EngineError::ShuttingDown)?;
     // also where it could not be shown everywhere
     send_soon(recording);
+    if made.is_ok() {
+        brief::follow(recording);
+    }
     made
 }
 
@@ -191,9 +193,9 @@ fn make_alone(recording: &Inner, based_on: u32, change: Make<'_>) -> Result<Tran
         .final_transcript()
         .ok_or_else(|| wrong("it has no transcript to correct"))?;
     let mut versions = recording.versions();
-    let newest = versions
-        .last()
-        .map_or(TranscriptVersion::HEARD.version, |it| it.version);
+    let newest = versions.last().map(|it| it.version);
+    // what cannot be read is not written over
+    let newest = newest.ok_or_else(|| wrong("the list of its transcript's versions cannot be read"))?;
     if based_on != newest {
         return Err(EngineError::Superseded {
             recording: recording.id.clone(),
@@ -220,8 +222,7 @@ fn make_alone(recording: &Inner, based_on: u32, change: Make<'_>) -> Result<Tran
     folder.put(TRANSCRIPTS, &serde_json::to_vec(&versions).unwrap_or_default())?;
     // from here on it counts
     let transcript = Arc::new(transcript);
-    recording.set_transcript(transcript.clone());
-    recording.set_versions(versions);
+    recording.set_version(transcript.clone(), versions);
     recording.events.tell(Event::Transcript(made.clone()));
     show(recording, &transcript, &json)?;
     folder.secure()?;
@@ -246,9 +247,13 @@ pub(crate) fn resume(recording: &Inner) {
         return;
     };
     let shown = String::from_utf8_lossy(&shown);
-    let listed = folder.read(TRANSCRIPTS, 0, None).ok().flatten();
-    let versions = listed.map_or_else(Vec::new, |json| versions_of(&json));
-    let newest = versions.last().and_then(|it| {
+    let versions = match folder.read(TRANSCRIPTS, 0, None) {
+        Ok(None) => vec![TranscriptVersion::HEARD],
+        Ok(Some(json)) => versions_of(&json),
+        Err(_) => Vec::new(),
+    };
+    let newest = versions.last().filter(|it| it.version > 1);
+    let newest = newest.and_then(|it| {
         let newest = read(folder, it.version).ok().flatten();
         if newest.is_none() {
             tracing::warn!(recording = %recording.id, version = it.version, "a version of the transcript cannot be read");
@@ -257,18 +262,17 @@ pub(crate) fn resume(recording: &Inner) {
     });
     let Some(transcript) = newest else {
         if let Ok(transcript) = Transcript::from_json(&shown) {
-            recording.set_transcript(Arc::new(transcript));
+            recording.set_version(Arc::new(transcript), versions);
         }
         return;
     };
     let json = transcript.to_json();
-    recording.set_versions(versions);
     if json != shown
         && let Err(why) = show(recording, &transcript, &json)
     {
         tracing::error!(recording = %recording.id, error = %why, "its captions do not show the newest version of the transcript");
     }
-    recording.set_transcript(Arc::new(transcript));
+    recording.set_version(Arc::new(transcript), versions);
 }
 
 /// Whether somebody has corrected the transcript.
@@ -281,6 +285,7 @@ pub(crate) fn files(list: &[u8]) -> Vec<String> {
     versions_of(list).iter().map(|it| file(it.version)).collect()
 }
 
+/// None where the list cannot be read.
 fn versions_of(list: &[u8]) -> Vec<TranscriptVersion> {
     serde_json::from_slice(list).unwrap_or_default()
 }

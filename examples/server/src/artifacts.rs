@@ -9,17 +9,30 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use loom_engine::{DownloadChoice, Gist, Recording, RenditionId, TrackChoice};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 
 use crate::app::App;
 use crate::problem::{Answer, Problem};
 use crate::range;
 use crate::transcript::missing;
 
+/// Who has a transcript's words counted.
+static GISTS: Semaphore = Semaphore::const_new(1);
+
 /// `GET /v1/recordings/{id}/gist.json`: chapters, key phrases, the sentences that say most, and action items, found in the transcript's words.
 pub(crate) async fn gist(State(app): State<App>, Path(id): Path<String>) -> Answer {
     let recording = app.recording(&id).await?;
     let transcript = recording.transcript().ok_or_else(|| missing(&recording))?;
-    Ok(([(header::CACHE_CONTROL, "no-cache")], Json(Gist::of(&transcript))).into_response())
+    // of hours of talk it takes a while: one at a time, and no viewer waits for it
+    let turn = GISTS.acquire().await.ok();
+    let found = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        Gist::of(&transcript)
+    });
+    let gist = found
+        .await
+        .map_err(|why| Problem::internal("find what the transcript says in short", &why))?;
+    Ok(([(header::CACHE_CONTROL, "no-cache")], Json(gist)).into_response())
 }
 
 /// `GET /v1/recordings/{id}/brief.json`: what a language model made of the transcript.

@@ -125,11 +125,22 @@ fn transcript(recording: &Inner, plan: &Plan, placed: &[Placed]) -> Option<Trans
             .extend(said.segments.iter().filter_map(|segment| heard(segment, it)));
     }
     let mut whole = whole?;
+    let first = plan.pieces.first().map(|it| it.recording.id());
+    if plan.pieces.iter().any(|it| Some(it.recording.id()) != first) {
+        // each recording counts its own: one's "Speaker 1" is not the other's
+        let is_number = |name: &mut String| name.starts_with(UNNAMED);
+        for segment in &mut whole.segments {
+            segment.speaker.take_if(is_number);
+        }
+    }
     let texts: Vec<&str> = whole.segments.iter().map(|it| it.text.as_str()).collect();
     whole.text = texts.join(" ");
     whole.duration = recording.info().duration;
     Some(whole)
 }
+
+/// What comes before the number of a speaker whom nobody has named.
+const UNNAMED: &str = "Speaker ";
 
 /// What is left of a segment in a piece.
 fn heard(segment: &Segment, placed: &Placed) -> Option<Segment> {

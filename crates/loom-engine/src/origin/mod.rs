@@ -67,6 +67,7 @@ impl Live {
     /// No player can have a playlist any more that names parts.
     pub(crate) fn forget(&self) {
         *self.left.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.read_back.forget();
     }
 
     /// What the folder does not have: a part that was listed until the end.

@@ -31,6 +31,11 @@ impl ReadBack {
         parts.push_back((place.clone(), Arc::clone(&data)));
         data
     }
+
+    /// Nobody asks for parts any more.
+    pub(crate) fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
 }
 
 /// Parts of a recording that are kept: some ten seconds, 4 MiB at most.

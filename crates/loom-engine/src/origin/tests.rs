@@ -375,7 +375,7 @@ async fn a_part_that_has_left_memory_is_read_once_for_all_who_are_late() {
     assert_eq!(heads(&late), told, "where it lies is not to be seen");
     assert_eq!(late.into_body().collect().await.unwrap(), fresh);
     // what is not read again is not missed
-    std::fs::remove_file(stage.recording.0.folder.path("hls/source/s0.m4s")).unwrap();
+    std::fs::remove_file(stage.recording.0.folder.path("hls/source/s1.m4s")).unwrap();
     let all: Vec<_> = (0..100)
         .map(|_| tokio::spawn(stage.asks("source/p3.m4s", &[])))
         .collect();

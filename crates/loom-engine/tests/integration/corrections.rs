@@ -332,3 +332,44 @@ async fn what_has_no_transcript_is_not_corrected() {
         Err(EngineError::NoSuchVersion { .. })
     ));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_that_cannot_be_read_are_not_written_over() {
+    let data = tempfile::tempdir().unwrap();
+    let store = open_store("memory:").expect("a store");
+    let first = engine(data.path(), &store).await;
+    let recording = recorded(&first).await;
+    recording.correct(1, renamed()).await.unwrap();
+    let id = recording.id().clone();
+    drop(recording);
+    first.shutdown().await;
+    let folder = data.path().join("recordings").join(id.as_str());
+    let heard = std::fs::read(folder.join("transcript-1.json")).unwrap();
+    let list = std::fs::read(folder.join("transcripts.json")).unwrap();
+    std::fs::write(folder.join("transcripts.json"), &list[..list.len() / 2]).unwrap();
+    let again = engine(data.path(), &store).await;
+    let recording = again.open(&id).await.unwrap();
+    for guess in [1, 2] {
+        let refused = recording.correct(guess, second("nothing")).await.unwrap_err();
+        assert!(
+            matches!(refused, EngineError::WrongState { .. }),
+            "{guess}: {refused}"
+        );
+    }
+    assert_eq!(std::fs::read(folder.join("transcript-1.json")).unwrap(), heard);
+    drop(recording);
+    again.shutdown().await;
+    // the list is whole again, and the newest version is not
+    std::fs::write(folder.join("transcripts.json"), &list).unwrap();
+    std::fs::write(folder.join("transcript-2.json"), "{").unwrap();
+    let third = engine(data.path(), &store).await;
+    let recording = third.open(&id).await.unwrap();
+    recording
+        .correct(2, second("Loom weaves pictures."))
+        .await
+        .unwrap();
+    assert_eq!(numbers(&recording), [(1, None), (2, None), (3, None)]);
+    assert_eq!(std::fs::read(folder.join("transcript-1.json")).unwrap(), heard);
+    assert_eq!(std::fs::read(folder.join("transcript-2.json")).unwrap(), b"{");
+    third.shutdown().await;
+}

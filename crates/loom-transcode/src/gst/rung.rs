@@ -16,6 +16,7 @@ use super::element::{
 };
 use super::encoder::{Effort, encoder};
 use super::pictures::{DROPPED, Shared, left_out};
+use super::scaling::ROUNDED;
 use super::threads::{give_way, thread_name};
 use super::video::{GRAPH, lock, pad};
 use crate::backend::Output;
@@ -172,7 +173,37 @@ pub(super) fn before_scaling(route: &Route) -> Result<Vec<gst::Element>, Transco
     }
     let plain = capsfilter(&raw(MemoryDomain::System).field("format", "I420").build())?;
     hold_first_caps(&plain, &["width", "height", "pixel-aspect-ratio"])?;
-    Ok(vec![make("videoconvert")?, plain, make("tee")?])
+    let convert = make("videoconvert")?;
+    leave_out_unknown_colours(&convert)?;
+    Ok(vec![convert, plain, make("tee")?])
+}
+
+/// Colours that say nothing of their matrix, as some decoders give them, are no colours to an element that passes them on: without them, those are
+/// meant that are usual at the size.
+fn leave_out_unknown_colours(element: &gst::Element) -> Result<(), TranscodeError> {
+    pad(element, "sink")?.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, |_, info| {
+        let known = info.event().and_then(|event| match event.view() {
+            gst::EventView::Caps(event) => without_unknown_colours(event.caps()),
+            _ => None,
+        });
+        if let Some(caps) = known {
+            info.data = Some(gst::PadProbeData::Event(gst::event::Caps::new(&caps)));
+        }
+        gst::PadProbeReturn::Ok
+    });
+    Ok(())
+}
+
+/// The caps, where they have to be others.
+fn without_unknown_colours(caps: &gst::CapsRef) -> Option<gst::Caps> {
+    let colours: gst_video::VideoColorimetry =
+        caps.structure(0)?.get::<&str>("colorimetry").ok()?.parse().ok()?;
+    if colours.matrix() != gst_video::VideoColorMatrix::Unknown {
+        return None;
+    }
+    let mut caps = caps.to_owned();
+    caps.make_mut().structure_mut(0)?.remove_field("colorimetry");
+    Some(caps)
 }
 
 /// Pictures that wait for one encoder.
@@ -215,9 +246,6 @@ fn follow_source(scale: &gst::Element, filter: &gst::Element, rung: &RungPlan) -
     });
     Ok(())
 }
-
-/// By how much the aspect of a rung may differ from its source's, since its sides are even numbers.
-const ROUNDED: f64 = 0.02;
 
 /// After the first picture the raw format stays as it is, colours and all but for what is `free`, whatever the source changes to: else
 /// an encoder would start over with other parameter sets.

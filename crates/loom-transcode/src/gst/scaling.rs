@@ -12,6 +12,9 @@ use gstreamer_video as gst_video;
 
 use crate::elements::CPU_SCALER;
 
+/// By how much the aspect of a rung may differ from its source's, since its sides are even numbers.
+pub(super) const ROUNDED: f64 = 0.02;
+
 /// Makes the element known to GStreamer, once a process.
 pub(super) fn register() -> Result<(), glib::BoolError> {
     gst::Element::register(None, CPU_SCALER, gst::Rank::NONE, Scaling::static_type())
@@ -118,7 +121,7 @@ mod element {
             self.obj()
                 .set_passthrough((source.width(), source.height()) == (frame.width(), frame.height()));
             let luma = (source.width() as usize, source.height() as usize);
-            let corner = |frame: u32, shown: usize| (frame as usize - shown) / 4 * 2;
+            let corner = |frame: u32, shown: usize| (frame as usize).saturating_sub(shown) / 4 * 2;
             let scaler =
                 |(w, h): (usize, usize), (to_w, to_h): (usize, usize)| Scaler::new((w, h), (to_w, to_h));
             let half = |(w, h): (usize, usize)| (w.div_ceil(2), h.div_ceil(2));
@@ -185,7 +188,4 @@ mod element {
             (even(f64::from(width) * wider, width), height as usize)
         }
     }
-
-    /// By how much the aspect of a rung may differ from its source's, since its sides are even numbers.
-    const ROUNDED: f64 = 0.02;
 }
