@@ -284,7 +284,13 @@ mod tests {
 
     #[test]
     fn a_small_encoder_is_read_and_one_without_layers_is_refused() {
-        let storages = [vec![0.1; 8], vec![0.1; 4], vec![0.1; 16], vec![0.5; 2], vec![0.2; 200]];
+        let storages = [
+            vec![0.1; 8],
+            vec![0.1; 4],
+            vec![0.1; 16],
+            vec![0.5; 2],
+            vec![0.2; 200],
+        ];
         let whole: [Saved<'_>; 6] = [
             ("lstm.weight_ih_l0", &[4, 40], 4),
             ("lstm.weight_hh_l0", &[4, 1], 1),
@@ -294,7 +300,10 @@ mod tests {
             ("linear.bias", &[2], 3),
         ];
         let read = |tensors: &[Saved<'_>]| {
-            VoiceEncoder::read(Path::new("small.pt"), &file("model_state", tensors, &storages)[..])
+            VoiceEncoder::read(
+                Path::new("small.pt"),
+                &file("model_state", tensors, &storages)[..],
+            )
         };
         let vectors = read(&whole).unwrap().embed(&[&[0.1; 1_600]]).unwrap();
         assert_eq!((vectors.len(), vectors[0].len()), (1, 2));

@@ -173,7 +173,10 @@ pub(crate) mod tests {
         let storages = [vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], vec![7.0]];
         let two: [Saved<'_>; 2] = [("a", &[2, 3], 0), ("b", &[1], 1)];
         let found = read(&file("all", &two, &storages), 1 << 20).unwrap();
-        assert_eq!((&found["a"].shape, &found["a"].values), (&vec![2, 3], &storages[0]));
+        assert_eq!(
+            (&found["a"].shape, &found["a"].values),
+            (&vec![2, 3], &storages[0])
+        );
         assert_eq!(found["b"].values, [7.0]);
         let fault = read(&file("all", &[("a", &[2, 4], 0)], &storages), 1 << 20).unwrap_err();
         assert_eq!(fault, "small.pt: a: it lies outside of its storage");
@@ -198,7 +201,10 @@ pub(crate) mod tests {
         let with = |objects: &[u8]| read(&[&head()[..], objects].concat(), 1 << 30).unwrap_err();
         let twice = b"q\x00h\x00\x86".repeat(60);
         assert!(with(&[b")", &twice[..], b".](e."].concat()).contains("no such dictionary"));
-        assert!(with(&[b")", &b"\x85".repeat(1_000_000)[..], b"."].concat()).contains("objects: a pickle more than"));
+        assert!(
+            with(&[b")", &b"\x85".repeat(1_000_000)[..], b"."].concat())
+                .contains("objects: a pickle more than")
+        );
         assert!(with(b"X\xff\xff\xff\x7f").contains("objects: a text of 2147483647 bytes"));
     }
 }

@@ -514,7 +514,21 @@ mod tests {
     #[test]
     fn what_is_taken_and_is_not_there_is_refused() {
         for pickle in [
-            &b"."[..], b"a", b")a", b"t", b"(0", b"\x87", b")s", b"))s", b"R", b")R", b"Q", b"h\x00", b"q\x00", b"NN(NRRt.", b"\xff",
+            &b"."[..],
+            b"a",
+            b")a",
+            b"t",
+            b"(0",
+            b"\x87",
+            b")s",
+            b"))s",
+            b"R",
+            b")R",
+            b"Q",
+            b"h\x00",
+            b"q\x00",
+            b"NN(NRRt.",
+            b"\xff",
             b"",
         ] {
             assert!(!fault(pickle).is_empty(), "{pickle:?}");
@@ -533,7 +547,10 @@ mod tests {
         };
         let storage: Vec<u8> = (0..12).collect();
         let all = |it: Place| it.values(&storage);
-        assert_eq!(all(place(1, &[2, 2], &[2, 1])).unwrap(), (2..10).collect::<Vec<u8>>());
+        assert_eq!(
+            all(place(1, &[2, 2], &[2, 1])).unwrap(),
+            (2..10).collect::<Vec<u8>>()
+        );
         let turned = [2, 3, 6, 7, 4, 5, 8, 9];
         assert_eq!(all(place(1, &[2, 2], &[1, 2])).unwrap(), turned);
         assert_eq!(all(place(5, &[], &[])).unwrap(), [10, 11]);

@@ -36,8 +36,12 @@ pub(super) fn read(path: &Path) -> Result<Checkpoint, AiError> {
     let mut room = length.saturating_mul(2);
     let mut stored: BTreeMap<String, Vec<Place>> = BTreeMap::new();
     for it in places {
-        room = (it.size().and_then(|size| room.checked_sub(size as u64)))
-            .ok_or_else(|| bad(&it.name, "tensors of more than twice the file's length".to_owned()))?;
+        room = (it.size().and_then(|size| room.checked_sub(size as u64))).ok_or_else(|| {
+            bad(
+                &it.name,
+                "tensors of more than twice the file's length".to_owned(),
+            )
+        })?;
         stored.entry(it.storage.clone()).or_default().push(it);
     }
     let folder = index.trim_end_matches(".pkl");
