@@ -119,7 +119,7 @@ pub fn transcribe(
                 seed: config.seed ^ it.start as u64,
             })
             .collect();
-        let heard = each_alone_if_not_together(&sounds, &asks, |sounds, asks| model.hear_all(sounds, asks))?;
+        let heard = each_alone_if_not_together(&sounds, &asks, &|sounds, asks| model.hear_all(sounds, asks))?;
         let mut rests = Vec::new();
         for ((whole, sound), heard) in some.iter().rev().zip(sounds).zip(heard) {
             let window = cut(whole);
@@ -174,7 +174,7 @@ pub fn transcribe(
 fn each_alone_if_not_together<A>(
     sounds: &[&[f32]],
     asks: &[Ask<'_>],
-    hear: impl Fn(&[&[f32]], &[Ask<'_>]) -> Result<Vec<A>, AiError>,
+    hear: &impl Fn(&[&[f32]], &[Ask<'_>]) -> Result<Vec<A>, AiError>,
 ) -> Result<Vec<Result<A, AiError>>, AiError> {
     match hear(sounds, asks) {
         Ok(all) => Ok(all.into_iter().map(Ok).collect()),
@@ -183,7 +183,7 @@ fn each_alone_if_not_together<A>(
             tracing::warn!(%why, windows = sounds.len(), "not heard together");
             let mut each = Vec::with_capacity(sounds.len());
             for (sound, ask) in sounds.chunks(1).zip(asks.chunks(1)) {
-                each.extend(each_alone_if_not_together(sound, ask, &hear)?);
+                each.extend(each_alone_if_not_together(sound, ask, hear)?);
             }
             Ok(each)
         }
@@ -331,7 +331,7 @@ mod tests {
                 false => Err(AiError::Inference("no number".into())),
             }
         };
-        let heard = each_alone_if_not_together(&sounds, &[ask(), ask(), ask()], hear).unwrap();
+        let heard = each_alone_if_not_together(&sounds, &[ask(), ask(), ask()], &hear).unwrap();
         let heard: Vec<Option<f32>> = heard.into_iter().map(Result::ok).collect();
         assert_eq!(heard, [Some(1.0), None, Some(2.0)]);
         let other = |_: &[&[f32]], _: &[Ask<'_>]| -> Result<Vec<f32>, AiError> {
@@ -340,7 +340,7 @@ mod tests {
                 rule: "must be known",
             })
         };
-        assert!(each_alone_if_not_together(&sounds[..1], &[ask()], other).is_err());
+        assert!(each_alone_if_not_together(&sounds[..1], &[ask()], &other).is_err());
     }
 
     #[test]
