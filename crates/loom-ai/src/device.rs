@@ -25,8 +25,16 @@ pub enum Device {
     Metal,
     /// A GPU where one is built in, is there and has the memory, else the processor.
     Auto,
-    /// Something else was named: no model is loaded, and the error says what could be.
-    Unknown,
+}
+
+impl Device {
+    /// Something else was named.
+    pub(crate) fn unknown() -> AiError {
+        AiError::Config {
+            field: "device",
+            rule: "must be cpu, cuda, cuda:N, metal or auto",
+        }
+    }
 }
 
 impl FromStr for Device {
@@ -34,10 +42,6 @@ impl FromStr for Device {
 
     /// `cpu`, `cuda` (the first), `cuda:N`, `metal` or `auto`.
     fn from_str(text: &str) -> Result<Self, AiError> {
-        let unknown = Err(AiError::Config {
-            field: "device",
-            rule: "must be cpu, cuda, cuda:N, metal or auto",
-        });
         match text {
             "cpu" => Ok(Self::Cpu),
             "cuda" => Ok(Self::Cuda(0)),
@@ -45,7 +49,7 @@ impl FromStr for Device {
             "auto" => Ok(Self::Auto),
             _ => match text.strip_prefix("cuda:").map(str::parse) {
                 Some(Ok(number)) => Ok(Self::Cuda(number)),
-                _ => unknown,
+                _ => Err(Self::unknown()),
             },
         }
     }
@@ -58,7 +62,6 @@ impl fmt::Display for Device {
             Self::Cuda(number) => write!(f, "cuda:{number}"),
             Self::Metal => f.write_str("metal"),
             Self::Auto => f.write_str("auto"),
-            Self::Unknown => f.write_str("unknown"),
         }
     }
 }

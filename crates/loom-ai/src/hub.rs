@@ -1,4 +1,5 @@
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ pub(crate) fn folder(config: &ModelConfig) -> PathBuf {
     config.cache.join(config.repository.replace(['/', '\\'], "--"))
 }
 
+/// How many downloads this process has begun: each has a folder of its own, so that none throws away what another has.
+static FETCHED: AtomicU64 = AtomicU64::new(0);
 /// A download that brings nothing for this long has stalled.
 const STALLED: Duration = Duration::from_secs(30);
 
@@ -78,7 +81,8 @@ fn fetch_all(
         Err(e) => return Err(failure(&weights, &e.to_string())),
     }
     let to = folder(config);
-    let scratch = config.cache.join(format!(".hub-{}", std::process::id()));
+    let number = FETCHED.fetch_add(1, Ordering::Relaxed);
+    let scratch = config.cache.join(format!(".hub-{}-{number}", std::process::id()));
     let result = fetch_into(config, &home, &scratch, &to, wanted, progress);
     // What is left of the hub's own cache layout is of no use.
     let _ = std::fs::remove_dir_all(&scratch);

@@ -69,3 +69,11 @@ pub(crate) const MAX_VOICE_ENCODER: u64 = 256 << 20;
 pub(crate) const MAX_VOICE_WIDTH: usize = 2_048;
 /// Layers of a speaker encoder (3).
 pub(crate) const MAX_VOICE_LAYERS: usize = 8;
+/// Bytes of a pickle in a file of tensors (large-v3 has 190,000).
+pub(crate) const MAX_PICKLE: u64 = 64 << 20;
+/// Steps that one may have (large-v3 has some 60,000), and entries that are copied in it.
+pub(crate) const MAX_PICKLE_STEPS: usize = 1 << 20;
+/// Things within things in one.
+pub(crate) const MAX_PICKLE_DEPTH: usize = 64;
+/// Bytes of a text in one.
+pub(crate) const MAX_PICKLE_TEXT: usize = 1 << 16;

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 use serde::Deserialize;
-use tokenizers::{Tokenizer, TruncationParams};
+use tokenizers::{PostProcessor, Tokenizer, TruncationParams};
 
 use crate::decoder::{Linear, add};
 use crate::encoder::Norm;
@@ -133,6 +133,13 @@ impl LocalEmbedder {
         let path = folder.join("tokenizer.json");
         let mut tokenizer = Tokenizer::from_bytes(read_small(&path)?)
             .map_err(|e| AiError::malformed(&path, "tokenizer", e.to_string()))?;
+        let marks = tokenizer
+            .get_post_processor()
+            .map_or(0, |it| it.added_tokens(false));
+        if marks >= LONGEST {
+            let rule = format!("{marks} marks around each text, expected fewer than {LONGEST}");
+            return Err(AiError::malformed(&path, "post_processor", rule));
+        }
         let shortened = TruncationParams {
             max_length: LONGEST,
             ..TruncationParams::default()
@@ -221,6 +228,10 @@ impl LocalEmbedder {
             .map_err(AiError::Inference)?;
         let mut x = Vec::with_capacity(tokens.len() * self.width);
         for (token, place) in tokens.get_ids().iter().zip(self.places.chunks_exact(self.width)) {
+            if *token as usize >= self.words.rows() {
+                let why = format!("token {token} of a text has no row among {}", self.words.rows());
+                return Err(AiError::Inference(why.into()));
+            }
             let word = self.words.row(*token as usize);
             x.extend(word.zip(place).map(|(word, place)| word + place));
         }
@@ -474,6 +485,29 @@ mod tests {
             assert!(fault().contains(word), "{}", fault());
         }
         std::fs::write(&config, &plain).unwrap();
+        let tokenizer = folder.path().join("tokenizer.json");
+        let plain = std::fs::read_to_string(&tokenizer).unwrap();
+        let mut many: Value = serde_json::from_str(&plain).unwrap();
+        let mark = json!({"SpecialToken": {"id": "[CLS]", "type_id": 0}});
+        many["post_processor"] = json!({
+            "type": "TemplateProcessing", "single": vec![mark; LONGEST], "pair": [],
+            "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [2], "tokens": ["[CLS]"]}},
+        });
+        std::fs::write(&tokenizer, many.to_string()).unwrap();
+        assert!(
+            fault().contains("post_processor: 256 marks around each text"),
+            "{}",
+            fault()
+        );
+        // A mark of which the embedding knows nothing shows only where a text has it.
+        std::fs::write(&tokenizer, plain.replace(r#"["[SEP]",3]"#, r#"["[SEP]",90000]"#)).unwrap();
+        let error = load(folder.path())
+            .unwrap()
+            .embed(&["ab"])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("token 90000 of a text has no row"), "{error}");
+        std::fs::write(&tokenizer, &plain).unwrap();
         let weights = folder.path().join(WEIGHTS);
         let whole = std::fs::read(&weights).unwrap();
         std::fs::write(&weights, &whole[..whole.len() - 4]).unwrap();

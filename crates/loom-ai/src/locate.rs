@@ -11,6 +11,7 @@ pub struct ModelFiles {
     origin: ModelOrigin,
     device: Device,
     at_once: usize,
+    wrong_device: bool,
 }
 
 /// Where a model's files were found.
@@ -56,6 +57,11 @@ impl ModelFiles {
         self.at_once
     }
 
+    /// Whether a device was named that is none.
+    pub(crate) fn is_of_wrong_device(&self) -> bool {
+        self.wrong_device
+    }
+
     /// Files that the processor reads.
     pub(crate) fn new(path: PathBuf, origin: ModelOrigin) -> Self {
         let ModelConfig { device, at_once, .. } = ModelConfig::default();
@@ -64,6 +70,7 @@ impl ModelFiles {
             origin,
             device,
             at_once,
+            wrong_device: false,
         }
     }
 
@@ -72,6 +79,7 @@ impl ModelFiles {
         Self {
             device: config.device,
             at_once: config.at_once,
+            wrong_device: config.wrong_device,
             ..self
         }
     }

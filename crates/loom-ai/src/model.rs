@@ -83,8 +83,21 @@ impl Model {
                 rule: "must be from 1 to 64",
             });
         }
+        if files.is_of_wrong_device() {
+            return Err(Device::unknown());
+        }
         let checkpoint = Checkpoint::read(files.path())?;
-        let (desk, mut checkpoint) = Desk::open(files.device(), files.name(), files.at_once(), checkpoint)?;
+        let (desk, mut checkpoint) =
+            match Desk::open(files.device(), files.name(), files.at_once(), checkpoint) {
+                Ok(it) => it,
+                Err(why @ AiError::Config { .. }) => return Err(why),
+                // A gpu that was there and fails all the same may have taken weights already: they are read anew.
+                Err(why) if files.device() == Device::Auto => {
+                    tracing::warn!(%why, "not heard with a gpu");
+                    (None, Checkpoint::read(files.path())?)
+                }
+                Err(why) => return Err(why),
+            };
         let hearing = match desk {
             Some(desk) => Hearing::Device(desk),
             None => Hearing::Host(Box::new(Processor::new(&mut checkpoint, threads)?)),

@@ -36,6 +36,8 @@ pub struct ModelConfig {
     /// Windows of sound that a GPU holds and hears at once, 24 ..= 256: each takes some of its memory whether it is used or not, and what
     /// comes beyond them waits. The processor knows no such limit.
     pub at_once: usize,
+    /// The environment names a device that is none: no model is loaded.
+    pub(crate) wrong_device: bool,
 }
 
 /// Whether a model may be fetched.
@@ -61,6 +63,7 @@ impl Default for ModelConfig {
             download_timeout: Duration::from_secs(600),
             device: Device::Cpu,
             at_once: 32,
+            wrong_device: false,
         }
     }
 }
@@ -77,6 +80,8 @@ impl ModelConfig {
             true => Download::Never,
             false => plain.download,
         };
+        let device = value("LOOM_DEVICE").map(|it| it.parse());
+        let wrong_device = matches!(device, Some(Err(_)));
         Self {
             path: value("LOOM_MODEL").map(PathBuf::from),
             cache: value("LOOM_MODEL_CACHE").map_or(plain.cache, PathBuf::from),
@@ -86,7 +91,8 @@ impl ModelConfig {
             index: plain.index,
             connect_timeout: plain.connect_timeout,
             download_timeout: plain.download_timeout,
-            device: value("LOOM_DEVICE").map_or(plain.device, |it| it.parse().unwrap_or(Device::Unknown)),
+            device: device.and_then(Result::ok).unwrap_or(plain.device),
+            wrong_device,
             at_once: value("LOOM_DEVICE_WINDOWS").map_or(plain.at_once, |it| it.parse().unwrap_or(0)),
         }
     }

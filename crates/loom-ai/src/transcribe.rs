@@ -65,7 +65,8 @@ const LONGEST_PAUSE: usize = 2;
 /// Transcribes a whole recording of 16 kHz mono PCM. `progress` gets the share done, 0.0 ..= 1.0.
 ///
 /// # Errors
-/// [`AiError::Config`] for a language that the model does not know, [`AiError::Inference`] when the arithmetic fails.
+/// [`AiError::Config`] for a language that the model does not know, [`AiError::Inference`] when the arithmetic fails for all of it; where it fails for
+/// a window only, what was said there is left out.
 pub fn transcribe(
     model: &Model,
     pcm: &[f32],
@@ -97,6 +98,7 @@ pub fn transcribe(
     };
     let prompt = model.prompt(&opening, first)?;
     let mut segments: Vec<Segment> = Vec::new();
+    let (mut any, mut fault) = (false, None);
     while !windows.is_empty() {
         progress(windows[windows.len() - 1].start as f32 / pcm.len() as f32);
         // Windows that end with a pause do not wait for each other.
@@ -117,10 +119,23 @@ pub fn transcribe(
                 seed: config.seed ^ it.start as u64,
             })
             .collect();
-        let heard = model.hear_all(&sounds, &asks)?;
+        let heard = each_alone_if_not_together(&sounds, &asks, &|sounds, asks| model.hear_all(sounds, asks))?;
         let mut rests = Vec::new();
-        for ((whole, sound), mut heard) in some.iter().rev().zip(sounds).zip(heard) {
+        for ((whole, sound), heard) in some.iter().rev().zip(sounds).zip(heard) {
             let window = cut(whole);
+            let mut heard = match heard {
+                Ok(it) => it,
+                Err(why) => {
+                    let (from, to) = (window.start / SAMPLE_RATE, window.end / SAMPLE_RATE);
+                    tracing::warn!(%why, from, to, "the transcript goes on without these seconds");
+                    if window.end < whole.end {
+                        rests.push(window.end..whole.end);
+                    }
+                    fault = Some(why);
+                    continue;
+                }
+            };
+            any = true;
             if window.end < whole.end {
                 let from = window.start + resume_at(model, &mut heard, sound);
                 rests.push(from..whole.end);
@@ -134,6 +149,9 @@ pub fn transcribe(
             collect(model, &heard, zero, &mut segments);
         }
         windows.extend(rests.into_iter().rev());
+    }
+    if let Some(why) = fault.filter(|_| !any) {
+        return Err(why);
     }
     // What a window left was heard after those that follow it.
     segments.sort_by(|a, b| a.start.total_cmp(&b.start));
@@ -150,6 +168,27 @@ pub fn transcribe(
         text,
         segments,
     })
+}
+
+/// What is heard of several windows at once; where the arithmetic fails, of each by itself.
+fn each_alone_if_not_together<A>(
+    sounds: &[&[f32]],
+    asks: &[Ask<'_>],
+    hear: &impl Fn(&[&[f32]], &[Ask<'_>]) -> Result<Vec<A>, AiError>,
+) -> Result<Vec<Result<A, AiError>>, AiError> {
+    match hear(sounds, asks) {
+        Ok(all) => Ok(all.into_iter().map(Ok).collect()),
+        Err(why @ AiError::Inference(_)) if sounds.len() == 1 => Ok(vec![Err(why)]),
+        Err(AiError::Inference(why)) => {
+            tracing::warn!(%why, windows = sounds.len(), "not heard together");
+            let mut each = Vec::with_capacity(sounds.len());
+            for (sound, ask) in sounds.chunks(1).zip(asks.chunks(1)) {
+                each.extend(each_alone_if_not_together(sound, ask, hear)?);
+            }
+            Ok(each)
+        }
+        Err(other) => Err(other),
+    }
 }
 
 /// Where to go on after a window that ends amid speech, in samples: where its last run between timestamps begins, which may be
@@ -270,6 +309,38 @@ mod tests {
         let s = SAMPLE_RATE;
         let found = windows(&[0..4 * s, 5 * s..9 * s, 20 * s..24 * s, 40 * s..80 * s], 28 * s);
         assert_eq!(found, [0..9 * s, 20 * s..24 * s, 40 * s..80 * s]);
+    }
+
+    #[test]
+    fn a_window_that_cannot_be_heard_takes_no_other_with_it() {
+        let sounds: [&[f32]; 3] = [&[1.0], &[f32::NAN], &[2.0]];
+        let ask = || Ask {
+            prompt: &[],
+            forced: &[],
+            draft: &[],
+            seconds: 1.0,
+            silence: 0.0,
+            temperatures: &[],
+            beam: 1,
+            seed: 0,
+        };
+        let hear = |sounds: &[&[f32]], asks: &[Ask<'_>]| {
+            assert_eq!(sounds.len(), asks.len());
+            match sounds.iter().all(|it| it[0].is_finite()) {
+                true => Ok(sounds.iter().map(|it| it[0]).collect::<Vec<f32>>()),
+                false => Err(AiError::Inference("no number".into())),
+            }
+        };
+        let heard = each_alone_if_not_together(&sounds, &[ask(), ask(), ask()], &hear).unwrap();
+        let heard: Vec<Option<f32>> = heard.into_iter().map(Result::ok).collect();
+        assert_eq!(heard, [Some(1.0), None, Some(2.0)]);
+        let other = |_: &[&[f32]], _: &[Ask<'_>]| -> Result<Vec<f32>, AiError> {
+            Err(AiError::Config {
+                field: "language",
+                rule: "must be known",
+            })
+        };
+        assert!(each_alone_if_not_together(&sounds[..1], &[ask()], &other).is_err());
     }
 
     #[test]

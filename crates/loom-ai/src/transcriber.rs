@@ -80,7 +80,7 @@ pub trait LiveTranscriber: Send {
     /// Takes the next sound: 16 kHz, one channel.
     ///
     /// # Errors
-    /// They end the recording's live captions.
+    /// The captions miss this sound. After 20 of them in a row the recording's live captions end.
     fn handle_pcm(&mut self, frame: PcmFrame) -> Result<(), AiError>;
 
     /// Tells how much sound waits behind the last frame.

@@ -259,13 +259,24 @@ fn caption(recording: &Arc<Inner>, packaging: &Packaging, mut frames: mpsc::Rece
     let mut clock = Lag::default();
     let moderation = Moderation::start(recording);
     let mut heard = Heard::default();
+    let mut faults = Faults::default();
+    let unheard = |(from, to): (MediaTime, MediaTime)| {
+        recording.events.tell(Event::Unheard {
+            from: from.secs_f64(),
+            to: to.secs_f64(),
+        });
+    };
     while let Some(frame) = frames.blocking_recv() {
         if let Some((from, to)) = heard.hole(&frame) {
             tracing::warn!(recording = %recording.id, %from, %to, "live captions are too far behind, and miss this");
-            recording.events.tell(Event::Unheard {
-                from: from.secs_f64(),
-                to: to.secs_f64(),
-            });
+            unheard((from, to));
+        }
+        let (pts, end) = (frame.pts, frame.end());
+        if faults.are_too_many() {
+            // what is shown beside the picture must not wait for captions that never come
+            faults.handle_fault(pts, end);
+            packaging.send_blocking(Work::Heard(end));
+            continue;
         }
         if captioner.is_none() {
             // Sound that came while the model was still loading is left to the final transcript.
@@ -279,18 +290,64 @@ fn caption(recording: &Arc<Inner>, packaging: &Packaging, mut frames: mpsc::Rece
                 .flatten();
         }
         let Some(running) = &mut captioner else { return };
-        running.handle_lag(clock.behind(frame.end()));
-        if let Err(why) = running.handle_pcm(frame) {
-            tracing::error!(recording = %recording.id, error = %why, "live captions ended; the transcript is made at the end");
-            return;
+        running.handle_lag(clock.behind(end));
+        match running.handle_pcm(frame) {
+            Ok(()) => {
+                if let Some(lost) = faults.handle_heard() {
+                    unheard(lost);
+                }
+            }
+            Err(why) => {
+                tracing::warn!(recording = %recording.id, at = %pts, error = %why, "live captions miss this");
+                faults.handle_fault(pts, end);
+                if faults.are_too_many() {
+                    tracing::error!(recording = %recording.id, "live captions ended; the transcript is made at the end");
+                    if let Err(why) = running.finish() {
+                        tracing::warn!(recording = %recording.id, error = %why, "the last caption was lost");
+                    }
+                }
+            }
         }
         tell(recording, packaging, moderation.as_ref(), running.as_mut());
     }
-    if let Some(mut running) = captioner {
+    if let Some(mut running) = captioner.filter(|_| !faults.are_too_many()) {
         if let Err(why) = running.finish() {
             tracing::error!(recording = %recording.id, error = %why, "the last caption was lost");
         }
         tell(recording, packaging, moderation.as_ref(), running.as_mut());
+    }
+    if let Some(lost) = faults.handle_heard() {
+        unheard(lost);
+    }
+}
+
+/// Faults in a row after which a transcriber is asked no more.
+const MOST_FAULTS: u32 = 20;
+
+/// What a transcriber could not hear.
+#[derive(Debug, Default)]
+struct Faults {
+    /// How many there were since it last could.
+    in_a_row: u32,
+    lost: Option<(MediaTime, MediaTime)>,
+}
+
+impl Faults {
+    fn are_too_many(&self) -> bool {
+        self.in_a_row >= MOST_FAULTS
+    }
+
+    fn handle_fault(&mut self, pts: MediaTime, end: MediaTime) {
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        let from = self.lost.map_or(pts, |it| it.0);
+        self.lost = Some((from, end));
+        metrics::counter!("loom_caption_frames_dropped_total").increment(1);
+    }
+
+    /// It hears again, or never will: what was lost.
+    fn handle_heard(&mut self) -> Option<(MediaTime, MediaTime)> {
+        self.in_a_row = 0;
+        self.lost.take()
     }
 }
 

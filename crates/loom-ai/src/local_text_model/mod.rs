@@ -355,7 +355,8 @@ impl TextModel for LocalTextModel {
         let prompt = self.prompt(instruction, text)?;
         let _one = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = self.pool.install(|| self.follow(&prompt));
-        let said = self.tokens.decode(&answer).map_err(|it| self.failed(it))?;
+        let said = self.tokens.spoken(&prompt, &answer);
+        let said = self.tokens.decode(said).map_err(|it| self.failed(it))?;
         Ok(chat::spoken(&said).to_owned())
     }
 

@@ -331,6 +331,56 @@ fn an_answer_is_the_same_however_it_is_fed_and_shared_out() {
     assert_eq!(drawn.answer("Say it.", "Over there").unwrap(), other);
 }
 
+/// The same file with two bytes' tokens, which nothing here says, for the marks around thoughts, as Qwen 3's files have these.
+fn thinking(chat: &str) -> LocalTextModel {
+    let mut small = Small::new(Kind::Qwen3);
+    for (key, value) in &mut small.fields {
+        let (Value::Array(all), Some(marks)) = (
+            value,
+            match key.as_str() {
+                "tokenizer.ggml.tokens" => Some(["<think>", "</think>"].map(text)),
+                "tokenizer.ggml.token_type" => Some([Value::I32(4), Value::I32(4)]),
+                _ => None,
+            },
+        ) else {
+            continue;
+        };
+        let [opens, closes] = marks;
+        (all[0], all[1]) = (opens, closes);
+    }
+    read(&small.with("tokenizer.chat_template", text(chat)).bytes()).unwrap()
+}
+
+#[test]
+fn thoughts_between_marks_that_have_no_text_are_no_answer() {
+    let said = "<|im_start|>{{ messages[1].content }}<|im_end|>";
+    let model = thinking(&format!("{said}<think>\n\n</think>\n\n"));
+    let prompt = model.prompt("Say it.", "Over there").unwrap();
+    let spoken = |prompt: &[u32], text: &str| {
+        let answer = model.tokens.encode(text).unwrap();
+        model.tokens.decode(model.tokens.spoken(prompt, &answer)).unwrap()
+    };
+    assert!(prompt.contains(&0) && prompt.contains(&1));
+    for (answer, expected) in [
+        ("Yes.", "Yes."),
+        ("<think>no</think>Yes.", "Yes."),
+        ("<think>no</think>a<think>b</think>Yes.", "Yes."),
+        ("no</think>Yes.", "Yes."),
+        ("Yes.<think>no", "Yes."),
+        ("<think>no", ""),
+    ] {
+        assert_eq!(spoken(&prompt, answer), expected, "{answer}");
+    }
+    // What a model is told to think, and has not ended.
+    let model = thinking(&format!("{said}<think>\n"));
+    let prompt = model.prompt("Say it.", "Over there").unwrap();
+    assert_eq!(spoken(&prompt, "no"), "");
+    assert_eq!(spoken(&prompt, "no</think>Yes."), "Yes.");
+    let answer = model.follow(&prompt);
+    assert!(!answer.is_empty() && !answer.iter().any(|it| *it < 2));
+    assert_eq!(model.answer("Say it.", "Over there").unwrap(), "");
+}
+
 #[test]
 fn of_a_text_that_is_too_long_the_beginning_is_read() {
     let model = read(&Small::new(Kind::Qwen2).bytes()).unwrap();
@@ -455,18 +505,17 @@ fn a_file_that_is_not_a_known_model_is_refused_with_what_is_wrong() {
 fn a_file_that_is_cut_off_or_has_a_byte_changed_is_read_or_refused_but_never_breaks() {
     let whole = Small::new(Kind::Llama3).bytes();
     let header = whole.len() - 4 * (284 * 64 * 2);
-    for at in (0..whole.len()).step_by(whole.len() / 97) {
+    for at in (0..whole.len()).step_by(whole.len() / 23) {
         let fault = fault(&whole[..at]);
         assert!(fault.starts_with("small.gguf: "), "{fault}");
     }
     // The header's fields, not its thousands of tokens.
-    for at in (0..1_200).step_by(7).chain((0..header).step_by(header / 97)) {
-        for change in [0x01, 0x80, 0xff] {
-            let mut bytes = whole.clone();
-            bytes[at] ^= change;
-            if let Ok(model) = read(&bytes) {
-                let _ = model.answer("Say it.", "Over there");
-            }
+    let places = (0..1_200).step_by(17).chain((0..header).step_by(header / 23));
+    for (at, change) in places.zip([0x01, 0x80, 0xff].into_iter().cycle()) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= change;
+        if let Ok(model) = read(&bytes) {
+            let _ = model.answer("Say it.", "Over there");
         }
     }
 }

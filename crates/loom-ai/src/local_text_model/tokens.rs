@@ -25,6 +25,8 @@ pub(super) struct Tokens {
     begin: String,
     /// Its token, where every text begins with it.
     first: Option<u32>,
+    /// The tokens around what a model only thinks, where it has them.
+    thought: Option<(u32, u32)>,
 }
 
 /// How a text is cut before its pieces become tokens; `tokenizer.ggml.pre` names it, by the names that llama.cpp gives.
@@ -144,7 +146,14 @@ impl Tokens {
             )
         });
         let begin = begin.and_then(|it| token(it as usize)).unwrap_or_default();
+        let mark = |it: &str| {
+            inner
+                .token_to_id(it)
+                .filter(|_| marks.iter().any(|mark| mark == it))
+        };
+        let thought = mark("<think>").zip(mark("</think>"));
         Ok(Self {
+            thought,
             begin: begin.to_owned(),
             first,
             inner,
@@ -183,6 +192,23 @@ impl Tokens {
             tokens.insert(0, first);
         }
         Ok(tokens)
+    }
+
+    /// What of an answer is said and not only thought. Whoever made the file may take the marks around thoughts for marks, which have no text, so
+    /// that they are looked for before there is one.
+    pub(super) fn spoken<'a>(&self, prompt: &[u32], answer: &'a [u32]) -> &'a [u32] {
+        let Some((opens, closes)) = self.thought else {
+            return answer;
+        };
+        let last = |tokens: &[u32], mark: u32| tokens.iter().rposition(|it| *it == mark);
+        let after = match last(answer, closes) {
+            Some(at) => &answer[at + 1..],
+            // the prompt itself may end amid a thought
+            None if last(prompt, opens) > last(prompt, closes) => &[],
+            None => answer,
+        };
+        let thinks_again = after.iter().position(|it| *it == opens);
+        &after[..thinks_again.unwrap_or(after.len())]
     }
 
     /// Without marks.

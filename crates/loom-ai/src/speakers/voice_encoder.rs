@@ -109,12 +109,12 @@ impl VoiceEncoder {
         let count = (0..=MAX_VOICE_LAYERS)
             .take_while(|it| tensors.contains_key(&format!("lstm.weight_hh_l{it}")))
             .count();
-        if count > MAX_VOICE_LAYERS {
-            return Err(AiError::malformed(
-                path,
-                "lstm",
-                format!("more than {MAX_VOICE_LAYERS} layers"),
-            ));
+        if !(1..=MAX_VOICE_LAYERS).contains(&count) {
+            let rule = match count {
+                0 => "this tensor is missing".to_owned(),
+                _ => format!("more than {MAX_VOICE_LAYERS} layers"),
+            };
+            return Err(AiError::malformed(path, "lstm.weight_hh_l0", rule));
         }
         let mut layers: Vec<Layer> = Vec::with_capacity(count);
         for number in 0..count {
@@ -276,3 +276,51 @@ fn turned(matrix: &[f32], width: usize) -> Vec<f32> {
 
 /// -30 dB of full scale.
 const TAUGHT: f32 = 0.031_622_78;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::legacy::tests::{Saved, file};
+
+    #[test]
+    fn a_small_encoder_is_read_and_one_without_layers_is_refused() {
+        let storages = [
+            vec![0.1; 8],
+            vec![0.1; 4],
+            vec![0.1; 16],
+            vec![0.5; 2],
+            vec![0.2; 200],
+        ];
+        let whole: [Saved<'_>; 6] = [
+            ("lstm.weight_ih_l0", &[4, 40], 4),
+            ("lstm.weight_hh_l0", &[4, 1], 1),
+            ("lstm.bias_ih_l0", &[4], 1),
+            ("lstm.bias_hh_l0", &[4], 1),
+            ("linear.weight", &[2, 1], 3),
+            ("linear.bias", &[2], 3),
+        ];
+        let read = |tensors: &[Saved<'_>]| {
+            VoiceEncoder::read(
+                Path::new("small.pt"),
+                &file("model_state", tensors, &storages)[..],
+            )
+        };
+        let vectors = read(&whole).unwrap().embed(&[&[0.1; 1_600]]).unwrap();
+        assert_eq!((vectors.len(), vectors[0].len()), (1, 2));
+        let fault = |tensors: &[Saved<'_>]| read(tensors).unwrap_err().to_string();
+        let without = [&whole[..1], &whole[4..]].concat();
+        assert_eq!(
+            fault(&without),
+            "small.pt: lstm.weight_hh_l0: this tensor is missing"
+        );
+        let mut narrow = whole;
+        (narrow[1].1, narrow[4].1) = (&[4, 0], &[2, 0]);
+        assert_eq!(fault(&narrow), "small.pt: lstm.weight_hh_l0: no gates");
+        let names: Vec<String> = (0..=MAX_VOICE_LAYERS)
+            .map(|it| format!("lstm.weight_hh_l{it}"))
+            .collect();
+        let mut many = whole.to_vec();
+        many.extend(names[1..].iter().map(|it| (it.as_str(), &[4usize, 1][..], 1)));
+        assert!(fault(&many).contains("more than 8 layers"));
+    }
+}

@@ -309,8 +309,12 @@ fn feed(whisper: &Whisper, batch: Vec<Step>) {
 
 /// The answers, if they are numbers. What is none spreads over all of a decode, so the first value of each row tells.
 fn sound(whisper: &Whisper, feeds: &[Feed], fed: Vec<Fed>) -> Result<Vec<Fed>, AiError> {
-    let ill = |it: &Fed| it.logits.first().is_some_and(|it| !it.is_finite());
-    if !fed.iter().any(ill) {
+    let each = fed.iter().zip(feeds);
+    let ill = |(it, feed): (&Fed, &Feed)| {
+        let row = (it.logits.len() / feed.wanted.len().max(1)).max(1);
+        it.logits.iter().step_by(row).any(|it| !it.is_finite())
+    };
+    if !each.into_iter().any(ill) {
         return Ok(fed);
     }
     for it in feeds {

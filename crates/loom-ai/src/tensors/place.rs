@@ -46,10 +46,6 @@ impl Place {
                         });
                 Ok(any)
             }
-            Device::Unknown => Err(AiError::Config {
-                field: "device",
-                rule: "must be cpu, cuda, cuda:N, metal or auto",
-            }),
         }
     }
 

@@ -285,7 +285,7 @@ fn a_device_that_is_not_there_is_an_error_unless_any_will_do() {
         change(&mut config);
         Model::load(&Model::locate(&config, &mut |_| ()).unwrap(), 1)
     };
-    let error = load(&|it| it.device = Device::Unknown).unwrap_err();
+    let error = load(&|it| it.wrong_device = true).unwrap_err();
     assert!(error.to_string().starts_with("device: must be cpu"), "{error}");
     let error = load(&|it| (it.device, it.at_once) = (Device::Auto, 23)).unwrap_err();
     assert!(

@@ -4,6 +4,7 @@ mod ggml;
 mod gguf;
 mod hugging_face;
 pub(crate) mod legacy;
+mod pickle;
 mod pytorch;
 mod reader;
 

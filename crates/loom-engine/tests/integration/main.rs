@@ -4,6 +4,7 @@
 mod apart;
 mod brief;
 mod corrections;
+mod faults;
 #[cfg(feature = "transcode")]
 mod files;
 mod joined;
