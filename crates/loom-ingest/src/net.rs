@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use rtc::crypto::RTCCryptoProvider;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tracing::{debug, warn};
@@ -66,31 +67,12 @@ impl Port {
         config: &IngestConfig,
         crypto: Arc<dyn RTCCryptoProvider>,
     ) -> Result<Self, IngestError> {
-        let failed = |source| IngestError::Socket {
-            address: config.udp,
-            source,
-        };
-        let udp = Udp::bind(config.udp).map_err(failed)?;
-        let listener = if config.tcp {
-            match tcp::listen(udp.local_addr()) {
-                Ok(listener) => Some(listener),
-                Err(why) => {
-                    let address = udp.local_addr();
-                    warn!(%address, %why, "no TCP port for media; publishers need UDP");
-                    None
-                }
-            }
-        } else {
-            None
-        };
-        let shared = Arc::new(Shared {
-            tcp: listener.as_ref().and_then(|it| it.local_addr().ok()),
-            udp,
-            crypto,
-            state: Mutex::default(),
-            timers: Timers::default(),
-        });
-        let receiving = Receiving::start(udp::run(Arc::clone(&shared))).map_err(failed)?;
+        let (shared, listener) = Shared::bind(config, crypto)?;
+        let receiving =
+            Receiving::start(udp::run(Arc::clone(&shared))).map_err(|source| IngestError::Socket {
+                address: config.udp,
+                source,
+            })?;
         let streams = listener.map(|it| tokio::spawn(tcp::run(Arc::clone(&shared), it)).abort_handle());
         Ok(Self {
             shared,
@@ -170,6 +152,37 @@ impl fmt::Debug for Port {
 }
 
 impl Shared {
+    /// The sockets, of which nobody takes anything yet.
+    fn bind(
+        config: &IngestConfig,
+        crypto: Arc<dyn RTCCryptoProvider>,
+    ) -> Result<(Arc<Self>, Option<TcpListener>), IngestError> {
+        let udp = Udp::bind(config.udp).map_err(|source| IngestError::Socket {
+            address: config.udp,
+            source,
+        })?;
+        let listener = if config.tcp {
+            match tcp::listen(udp.local_addr()) {
+                Ok(listener) => Some(listener),
+                Err(why) => {
+                    let address = udp.local_addr();
+                    warn!(%address, %why, "no TCP port for media; publishers need UDP");
+                    None
+                }
+            }
+        } else {
+            None
+        };
+        let shared = Arc::new(Self {
+            tcp: listener.as_ref().and_then(|it| it.local_addr().ok()),
+            udp,
+            crypto,
+            state: Mutex::default(),
+            timers: Timers::default(),
+        });
+        Ok((shared, listener))
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
