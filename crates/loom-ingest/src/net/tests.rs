@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-use super::{Port, Shared, tcp, udp};
+use super::{Shared, tcp, udp};
 use crate::demux::Carrier;
 use crate::ice::StunKind;
 use crate::ice::tests::check;
