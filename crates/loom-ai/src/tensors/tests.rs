@@ -69,7 +69,7 @@ fn encoder_logits_and_shares_are_those_of_the_reference_and_of_our_own_decoder()
     let positions = device.begin(&[(1, &mel)]).unwrap()[0];
     assert_eq!(positions, 1_500);
     let mut logits = Vec::new();
-    for (step, &token) in reference.tokens.iter().enumerate() {
+    for (step, &token) in reference.tokens.iter().enumerate().take(8) {
         let fed = device.feed(&[feed(1, positions, step, &[token], &[0])]).unwrap();
         reference.judge_logits(step, &fed[0].logits);
         host.feed(&mut [&mut session], &[token], &[0], &mut logits)
@@ -86,25 +86,25 @@ fn decodes_of_any_length_come_out_together_as_they_do_alone() {
     let Some((folder, pcm)) = material() else { return };
     let device = whisper(&folder, 4);
     let tokens = Reference::read().tokens;
-    let sounds = [mel(&pcm, 4), mel(&pcm, 2), mel(&pcm, 3)];
+    let sounds = [mel(&pcm, 3), mel(&pcm, 1), mel(&pcm, 2)];
     let slots = [3, 0, 1];
     // A prompt of several steps, one token, and some that are drafted; then one for each.
-    let long: Vec<u32> = tokens.iter().copied().cycle().take(37).collect();
+    let long: Vec<u32> = tokens.iter().copied().cycle().take(17).collect();
     let asks: [(&[u32], &[usize]); 3] = [
-        (&long, &[0, 20, 36]),
+        (&long, &[0, 10, 16]),
         (&tokens[..1], &[0]),
         (&tokens[..6], &[2, 3, 4, 5]),
     ];
     let windows: Vec<(usize, &[f32])> = slots.into_iter().zip(sounds.iter().map(Vec::as_slice)).collect();
     let positions = device.begin(&windows).unwrap();
-    assert_eq!(positions, [250, 150, 200]);
+    assert_eq!(positions, [200, 100, 150]);
     let feeds = |before: [usize; 3], asks: [(&[u32], &[usize]); 3]| -> Vec<Feed> {
         let each = slots.iter().zip(&positions).zip(before).zip(asks);
         each.map(|(((&slot, &sound), before), (tokens, wanted))| feed(slot, sound, before, tokens, wanted))
             .collect()
     };
     let first = feeds([0; 3], asks);
-    let then = feeds([37, 1, 6], [(&tokens[..1], &[0]); 3]);
+    let then = feeds([17, 1, 6], [(&tokens[..1], &[0]); 3]);
     let together = [device.feed(&first).unwrap(), device.feed(&then).unwrap()];
     for index in 0..3 {
         device.begin(&windows[index..=index]).unwrap();
@@ -181,7 +181,7 @@ fn more_sessions_than_there_are_slots_are_all_served() {
     let start = Reference::read().tokens[0];
     let mel = mel(&pcm, 1);
     let all: Vec<Vec<f32>> = std::thread::scope(|scope| {
-        let sessions: Vec<_> = (0..30)
+        let sessions: Vec<_> = (0..26)
             .map(|index| {
                 let (desk, mel) = (&desk, mel.clone());
                 let turn = if index % 4 == 0 { Turn::Patient } else { Turn::Live };
@@ -215,10 +215,8 @@ fn tensors_hear_what_our_own_network_hears() {
         return;
     };
     let tensors = Model::of_tensors(&folder).unwrap();
-    assert_eq!(said(&tensors, &pcm, 1), said(&host, &pcm, 1));
     let some = &pcm[..5 * 16_000];
-    assert_eq!(said(&tensors, some, 4), said(&host, some, 4));
-    // Several at once, live and whole, each as by itself.
+    // Both at once, live and whole with a beam, each as by itself.
     let live = |model: &Arc<Model>| {
         let mut captioner = Captioner::new(CaptionerConfig::default(), Arc::clone(model)).unwrap();
         captioner
@@ -241,12 +239,9 @@ fn tensors_hear_what_our_own_network_hears() {
     let expected = live(&host);
     assert!(!expected.is_empty());
     std::thread::scope(|scope| {
-        let captions: Vec<_> = (0..2).map(|_| scope.spawn(|| live(&tensors))).collect();
-        let whole = scope.spawn(|| said(&tensors, some, 1));
-        for it in captions {
-            assert_eq!(it.join().unwrap(), expected);
-        }
-        assert_eq!(whole.join().unwrap(), said(&host, some, 1));
+        let captions = scope.spawn(|| live(&tensors));
+        assert_eq!(said(&tensors, some, 2), said(&host, some, 2));
+        assert_eq!(captions.join().unwrap(), expected);
     });
 }
 
