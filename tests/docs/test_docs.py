@@ -12,7 +12,7 @@ import documented
 from documented import FENCE, GUIDE, PAGES, ROOT, TOOLS, blocks
 
 # In what the pages' blocks are written. Of these `sh` alone has what is typed; an ini file, nginx's, JavaScript and Python are run by tests.
-LANGUAGES = {"sh", "rust", "js", "python", "ini", "nginx"}
+LANGUAGES = {"sh", "http", "rust", "js", "python", "ini", "nginx"}
 
 
 def makefile():
