@@ -2,7 +2,10 @@
 
 use std::ffi::c_char;
 
+use serde::Serialize;
+
 use crate::call::free;
+use crate::result::{Failure, LOOM_ERROR_INTERNAL};
 
 /// Text that a call gives out, in UTF-8 and with NUL behind it.
 pub struct loom_bytes {
@@ -15,6 +18,12 @@ impl loom_bytes {
         let mut data = text.into().into_bytes();
         data.push(0);
         Self { data }
+    }
+
+    /// A value as JSON.
+    pub(crate) fn json(value: &impl Serialize) -> Result<Self, Failure> {
+        let json = serde_json::to_string(value).map_err(|why| Failure::new(LOOM_ERROR_INTERNAL, why))?;
+        Ok(Self::new(json))
     }
 }
 

@@ -8,7 +8,7 @@ use ::loom_engine::{Composition, JobKind};
 use crate::bytes::loom_bytes;
 use crate::call::{Out, call, object, optional_text, text};
 use crate::recording::loom_recording;
-use crate::result::{Failure, LOOM_ERROR_ARGUMENT, LOOM_ERROR_INTERNAL, LOOM_ERROR_NOT_READY, loom_result};
+use crate::result::{Failure, LOOM_ERROR_ARGUMENT, LOOM_ERROR_NOT_READY, loom_result};
 
 /// What is done for it once it has ended, and how far that is, as a JSON array of objects: `job` (`chapters`, `transcript`, `brief`,
 /// `upload`, `composition`), `state` (`queued`, `running`, `waiting`, `parked`, `done`), `progress` (0 to 1), `tries`, and where there is one `reason`, why
@@ -24,9 +24,7 @@ pub unsafe extern "C" fn loom_recording_jobs(
     call(|| {
         // SAFETY: as the call's own
         let (it, out) = unsafe { (object(recording, "recording")?, Out::new(json, "json")?) };
-        let json =
-            serde_json::to_string(&it.inner.jobs()).map_err(|why| Failure::new(LOOM_ERROR_INTERNAL, why))?;
-        out.give(loom_bytes::new(json));
+        out.give(loom_bytes::json(&it.inner.jobs())?);
         Ok(())
     })
 }

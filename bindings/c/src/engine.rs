@@ -227,8 +227,7 @@ pub unsafe extern "C" fn loom_engine_stored_recordings(
 
 fn names(ids: &[RecordingId]) -> Result<loom_bytes, Failure> {
     let ids: Vec<&str> = ids.iter().map(RecordingId::as_str).collect();
-    let json = serde_json::to_string(&ids).map_err(|why| Failure::new(LOOM_ERROR_INTERNAL, why))?;
-    Ok(loom_bytes::new(json))
+    loom_bytes::json(&ids)
 }
 
 /// Lets it go. Where that was the last that kept the engine alive, waits until its threads have ended, ten seconds at most, but in a

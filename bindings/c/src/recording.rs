@@ -11,9 +11,7 @@ use crate::bytes::loom_bytes;
 use crate::call::{Out, call, free, object, optional_text, text};
 use crate::config::storage_class_named;
 use crate::engine::{Host, loom_engine};
-use crate::result::{
-    Failure, LOOM_ERROR_ARGUMENT, LOOM_ERROR_INTERNAL, LOOM_ERROR_NOT_READY, LOOM_TIMEOUT, loom_result,
-};
+use crate::result::{Failure, LOOM_ERROR_ARGUMENT, LOOM_ERROR_NOT_READY, LOOM_TIMEOUT, loom_result};
 
 /// Nobody has published yet.
 pub const LOOM_STATE_CREATED: i32 = 0;
@@ -183,9 +181,7 @@ pub unsafe extern "C" fn loom_recording_info(
     call(|| {
         // SAFETY: as the call's own
         let (it, out) = unsafe { (object(recording, "recording")?, Out::new(json, "json")?) };
-        let json =
-            serde_json::to_string(&it.inner.info()).map_err(|why| Failure::new(LOOM_ERROR_INTERNAL, why))?;
-        out.give(loom_bytes::new(json));
+        out.give(loom_bytes::json(&it.inner.info())?);
         Ok(())
     })
 }

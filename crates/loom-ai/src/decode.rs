@@ -173,6 +173,25 @@ impl Attempt {
         }
         (!ends_with_sound(vocabulary, &answer.tokens, ask)).then_some(token)
     }
+
+    /// The answer, once no token more is chosen.
+    fn closed<N: Network>(
+        mut self,
+        network: &N,
+        vocabulary: &Vocabulary,
+        session: &N::Session,
+        ask: &Ask<'_>,
+    ) -> Answer {
+        close(
+            network,
+            vocabulary,
+            network.looks(session),
+            ask,
+            &mut self.answer,
+            self.end,
+        );
+        self.answer
+    }
 }
 
 fn attempt<N: Network>(
@@ -188,15 +207,7 @@ fn attempt<N: Network>(
     while let Some(token) = it.choose(vocabulary, ask, &mut logits) {
         network.feed(&mut [&mut *session], &[token], &[0], &mut logits)?;
     }
-    close(
-        network,
-        vocabulary,
-        network.looks(session),
-        ask,
-        &mut it.answer,
-        it.end,
-    );
-    Ok(it.answer)
+    Ok(it.closed(network, vocabulary, session, ask))
 }
 
 /// The greedy answer, several tokens at once as far as the draft is right: what was drafted is fed before it is known whether it is
@@ -230,15 +241,7 @@ fn drafted<N: Network>(
         let all: Vec<usize> = (0..next.len()).collect();
         network.feed(&mut [&mut *session], &next, &all, &mut logits)?;
     }
-    close(
-        network,
-        vocabulary,
-        network.looks(session),
-        ask,
-        &mut it.answer,
-        it.end,
-    );
-    Ok(it.answer)
+    Ok(it.closed(network, vocabulary, session, ask))
 }
 
 /// What is left of a draft once `token` is chosen. Times come and go as the sound grows, and what is said stays as it was.
@@ -291,17 +294,10 @@ fn together<N: Network>(
             network.feed(&mut fed, &tokens, &all, &mut logits)?;
         }
     }
-    for ((it, session), ask) in attempts.iter_mut().zip(&*sessions).zip(asks) {
-        close(
-            network,
-            vocabulary,
-            network.looks(session),
-            ask,
-            &mut it.answer,
-            it.end,
-        );
-    }
-    Ok(attempts.into_iter().map(|it| it.answer).collect())
+    let each = attempts.into_iter().zip(&*sessions).zip(asks);
+    Ok(each
+        .map(|((it, session), ask)| it.closed(network, vocabulary, session, ask))
+        .collect())
 }
 
 /// Feeds the prompt and what is agreed on: the answer so far, and the logits of what follows.

@@ -8,7 +8,8 @@ use crate::error::EngineError;
 use crate::jobs::{self, JobKind};
 use crate::recording::{Inner, Recording};
 
-const BRIEF: &str = "brief.json";
+/// Where it lies.
+pub(crate) const BRIEF: &str = "brief.json";
 
 impl Recording {
     /// Title, summary and action items that [`EngineConfig::text_model`](crate::EngineConfig::text_model) has written: once

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
+use crate::brief::BRIEF;
 use crate::error::EngineError;
+use crate::finish::TRANSCRIPT;
 use crate::folder::{Folder, LAYOUT, PREVIEW, TRANSCRIPTS};
 use crate::versions;
 
@@ -138,7 +140,7 @@ fn whole_lines(text: &Bytes) -> Bytes {
 pub(super) const INFO: &str = "recording.json";
 
 /// What stands for itself.
-const APART: [&str; 4] = ["poster.jpg", PREVIEW, "transcript.json", "brief.json"];
+const APART: [&str; 4] = ["poster.jpg", PREVIEW, TRANSCRIPT, BRIEF];
 
 #[cfg(test)]
 mod tests {

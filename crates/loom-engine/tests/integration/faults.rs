@@ -10,7 +10,7 @@ use loom_engine::{
 };
 
 use crate::push::{push_all, tone};
-use crate::support::config;
+use crate::support::{config, silence};
 
 /// Fails from 1 s to 1.2 s, says a word, and fails from 2 s on for good.
 #[derive(Debug)]
@@ -29,13 +29,7 @@ impl Transcriber for Failing {
 
     /// Nothing was said.
     fn transcribe(&self, pcm: &[f32], _: MediaTime, _: &mut dyn FnMut(f32)) -> Result<Transcript, AiError> {
-        Ok(Transcript {
-            language: "en".to_owned(),
-            model: self.name().to_owned(),
-            duration: pcm.len() as f64 / 16_000.0,
-            text: String::new(),
-            segments: Vec::new(),
-        })
+        Ok(silence(self.name(), pcm))
     }
 
     fn live(self: Arc<Self>) -> Result<Option<Box<dyn LiveTranscriber>>, AiError> {

@@ -10,7 +10,7 @@ use loom_engine::{
 };
 
 use crate::push::{push_all, tone};
-use crate::support::config;
+use crate::support::{config, silence};
 
 const SAID: [&str; 4] = ["good", "morning", "the", "budget"];
 
@@ -30,13 +30,7 @@ impl Transcriber for Scripted {
     }
 
     fn transcribe(&self, pcm: &[f32], _: MediaTime, _: &mut dyn FnMut(f32)) -> Result<Transcript, AiError> {
-        Ok(Transcript {
-            language: "en".to_owned(),
-            model: self.name().to_owned(),
-            duration: pcm.len() as f64 / 16_000.0,
-            text: String::new(),
-            segments: Vec::new(),
-        })
+        Ok(silence(self.name(), pcm))
     }
 
     fn live(self: Arc<Self>) -> Result<Option<Box<dyn LiveTranscriber>>, AiError> {

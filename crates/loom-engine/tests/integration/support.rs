@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use loom_engine::{CaptionsConfig, EngineConfig, Event, IngestConfig, Recording, RecordingState};
+use loom_engine::{CaptionsConfig, EngineConfig, Event, IngestConfig, Recording, RecordingState, Transcript};
 
 /// On loopback, without captions.
 pub(crate) fn config(data_dir: &Path) -> EngineConfig {
@@ -37,4 +37,15 @@ pub(crate) async fn ended(recording: &Recording) -> RecordingState {
     tokio::time::timeout(Duration::from_secs(120), wait)
         .await
         .expect("the recording ends")
+}
+
+/// What was said where nothing was.
+pub(crate) fn silence(model: &str, pcm: &[f32]) -> Transcript {
+    Transcript {
+        language: "en".to_owned(),
+        model: model.to_owned(),
+        duration: pcm.len() as f64 / 16_000.0,
+        text: String::new(),
+        segments: Vec::new(),
+    }
 }
