@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::AiError;
 use crate::weights::Checkpoint;
+use crate::{AiError, LocalTextModel, LocalTextModelConfig, SpeakerEncoder, TextModel, VoiceEncoder};
 
 /// A whisper.cpp `ggml` file.
 pub fn ggml(input: &[u8]) {
@@ -15,12 +15,38 @@ pub fn gguf(input: &[u8]) {
     judge(Checkpoint::of_bytes(Path::new("fuzzed.gguf"), input));
 }
 
+/// A GGUF file of a language model. What is read has tokens that texts can be put into.
+pub fn text_model(input: &[u8]) {
+    let mut config = LocalTextModelConfig::new("fuzzed.gguf");
+    (config.threads, config.context, config.answer) = (1, 64, 2);
+    match LocalTextModel::of_bytes(Path::new("fuzzed.gguf"), input, &config) {
+        Ok(model) => drop(model.answer("Say it.", "Ünder 12 there")),
+        Err(why) => judge_refusal(&why),
+    }
+}
+
+/// A speaker encoder's `.pt` file.
+pub fn voices(input: &[u8]) {
+    match VoiceEncoder::read(Path::new("fuzzed.pt"), input) {
+        Ok(encoder) => drop(encoder.embed(&[&[0.1; 1_600]])),
+        // one that ends within a field
+        Err(AiError::Io { .. }) => {}
+        Err(why) => judge_refusal(&why),
+    }
+}
+
 /// No input is long enough for a vocabulary, so none is a model; what it is refused for is named.
 fn judge(read: Result<Checkpoint, AiError>) {
     match read {
-        Err(AiError::Malformed { what, rule, .. }) => assert!(!what.is_empty() && !rule.is_empty()),
-        Err(other) => panic!("{other}"),
+        Err(why) => judge_refusal(&why),
         Ok(it) => panic!("{:?}", it.dims),
+    }
+}
+
+fn judge_refusal(why: &AiError) {
+    match why {
+        AiError::Malformed { what, rule, .. } => assert!(!what.is_empty() && !rule.is_empty()),
+        other => panic!("{other}"),
     }
 }
 
@@ -30,7 +56,12 @@ mod tests {
 
     type Target = fn(&[u8]);
 
-    const TARGETS: [(&str, Target); 2] = [("ggml", ggml), ("gguf", gguf)];
+    const TARGETS: [(&str, Target); 4] = [
+        ("ggml", ggml),
+        ("gguf", gguf),
+        ("text_model", text_model),
+        ("voices", voices),
+    ];
 
     /// The files of a folder in `fuzz/`.
     fn files(folder: &str) -> Vec<Vec<u8>> {
@@ -48,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn seeds_of_the_fuzz_targets_and_what_once_broke_them_are_refused_by_name() {
+    fn seeds_of_the_fuzz_targets_and_what_once_broke_them_are_read_or_refused_by_name() {
         for (name, target) in TARGETS {
             let seeds = files(&format!("seeds/{name}"));
             assert!(!seeds.is_empty(), "the seeds are not where they should be");
@@ -60,11 +91,11 @@ mod tests {
     }
 
     #[test]
-    fn small_seeds_with_any_one_byte_changed_or_cut_off_are_refused_by_name() {
+    fn small_seeds_with_any_one_byte_changed_or_cut_off_are_read_or_refused_by_name() {
         for (name, target) in TARGETS {
             for seed in files(&format!("seeds/{name}"))
                 .iter()
-                .filter(|it| it.len() < 2_000)
+                .filter(|it| it.len() < 3_000)
             {
                 for at in 0..seed.len() {
                     for change in [0x01, 0x80, 0xff] {

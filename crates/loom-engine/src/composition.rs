@@ -3,7 +3,8 @@
 //!
 //! The main picture is the screen, and the first picture aside the camera, as publishers send them. What is composed goes through the pipeline of
 //! files: in chunks, of which the planner's ladder is encoded, wherever chunks are, and kept until all are. What was asked for last lies in
-//! the folder; renditions have its checksum in their names, so that another layout is another rendition, here and in the store.
+//! the folder. Each making has a name of its own in its renditions', here and in the store: what is said never to change is never written anew,
+//! though the same layout be made again of another ladder.
 
 mod source;
 mod stream;
@@ -15,11 +16,10 @@ use loom_hls::stored::StoredTrack;
 use loom_transcode::{
     Composed, Composition, SourceShape, SourceVideoCodec, VideoShape, Wanted, compose_chunks, plan,
 };
-use sha2::{Digest, Sha256};
 
 use crate::error::EngineError;
 use crate::event::{CompositionDescription, RecordingState};
-use crate::folder::{COMPOSITION, Folder, LAYOUT, is_composed};
+use crate::folder::{Folder, LAYOUT, is_composed};
 use crate::import::{self, chunks};
 use crate::jobs::{self, JobDescription, JobKind};
 use crate::recording::{Inner, Recording};
@@ -110,19 +110,13 @@ fn make_wanted(recording: &Arc<Inner>) -> Result<(), EngineError> {
     tidy(folder);
     match made {
         // it is over, or another job is queued behind this one
-        Err(_) if is_unwanted(recording, &prefix(&layout)) => Ok(()),
+        Err(_) if is_unwanted(recording, &layout) => Ok(()),
         Err(_) if is_over(recording) => Err(EngineError::ShuttingDown),
         Err(why) => Err(why),
         Ok(()) => {
             // what is kept of chunks
             import::clear(folder);
-            let own = format!("hls/{}", prefix(&layout));
-            let others = folder.folders("hls").into_iter();
-            for other in others.filter(|it| it.strip_prefix("hls/").is_some_and(is_composed)) {
-                if !other.starts_with(&own) {
-                    folder.discard_folder(&other);
-                }
-            }
+            discard_others(recording);
             Ok(())
         }
     }
@@ -172,7 +166,7 @@ fn write(recording: &Arc<Inner>, layout: &Composition) -> Result<(), EngineError
     let capabilities = &recording.shared.capabilities;
     let plan = plan(&shape, &ladder, capabilities).map_err(|why| EngineError::NotReady(why.to_string()))?;
     tracing::info!(recording = %recording.id, %plan, "the plan of a composition");
-    let stream = Stream::new(recording, layout, &parts, &plan)?;
+    let stream = Stream::new(recording, layout.clone(), &parts, &plan)?;
     let wanted = Composed {
         size,
         frame_rate,
@@ -196,11 +190,30 @@ fn write(recording: &Arc<Inner>, layout: &Composition) -> Result<(), EngineError
     }
     // whoever deletes it holds this, and waits for us
     let _text = runtime.block_on(unless_over(recording, recording.text.lock()))?;
-    let made = stream.finish(layout)?;
+    let made = stream.finish()?;
     // what says that it is there comes behind it
     recording.folder.secure()?;
     recording.set_composition(made);
     Ok(())
+}
+
+/// Discards the folders of every making but the one that is told of.
+fn discard_others(recording: &Inner) {
+    let made = recording.info().composition;
+    let first = made.as_ref().and_then(|made| made.renditions.first());
+    let Some((own, _)) = first.and_then(|it| it.id.as_str().rsplit_once('-')) else {
+        return;
+    };
+    let folder = &recording.folder;
+    for path in folder.folders("hls") {
+        let other = path.strip_prefix("hls/").filter(|it| is_composed(it));
+        if other
+            .and_then(|it| it.rsplit_once('-'))
+            .is_some_and(|(other, _)| other != own)
+        {
+            folder.discard_folder(&path);
+        }
+    }
 }
 
 /// The layout that was asked for last; `None` where nobody has asked.
@@ -240,19 +253,9 @@ async fn ended(recording: &Inner) {
     }
 }
 
-/// Whether another layout was asked for than the stream of that name has. One that cannot be read is no other.
-fn is_unwanted(recording: &Inner, stream: &str) -> bool {
-    matches!(wanted(recording), Ok(Some(layout)) if prefix(&layout) != stream)
-}
-
-/// What the names of a layout's renditions begin with.
-fn prefix(layout: &Composition) -> String {
-    let json = serde_json::to_vec(layout).unwrap_or_default();
-    let sum: String = Sha256::digest(&json)[..4]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("{COMPOSITION}-{sum}")
+/// Whether another layout was asked for than this one. One that cannot be read is no other.
+fn is_unwanted(recording: &Inner, layout: &Composition) -> bool {
+    matches!(wanted(recording), Ok(Some(it)) if it != *layout)
 }
 
 /// Pictures a second that a composition may have at least, and at most: between them as many as the faster of both.

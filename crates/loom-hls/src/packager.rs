@@ -282,6 +282,7 @@ impl Packager {
             return Ok(());
         }
         let kind = track.kind();
+        track.note_arrival(self.now);
         let wants = track.wants_boundary();
         let first = !track.started() && !track.holds();
         match kind {
@@ -867,27 +868,36 @@ impl Packager {
         siblings.filter_map(|it| it.media()?.latest).max()
     }
 
-    /// How far all that has come that one publisher sends: what was there from the start, or what came beside it.
-    fn latest_beside(&self, of: &Declared) -> Option<MediaTime> {
+    /// How far that has come which one publisher sends, as long as it sends: what was there from the start, or what came beside it. Pictures
+    /// may stand for good, so that sound alone tells of them.
+    fn front(&self, of: &Declared, now: MediaTime) -> Option<MediaTime> {
         let joined = |it: &Declared| matches!(it.place, Place::Aside | Place::Late);
-        let beside = self.tracks.iter().filter(|it| joined(it) == joined(of));
-        beside.filter_map(|it| it.media()?.latest).max()
+        let of_it = self.tracks.iter().filter(|it| joined(it) == joined(of));
+        let coming = of_it.filter_map(Declared::media).filter(|it| it.comes(now));
+        let coming: Vec<&MediaTrack> = coming.collect();
+        let sound = |it: &MediaTrack| it.kind() == MediaKind::Audio;
+        let tells = of.media().is_some_and(sound) || coming.iter().any(|it| sound(it));
+        let front = coming.iter().filter_map(|it| it.latest).max();
+        front.filter(|_| tells)
     }
 
     /// Lets what has no successor stand on, up to a little before `now`.
     fn stand(&mut self, now: MediaTime) -> Result<(), HlsError> {
         let tick = self.tick;
-        let others = |t: &Declared| (self.latest_of_siblings(t), self.latest_beside(t));
+        let others = |t: &Declared| (self.latest_of_siblings(t), self.front(t, now));
         let others: Vec<_> = self.tracks.iter().map(others).collect();
         let mut until = Vec::with_capacity(self.tracks.len());
         let mut quiet: Option<MediaTime> = None;
-        for (declared, (latest, heard)) in self.tracks.iter_mut().zip(others) {
+        for (declared, (latest, front)) in self.tracks.iter_mut().zip(others) {
             let place = declared.place;
             let Track::Media(track) = &mut declared.track else {
                 until.push(None);
                 continue;
             };
             let mut at = now - track.patience(tick);
+            if let Some(front) = front {
+                at = at.min(track.stands_behind(front));
+            }
             let leads = place == Place::Main && track.kind() == MediaKind::Video;
             if leads && !track.ended && track.started() {
                 quiet = Some(quiet.map_or(at, |quiet| quiet.min(at)));
@@ -901,9 +911,6 @@ impl Packager {
             };
             if behind > coding {
                 at = at - LAGGING;
-            }
-            if let Some(silent) = track.silent_until(now, heard) {
-                at = at.min(silent);
             }
             let stands = !track.ended && !track.holds() && behind < LAGGING;
             until.push(stands.then_some((at, track.kind())));

@@ -201,8 +201,8 @@ class Visit {
       if (segment < 0) throw new Told('Somebody else has corrected this line meanwhile.', 'Copy your words, and load the page again to see theirs.');
       await correctTranscript(this.id, newest.tag, segment, words);
     }
-    const { tag, ...transcript } = await readTranscript(this.#recording);
-    this.#takeTranscript(tag, cuesOf(transcript));
+    // it is kept, whether or not it can be read at once
+    await this.#readTranscript();
     announce('The correction is kept.');
   }
 

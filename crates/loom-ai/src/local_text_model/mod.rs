@@ -231,6 +231,16 @@ impl LocalTextModel {
         Self::read(Reader::open(files.path())?, config)
     }
 
+    /// A file's bytes; `path` is what errors name.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn of_bytes(
+        path: &Path,
+        bytes: &[u8],
+        config: &LocalTextModelConfig,
+    ) -> Result<Self, AiError> {
+        Self::read(Reader::of(path, bytes), config)
+    }
+
     fn read(mut file: Reader<'_>, config: &LocalTextModelConfig) -> Result<Self, AiError> {
         let path = file.path;
         let header = Header::read(&mut file)?;

@@ -41,8 +41,28 @@ const MERGES: &[&str] = &[
     "ĠĠ Ġ", "Ċ Ċ", "l l", "' ll", "e n", "Ã ¼", "n d", "a nd", "Ġa nd", "n g", "i ng",
 ];
 
+/// How large a small model is.
+struct Sizes {
+    width: usize,
+    inner: usize,
+    heads: usize,
+    shared: usize,
+    layers: usize,
+}
+
 impl Small {
     fn new(kind: Kind) -> Self {
+        let sizes = Sizes {
+            width: 64,
+            inner: 128,
+            heads: 4,
+            shared: 2,
+            layers: 2,
+        };
+        Self::sized(kind, &sizes)
+    }
+
+    fn sized(kind: Kind, sizes: &Sizes) -> Self {
         let (architecture, pre) = match kind {
             Kind::Smol => ("llama", "smollm"),
             Kind::Llama3 => ("llama", "llama-bpe"),
@@ -54,7 +74,13 @@ impl Small {
             tensors: Vec::new(),
             state: 7,
         };
-        let (width, inner, heads, shared, layers) = (64, 128, 4, 2, 2);
+        let &Sizes {
+            width,
+            inner,
+            heads,
+            shared,
+            layers,
+        } = sizes;
         let size = if kind == Kind::Qwen3 { 32 } else { 16 };
         it.field("general.architecture", text(architecture));
         for (part, value) in [
@@ -290,6 +316,21 @@ fn small_models_are_written() {
             Small::new(kind).bytes(),
         )
         .unwrap();
+        // a seed of the fuzz target
+        let least = Sizes {
+            width: 32,
+            inner: 32,
+            heads: 2,
+            shared: 1,
+            layers: 1,
+        };
+        let tiny = Path::new(&folder).join(format!("tiny-{name}.gguf"));
+        let mut it = Small::sized(kind, &least);
+        for (_, tensor) in it.tensors.iter_mut().filter(|it| it.1.rank() == 2) {
+            let values = tensor.dequantize(&Device::Cpu).unwrap();
+            *tensor = QTensor::quantize(&values, GgmlDType::Q8_0).unwrap();
+        }
+        std::fs::write(tiny, it.bytes()).unwrap();
     }
 }
 

@@ -93,7 +93,7 @@ impl VoiceEncoder {
         Ok(kept)
     }
 
-    fn read(path: &Path, file: impl Read) -> Result<Self, AiError> {
+    pub(crate) fn read(path: &Path, file: impl Read) -> Result<Self, AiError> {
         let mut tensors = legacy::read(path, file, MAX_VOICE_ENCODER, "model_state")?;
         let shape = |name: &str| tensors.get(name).map(|it| it.shape.clone());
         let mels = match shape("lstm.weight_ih_l0").as_deref() {
@@ -282,23 +282,37 @@ mod tests {
     use super::*;
     use crate::weights::legacy::tests::{Saved, file};
 
-    #[test]
-    fn a_small_encoder_is_read_and_one_without_layers_is_refused() {
-        let storages = [
+    const WHOLE: [Saved<'static>; 6] = [
+        ("lstm.weight_ih_l0", &[4, 40], 4),
+        ("lstm.weight_hh_l0", &[4, 1], 1),
+        ("lstm.bias_ih_l0", &[4], 1),
+        ("lstm.bias_hh_l0", &[4], 1),
+        ("linear.weight", &[2, 1], 3),
+        ("linear.bias", &[2], 3),
+    ];
+
+    fn storages() -> [Vec<f32>; 5] {
+        [
             vec![0.1; 8],
             vec![0.1; 4],
             vec![0.1; 16],
             vec![0.5; 2],
             vec![0.2; 200],
-        ];
-        let whole: [Saved<'_>; 6] = [
-            ("lstm.weight_ih_l0", &[4, 40], 4),
-            ("lstm.weight_hh_l0", &[4, 1], 1),
-            ("lstm.bias_ih_l0", &[4], 1),
-            ("lstm.bias_hh_l0", &[4], 1),
-            ("linear.weight", &[2, 1], 3),
-            ("linear.bias", &[2], 3),
-        ];
+        ]
+    }
+
+    /// The fuzz target's seed.
+    #[test]
+    #[ignore = "writes a file: LOOM_WRITE_SMALL names the folder"]
+    fn a_small_encoder_is_written() {
+        let folder = std::env::var("LOOM_WRITE_SMALL").expect("LOOM_WRITE_SMALL names a folder");
+        let bytes = file("model_state", &WHOLE, &storages());
+        std::fs::write(Path::new(&folder).join("voices.pt"), bytes).unwrap();
+    }
+
+    #[test]
+    fn a_small_encoder_is_read_and_one_without_layers_is_refused() {
+        let (storages, whole) = (storages(), WHOLE);
         let read = |tensors: &[Saved<'_>]| {
             VoiceEncoder::read(
                 Path::new("small.pt"),

@@ -13,13 +13,14 @@ use loom_hls::stored::read_codec;
 use loom_hls::{Chapters, HlsOutput, Packager, PackagerConfig, SpriteConfig, Sprites, list_subtitles};
 use loom_transcode::{Composition, Output, Plan};
 
+use super::is_unwanted;
 use super::source::{Break, Parts, playlist};
-use super::{is_unwanted, prefix};
 use crate::download;
 use crate::edit;
 use crate::error::EngineError;
 use crate::event::{CompositionDescription, RenditionDescription};
 use crate::folder::COMPOSITION;
+use crate::id::RecordingId;
 use crate::import::chunks::Sink;
 use crate::jobs::{self, JobKind};
 use crate::packaging::{describe, told};
@@ -30,7 +31,8 @@ use crate::thumbnails::smaller;
 /// Whoever packages the composed pictures.
 pub(super) struct Stream<'a> {
     recording: &'a Inner,
-    /// What the names of its renditions begin with.
+    layout: Composition,
+    /// What the names of its renditions begin with, and of no other making's.
     prefix: String,
     /// Under which names the plan's renditions are packaged.
     names: HashMap<RenditionId, RenditionId>,
@@ -59,11 +61,11 @@ impl<'a> Stream<'a> {
     /// Blocks.
     pub(super) fn new(
         recording: &'a Inner,
-        layout: &Composition,
+        layout: Composition,
         parts: &Parts,
         plan: &Plan,
     ) -> Result<Self, EngineError> {
-        let prefix = prefix(layout);
+        let prefix = format!("{COMPOSITION}-{}", &RecordingId::random().as_str()[..10]);
         let named = |what: &dyn std::fmt::Display| {
             RenditionId::new(&format!("{prefix}-{what}"))
                 .ok_or_else(|| EngineError::NotReady(format!("{prefix}-{what} is no name")))
@@ -103,6 +105,7 @@ impl<'a> Stream<'a> {
         });
         Ok(Self {
             recording,
+            layout,
             prefix,
             names,
             told: descriptions,
@@ -193,7 +196,7 @@ impl<'a> Stream<'a> {
     }
 
     /// All pictures are in: the lists are made, and all of it is brought to its place. Blocks.
-    pub(super) fn finish(mut self, layout: &Composition) -> Result<CompositionDescription, EngineError> {
+    pub(super) fn finish(mut self) -> Result<CompositionDescription, EngineError> {
         if let Some(why) = self.failed.take() {
             return Err(why);
         }
@@ -207,11 +210,11 @@ impl<'a> Stream<'a> {
         }
         self.packager.finish()?;
         self.store()?;
-        self.publish(layout)
+        self.publish()
     }
 
     /// What is whole is written where it belongs, first what is named, then what names it.
-    fn publish(&self, layout: &Composition) -> Result<CompositionDescription, EngineError> {
+    fn publish(&self) -> Result<CompositionDescription, EngineError> {
         let (recording, folder) = (self.recording, &self.recording.folder);
         let chapters = recording.chapters();
         for it in &self.told {
@@ -251,7 +254,7 @@ impl<'a> Stream<'a> {
         }
         put("m3u8", main.as_bytes())?;
         Ok(CompositionDescription {
-            layout: layout.clone(),
+            layout: self.layout.clone(),
             playlist: beside("m3u8"),
             manifest: manifest.as_ref().map(|_| beside("mpd")),
             thumbnails: thumbnails.as_ref().map(|_| beside("vtt")),
@@ -290,7 +293,7 @@ impl<'a> Stream<'a> {
 impl Sink for Stream<'_> {
     async fn handle(&mut self, output: Output) -> bool {
         // each chunk tells how far it is
-        let unwanted = matches!(output, Output::Progress { .. }) && is_unwanted(self.recording, &self.prefix);
+        let unwanted = matches!(output, Output::Progress { .. }) && is_unwanted(self.recording, &self.layout);
         let taken = match unwanted {
             true => Err(EngineError::NotReady("another layout was asked for".to_owned())),
             false => self.take(output),
