@@ -134,6 +134,13 @@ def beeps():
     return by_ffmpeg("beeps.wav", "-f", "lavfi", "-i", tone, "-t", "10", "-c:a", "pcm_s16le")
 
 
+def spoken_film():
+    """A film in which somebody speaks for 25 s."""
+    picture = ["-f", "lavfi", "-i", "testsrc2=size=320x240:rate=15", "-i", speech(25)]
+    shape = ["-t", "25", "-c:v", "libx264", "-preset", "ultrafast", "-g", "30", "-pix_fmt", "yuv420p", "-c:a", "aac"]
+    return by_ffmpeg("spoken.mp4", *picture, *shape)
+
+
 def published(recording, video, rate, seconds):
     """A process (publisher.py) that publishes pictures and beeps to a recording, and says nothing."""
     command = [

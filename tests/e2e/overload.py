@@ -149,6 +149,8 @@ def overload(folder, seconds, say=print):
             check(not missing and not ready.get("gaps"), f"{missing} pictures of the source are missing, {len(ready.get('gaps') or [])} gaps")
             check(max(late) < LATE_SECONDS, f"the source's playlist was at most {max(late):.2f} s later than at its best")
             check(shed and back, f"{shed} rungs were told to be shed, and {back} to have come back")
+        refused = re.search(r"^loom_packets_refused_total (\d+)", server.http.get("/metrics").text, re.M)
+        check(not refused, f"{refused[1] if refused else 0} packets, most of them sound, came too late for what was listed")
         check(standing[1] < standing[0] + GROWTH_MIB, f"memory was {standing[0]:.0f} MiB in the first burst, {standing[1]:.0f} in the second")
     finally:
         for one in watched + others:

@@ -5,10 +5,11 @@ from playwright.sync_api import expect
 
 import judges
 import players
+from material import spoken_film
 from players import shown
 from s3 import S3
 from server import Server, problem, until
-from test_jobs import LEAN, jobs, spoken_film
+from test_jobs import LEAN, jobs
 from test_players import HLS_JS
 
 

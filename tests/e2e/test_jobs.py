@@ -6,18 +6,11 @@ import time
 import pytest
 
 import judges
-import material
+from material import spoken_film
 from s3 import S3
 from server import Server, problem, until
 
 LEAN = {"LOOM_LADDER": "source", "LOOM_THUMBNAILS": "off"}
-
-
-def spoken_film():
-    """A film in which somebody speaks for 25 s."""
-    picture = ["-f", "lavfi", "-i", "testsrc2=size=320x240:rate=15", "-i", material.speech(25)]
-    shape = ["-t", "25", "-c:v", "libx264", "-preset", "ultrafast", "-g", "30", "-pix_fmt", "yuv420p", "-c:a", "aac"]
-    return material.by_ffmpeg("spoken.mp4", *picture, *shape)
 
 
 def jobs(server, recording):

@@ -9,7 +9,7 @@ import pytest
 
 import judges
 from documented import documented, put_release
-from material import film_mp4
+from material import film_mp4, spoken_film
 from server import BINARY, MODEL, ROOT
 
 PACKAGE = ROOT / "bindings" / "node"
@@ -288,6 +288,37 @@ def test_screen_and_camera_that_are_pushed_become_one_picture_and_settings_are_o
     run(project, "node", "composed.mjs", tmp_path)
     judges.decode(tmp_path / "both.mp4")
     assert judges.streams(tmp_path / "both.mp4") == ["aac", "h264,320,240"]
+
+
+# Has a spoken film heard, and corrects what was.
+CORRECTED = """
+import assert from "node:assert";
+import { Engine } from "loom-video";
+
+const [folder, film] = process.argv.slice(2);
+const engine = await Engine.start(`${folder}/work`, { ladder: "source", udp: "127.0.0.1:0" });
+const recording = engine.create("said");
+await recording.importFile(film);
+assert.equal(await recording.wait(300), "ready");
+assert.deepEqual(recording.transcriptVersions(), [{ version: 1 }]);
+const before = recording.transcript();
+const made = await recording.correct(1, [{ segment: 0, text: "Quite other words." }]);
+assert.equal(made.version, 2);
+assert(recording.transcript("srt").includes("Quite other words."));
+assert.equal(await recording.transcriptVersion(1), before);
+await assert.rejects(recording.correct(1, [{ segment: 0, text: "Too late." }]), { code: "LOOM_ERROR_STATE" });
+await assert.rejects(recording.transcriptVersion(3), { code: "LOOM_ERROR_NOT_FOUND" });
+assert.equal((await recording.restoreTranscript(2, 1)).restored, 1);
+assert.equal(recording.transcript(), before);
+await recording.close();
+await engine.close();
+"""
+
+
+@pytest.mark.skipif(not MODEL.exists(), reason="NO SPEECH MODEL: nothing is heard that could be corrected")
+def test_what_was_heard_is_corrected_as_a_version(project, tmp_path):
+    (project / "corrected.mjs").write_text(CORRECTED)
+    run(project, "node", "corrected.mjs", tmp_path, spoken_film(), LOOM_MODEL=str(MODEL))
 
 
 def test_a_process_that_closes_nothing_ends_all_the_same(project):

@@ -9,7 +9,7 @@ import pytest
 
 import judges
 from documented import documented, put_release
-from material import film_mp4
+from material import film_mp4, spoken_film
 from server import BINARY, MODEL, ROOT
 
 PACKAGE = ROOT / "bindings" / "python"
@@ -254,6 +254,45 @@ def test_screen_and_camera_that_are_pushed_become_one_picture_and_settings_are_o
     assert light > 120 and red < 90 and blue < 90, "the camera lies in the middle"
     corner = at(20, 20)
     assert max(corner) - min(corner) < 25, "the screen lies around it"
+
+
+CORRECTED = """
+import sys, loom
+
+def refused(call, name):
+    try:
+        call()
+    except loom.LoomError as said:
+        assert said.name == name, said
+        return
+    raise SystemExit(f"it was not {name}")
+
+with loom.Engine("work", ladder="source", udp="127.0.0.1:0") as engine:
+    recording = engine.create("said")
+    recording.import_file(sys.argv[1])
+    assert recording.transcript_versions() == []
+    assert recording.wait(300) == "ready"
+    (heard,) = recording.transcript_versions()
+    assert heard == {"version": 1}, heard
+    before = recording.transcript()
+    made = recording.correct(1, [{"segment": 0, "text": "Quite other words."}])
+    assert made["version"] == 2 and made["made_at"], made
+    assert "Quite other words." in recording.transcript("vtt") and recording.transcript(version=1) == before
+    refused(lambda: recording.correct(1, [{"segment": 0, "text": "Too late."}]), "LOOM_ERROR_STATE")
+    refused(lambda: recording.correct(2, []), "LOOM_ERROR_ARGUMENT")
+    refused(lambda: recording.correct(2, [{"where": 0}]), "LOOM_ERROR_ARGUMENT")
+    refused(lambda: recording.transcript(version=3), "LOOM_ERROR_NOT_FOUND")
+    refused(lambda: recording.restore_transcript(2, 2), "LOOM_ERROR_ARGUMENT")
+    assert recording.restore_transcript(2, 1)["restored"] == 1
+    assert recording.transcript() == before and [it["version"] for it in recording.transcript_versions()] == [1, 2, 3]
+    recording.export("hls")
+"""
+
+
+@pytest.mark.skipif(not MODEL.exists(), reason="NO SPEECH MODEL: nothing is heard that could be corrected")
+def test_what_was_heard_is_corrected_as_a_version(python, tmp_path):
+    run(python, tmp_path, "-c", CORRECTED, spoken_film(), LOOM_MODEL=str(MODEL))
+    judges.decode(tmp_path / "hls" / "main.m3u8")
 
 
 def test_a_film_that_is_cancelled_has_failed_at_once(python, tmp_path):

@@ -115,7 +115,7 @@
 #define LOOM_LADDER_FULL 0
 
 /**
- * The source alone, with no encoder.
+ * The source alone, with no encoder. Captions are made of it all the same, where they are on.
  */
 #define LOOM_LADDER_SOURCE 1
 
@@ -740,15 +740,6 @@ loom_result loom_recording_set_class(const loom_recording *recording,
                                      int32_t storage_class);
 
 /**
- * What was said, in one of LOOM_TRANSCRIPT_…: the final transcript once it is written, before that what there is so far.
- *
- * LOOM_ERROR_NOT_READY: nothing has been said, or there are no captions.
- */
-loom_result loom_recording_transcript(const loom_recording *recording,
-                                      int32_t format,
-                                      loom_bytes **transcript);
-
-/**
  * Copies the finished stream, playlists and segments, into a folder; `main.m3u8` there begins it. Waits for the disk.
  *
  * LOOM_ERROR_NOT_READY: it has not ended. LOOM_ERROR_IO.
@@ -769,6 +760,59 @@ loom_result loom_recording_download(const loom_recording *recording,
  * LOOM_ERROR_ARGUMENT: the title or the time will not do. LOOM_ERROR_NOT_READY: it has not begun.
  */
 loom_result loom_recording_mark(const loom_recording *recording, int64_t at, const char *title);
+
+/**
+ * What was said, in one of LOOM_TRANSCRIPT_…: the final transcript once it is written, its newest version, before that what there is so far.
+ *
+ * LOOM_ERROR_NOT_READY: nothing has been said, or there are no captions.
+ */
+loom_result loom_recording_transcript(const loom_recording *recording,
+                                      int32_t format,
+                                      loom_bytes **transcript);
+
+/**
+ * The versions of the transcript, as a JSON array of objects, none before the final one is written: `version`, 1 for what was heard and one more for
+ * each that people have made; `made_at`, when that was (RFC 3339); `restored`, the earlier version whose text it has, where it has one.
+ * Events of kind `transcript` tell each new one.
+ */
+loom_result loom_recording_transcript_versions(const loom_recording *recording,
+                                               loom_bytes **json);
+
+/**
+ * The transcript as it was in a version, in one of LOOM_TRANSCRIPT_…. Waits for the disk.
+ *
+ * LOOM_ERROR_NOT_FOUND: there is no such version. LOOM_ERROR_IO.
+ */
+loom_result loom_recording_transcript_version(const loom_recording *recording,
+                                              uint32_t version,
+                                              int32_t format,
+                                              loom_bytes **transcript);
+
+/**
+ * Corrects the transcript of a recording that is ready: a version of its own, which the stream's captions show too; none is lost. `version` is the
+ * newest to whoever asks. `corrections` is a JSON array of `{"segment": 3, "text": "…"}`, what a segment says instead, by its place from 0;
+ * `{"replace": "…", "with": "…"}`, some words wherever they stand; `{"speaker": "…", "name": "…"}`, what a speaker is called. Gives the version
+ * that comes of it as one of loom_recording_transcript_versions. Waits for the disk.
+ *
+ * LOOM_ERROR_ARGUMENT: a correction cannot be read, or changes nothing. LOOM_ERROR_STATE: somebody has made another version meanwhile, and
+ * nothing is changed; or the recording is not ready or has no transcript. LOOM_ERROR_IO.
+ */
+loom_result loom_recording_correct(const loom_recording *recording,
+                                   uint32_t version,
+                                   const char *corrections,
+                                   loom_bytes **json);
+
+/**
+ * Makes an earlier version's text the newest again, as a version of its own, which it gives as loom_recording_correct does. `newest` is the newest to
+ * whoever asks. Waits for the disk.
+ *
+ * LOOM_ERROR_NOT_FOUND: there is no such version. LOOM_ERROR_ARGUMENT: it is the newest. LOOM_ERROR_STATE, LOOM_ERROR_IO: as
+ * loom_recording_correct.
+ */
+loom_result loom_recording_restore_transcript(const loom_recording *recording,
+                                              uint32_t newest,
+                                              uint32_t version,
+                                              loom_bytes **json);
 
 /**
  * What is done for it once it has ended, and how far that is, as a JSON array of objects: `job` (`chapters`, `transcript`, `brief`,

@@ -17,7 +17,7 @@ use crate::result::{Failure, LOOM_ERROR_ARGUMENT, LOOM_ERROR_NULL, loom_result};
 
 /// Renditions: the source as it came, and smaller ones that are encoded.
 pub const LOOM_LADDER_FULL: i32 = 0;
-/// The source alone, with no encoder.
+/// The source alone, with no encoder. Captions are made of it all the same, where they are on.
 pub const LOOM_LADDER_SOURCE: i32 = 1;
 
 /// Small pictures for the time line come with recordings.
@@ -278,7 +278,10 @@ impl loom_engine_config {
             LOOM_LADDER_SOURCE if rungs.is_some() => {
                 return Err(wrong("config.rungs: LOOM_LADDER_SOURCE has none".to_owned()));
             }
-            LOOM_LADDER_SOURCE => Wanted::source_only(),
+            LOOM_LADDER_SOURCE => Wanted {
+                captions_pcm: self.captions != 0,
+                ..Wanted::source_only()
+            },
             other => {
                 return Err(wrong(format!(
                     "config.ladder is {other}, which is none of LOOM_LADDER_…"

@@ -17,6 +17,7 @@ mod log;
 mod pusher;
 mod recording;
 mod result;
+mod transcript;
 mod whip;
 
 pub use bytes::{loom_bytes, loom_bytes_data, loom_bytes_free, loom_bytes_size};
@@ -50,19 +51,22 @@ pub use pusher::{
 };
 pub use recording::{
     LOOM_STATE_CREATED, LOOM_STATE_DELETED, LOOM_STATE_FAILED, LOOM_STATE_LIVE, LOOM_STATE_PAUSED,
-    LOOM_STATE_PROCESSING, LOOM_STATE_READY, LOOM_STATE_RECONNECTING, LOOM_TRANSCRIPT_JSON,
-    LOOM_TRANSCRIPT_SRT, LOOM_TRANSCRIPT_TXT, LOOM_TRANSCRIPT_VTT, loom_recording, loom_recording_cancel,
+    LOOM_STATE_PROCESSING, LOOM_STATE_READY, LOOM_STATE_RECONNECTING, loom_recording, loom_recording_cancel,
     loom_recording_create, loom_recording_delete, loom_recording_download, loom_recording_export,
     loom_recording_free, loom_recording_id, loom_recording_import, loom_recording_info, loom_recording_mark,
     loom_recording_open, loom_recording_pause, loom_recording_resume, loom_recording_set_class,
-    loom_recording_state, loom_recording_stop, loom_recording_stored, loom_recording_transcript,
-    loom_recording_wait,
+    loom_recording_state, loom_recording_stop, loom_recording_stored, loom_recording_wait,
 };
 pub use result::{
     LOOM_ABI_VERSION, LOOM_BEHIND, LOOM_END, LOOM_ERROR_ARGUMENT, LOOM_ERROR_EXISTS, LOOM_ERROR_FULL,
     LOOM_ERROR_INTERNAL, LOOM_ERROR_IO, LOOM_ERROR_MEDIA, LOOM_ERROR_NOT_FOUND, LOOM_ERROR_NOT_READY,
     LOOM_ERROR_NULL, LOOM_ERROR_PANIC, LOOM_ERROR_STATE, LOOM_ERROR_TEXT, LOOM_ERROR_TRANSCODE, LOOM_OK,
     LOOM_TIMEOUT, loom_abi_version, loom_last_error, loom_result, loom_result_name, loom_version,
+};
+pub use transcript::{
+    LOOM_TRANSCRIPT_JSON, LOOM_TRANSCRIPT_SRT, LOOM_TRANSCRIPT_TXT, LOOM_TRANSCRIPT_VTT,
+    loom_recording_correct, loom_recording_restore_transcript, loom_recording_transcript,
+    loom_recording_transcript_version, loom_recording_transcript_versions,
 };
 pub use whip::{
     loom_recording_etag, loom_recording_hang_up, loom_recording_join, loom_recording_patch,

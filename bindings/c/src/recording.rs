@@ -11,7 +11,7 @@ use crate::bytes::loom_bytes;
 use crate::call::{Out, call, free, object, optional_text, text};
 use crate::config::storage_class_named;
 use crate::engine::{Host, loom_engine};
-use crate::result::{Failure, LOOM_ERROR_ARGUMENT, LOOM_ERROR_NOT_READY, LOOM_TIMEOUT, loom_result};
+use crate::result::{Failure, LOOM_ERROR_ARGUMENT, LOOM_TIMEOUT, loom_result};
 
 /// Nobody has published yet.
 pub const LOOM_STATE_CREATED: i32 = 0;
@@ -29,15 +29,6 @@ pub const LOOM_STATE_READY: i32 = 5;
 pub const LOOM_STATE_FAILED: i32 = 6;
 /// It was deleted, and is there no more.
 pub const LOOM_STATE_DELETED: i32 = 7;
-
-/// The transcript with the time of each word.
-pub const LOOM_TRANSCRIPT_JSON: i32 = 0;
-/// WebVTT.
-pub const LOOM_TRANSCRIPT_VTT: i32 = 1;
-/// SubRip.
-pub const LOOM_TRANSCRIPT_SRT: i32 = 2;
-/// Text alone.
-pub const LOOM_TRANSCRIPT_TXT: i32 = 3;
 
 /// A recording. Freeing it ends nothing.
 pub struct loom_recording {
@@ -347,48 +338,6 @@ pub unsafe extern "C" fn loom_recording_set_class(
         let it = unsafe { object(recording, "recording") }?;
         let class = storage_class_named(storage_class, "storage_class")?;
         it.host.try_wait(it.inner.set_class(class))
-    })
-}
-
-/// What was said, in one of LOOM_TRANSCRIPT_…: the final transcript once it is written, before that what there is so far.
-///
-/// LOOM_ERROR_NOT_READY: nothing has been said, or there are no captions.
-///
-/// # Safety
-/// As loom_recording_state.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn loom_recording_transcript(
-    recording: *const loom_recording,
-    format: i32,
-    transcript: *mut *mut loom_bytes,
-) -> loom_result {
-    call(|| {
-        // SAFETY: as the call's own
-        let (it, out) = unsafe {
-            (
-                object(recording, "recording")?,
-                Out::new(transcript, "transcript")?,
-            )
-        };
-        let said = it.inner.transcript();
-        let none = || {
-            Failure::new(
-                LOOM_ERROR_NOT_READY,
-                format!("recording {} has no transcript", it.inner.id()),
-            )
-        };
-        let write = match format {
-            LOOM_TRANSCRIPT_JSON => ::loom_engine::Transcript::to_json,
-            LOOM_TRANSCRIPT_VTT => ::loom_engine::Transcript::to_vtt,
-            LOOM_TRANSCRIPT_SRT => ::loom_engine::Transcript::to_srt,
-            LOOM_TRANSCRIPT_TXT => ::loom_engine::Transcript::to_txt,
-            other => {
-                let why = format!("format is {other}, which is none of LOOM_TRANSCRIPT_…");
-                return Err(Failure::new(LOOM_ERROR_ARGUMENT, why));
-            }
-        };
-        out.give(loom_bytes::new(write(&*said.ok_or_else(none)?)));
-        Ok(())
     })
 }
 

@@ -4,13 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The files that have something for the header, in the order in which it is told.
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
     "result",
     "bytes",
     "log",
     "config",
     "engine",
     "recording",
+    "transcript",
     "composition",
     "whip",
     "hls",

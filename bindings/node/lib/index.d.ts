@@ -270,8 +270,19 @@ export class Recording extends Handle {
   stored(): Promise<void>;
   /** Changes how often it will be asked for, a tag of what the store has of it. */
   setClass(storageClass: StorageClass): Promise<void>;
-  /** What was said. */
-  transcript(format?: "json" | "vtt" | "srt" | "txt"): string;
+  /** What was said, in its newest version. */
+  transcript(format?: TranscriptFormat): string;
+  /** The versions of the transcript; none before the final one is written. Events of kind `transcript` tell each new one. */
+  transcriptVersions(): TranscriptVersion[];
+  /** What was said, as it was in a version. */
+  transcriptVersion(version: number, format?: TranscriptFormat): Promise<string>;
+  /**
+   * Corrects what was said, once it is ready: a version of its own, which the captions show too. `version` is the newest that you know: where somebody
+   * has made another meanwhile, nothing is changed.
+   */
+  correct(version: number, corrections: readonly Correction[]): Promise<TranscriptVersion>;
+  /** Makes an earlier version's text the newest again, as a version of its own. */
+  restoreTranscript(newest: number, version: number): Promise<TranscriptVersion>;
   /** Copies the finished stream into a folder; `main.m3u8` there begins it. */
   export(folder: string): Promise<void>;
   /** Writes it as one MP4 file. */
@@ -293,6 +304,21 @@ export class Recording extends Handle {
   /** Begins a take that you push yourself. */
   push(tracks: readonly Track[]): Promise<Pusher>;
 }
+
+export type TranscriptFormat = "json" | "vtt" | "srt" | "txt";
+
+/** A version of a transcript. */
+export interface TranscriptVersion {
+  /** 1 is what was heard; each later one is one more. */
+  version: number;
+  /** When it was made (RFC 3339); not of what was heard. */
+  made_at?: string;
+  /** The earlier version whose text it has, where that was brought back. */
+  restored?: number;
+}
+
+/** What a segment says instead, by its place from 0; some words wherever they stand; or what a speaker is called. */
+export type Correction = { segment: number; text: string } | { replace: string; with: string } | { speaker: string; name: string };
 
 /** A recording's events, for `for await`. Leaving that closes them. */
 export class Events extends Handle implements AsyncIterableIterator<Event> {

@@ -188,6 +188,22 @@ export class Recording extends Handle {
     return this._call("loom_recording_transcript", named(FORMATS, format, "format"));
   }
 
+  transcriptVersions() {
+    return JSON.parse(this._call("loom_recording_transcript_versions"));
+  }
+
+  async transcriptVersion(version, format = "txt") {
+    return this._wait("loom_recording_transcript_version", version, named(FORMATS, format, "format"));
+  }
+
+  async correct(version, corrections) {
+    return JSON.parse(await this._wait("loom_recording_correct", version, JSON.stringify(corrections)));
+  }
+
+  async restoreTranscript(newest, version) {
+    return JSON.parse(await this._wait("loom_recording_restore_transcript", newest, version));
+  }
+
   async export(folder) {
     await this._wait("loom_recording_export", text(folder));
   }

@@ -128,10 +128,10 @@ class _Object:
         """As `_call`, of a call that gives a result."""
         _check(self._call(call, *args))
 
-    def _given(self, call: Any) -> str:
+    def _given(self, call: Any, *args: Any) -> str:
         """The text that a call gives."""
         text = ctypes.c_void_p()
-        self._do(call, ctypes.byref(text))
+        self._do(call, *args, ctypes.byref(text))
         return _bytes(text)
 
     def _end(self) -> None:
@@ -456,11 +456,27 @@ class Recording(_Object):
         """Changes how often it will be asked for, a tag of what the store has of it."""
         self._do(_lib.loom_recording_set_class, _CLASSES[storage_class])
 
-    def transcript(self, format: Literal["json", "vtt", "srt", "txt"] = "txt") -> str:
-        """What was said."""
-        text = ctypes.c_void_p()
-        self._do(_lib.loom_recording_transcript, _FORMATS[format], ctypes.byref(text))
-        return _bytes(text)
+    def transcript(self, format: Literal["json", "vtt", "srt", "txt"] = "txt", version: int | None = None) -> str:
+        """What was said: in its newest version, or in one of `transcript_versions`."""
+        if version is None:
+            return self._given(_lib.loom_recording_transcript, _FORMATS[format])
+        return self._given(_lib.loom_recording_transcript_version, version, _FORMATS[format])
+
+    def transcript_versions(self) -> list[dict[str, Any]]:
+        """The versions of the transcript, none before the final one is written: "version", 1 for what was heard and one more for each that people
+        have made, "made_at" and, where an earlier one was brought back, "restored", which. Events of kind "transcript" tell each new one."""
+        return json.loads(self._given(_lib.loom_recording_transcript_versions))
+
+    def correct(self, version: int, corrections: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Corrects what was said, once it is ready: a version of its own, which the captions show too. `version` is the newest that you know: where
+        somebody has made another meanwhile, nothing is changed. A correction is {"segment": 3, "text": "…"}, {"replace": "…", "with": "…"} or
+        {"speaker": "…", "name": "…"}."""
+        wanted = _text(json.dumps(list(corrections)))
+        return json.loads(self._given(_lib.loom_recording_correct, version, wanted))
+
+    def restore_transcript(self, newest: int, version: int) -> dict[str, Any]:
+        """Makes an earlier version's text the newest again, as a version of its own."""
+        return json.loads(self._given(_lib.loom_recording_restore_transcript, newest, version))
 
     def export(self, folder: str | os.PathLike[str]) -> None:
         """Copies the finished stream into a folder; `main.m3u8` there begins it."""

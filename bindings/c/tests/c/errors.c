@@ -258,6 +258,16 @@ int main(int argc, char **argv) {
   EXPECT(loom_recording_download(recording, argv[1]), LOOM_ERROR_NOT_READY);
   EXPECT(loom_recording_transcript(recording, LOOM_TRANSCRIPT_VTT, &bytes), LOOM_ERROR_NOT_READY);
   EXPECT(loom_recording_transcript(recording, 4, &bytes), LOOM_ERROR_ARGUMENT);
+  EXPECT(loom_recording_transcript_version(recording, 1, LOOM_TRANSCRIPT_TXT, &bytes), LOOM_ERROR_NOT_FOUND);
+  EXPECT(loom_recording_transcript_version(recording, 1, 4, &bytes), LOOM_ERROR_ARGUMENT);
+  EXPECT(loom_recording_correct(recording, 1, "[{\"segment\": 0, \"text\": \"a\"}]", &bytes), LOOM_ERROR_STATE);
+  EXPECT(loom_recording_correct(recording, 1, "[{}]", &bytes), LOOM_ERROR_ARGUMENT);
+  says("corrections: ");
+  EXPECT(loom_recording_correct(recording, 1, NULL, &bytes), LOOM_ERROR_NULL);
+  EXPECT(loom_recording_restore_transcript(recording, 2, 1, &bytes), LOOM_ERROR_STATE);
+  CHECK(loom_recording_transcript_versions(recording, &bytes));
+  TRUE(loom_bytes_size(bytes) == 2); /* [] */
+  loom_bytes_free(bytes);
   EXPECT(loom_recording_mark(recording, 0, "too early"), LOOM_ERROR_NOT_READY);
   EXPECT(loom_recording_etag(recording, "nobody", &bytes), LOOM_ERROR_NOT_FOUND);
   EXPECT(loom_recording_set_class(recording, 4), LOOM_ERROR_ARGUMENT);
