@@ -6,6 +6,7 @@ import argparse
 import os
 import pathlib
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -112,11 +113,14 @@ def overload(folder, seconds, say=print):
             failures.append(what)
 
     def until_then(length):
-        end = time.monotonic() + length
+        """Memory meanwhile: the median of the second half, for rungs that are shed and come back take theirs with them."""
+        end, sizes = time.monotonic() + length, []
         while time.monotonic() < end:
             for one in watched:
                 one.look()
+            sizes.append(memory(server))
             time.sleep(0.5)
+        return statistics.median(sizes[len(sizes) // 2 :])
 
     try:
         watched = [Watched(server, "Watched") for _ in range(2)]
@@ -130,8 +134,7 @@ def overload(folder, seconds, say=print):
         standing = []
         for burst in range(2):
             others = [Live(server, "Another") for _ in range(most - len(watched))]
-            until_then(seconds * 0.35)
-            standing.append(memory(server))
+            standing.append(until_then(seconds * 0.35))
             live = httpx.get(f"{server.base}/metrics", trust_env=False, timeout=60).text
             say(f"burst {burst + 1}: {re.search(r'^loom_recordings_live (.*)', live, re.M)[1]} live, {planned(server):.2f} cores planned, {standing[-1]:.0f} MiB")
             for other in others:

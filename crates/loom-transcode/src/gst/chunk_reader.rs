@@ -236,8 +236,11 @@ impl Lane {
         self.take(packet, kept)
     }
 
-    /// Takes a packet, and as what it is kept.
+    /// Takes a packet, and as what it is kept. Whoever makes them ends at once where nobody takes the chunks any more.
     fn take(&mut self, packet: Packet, kept: Option<Output>) -> Result<(), gst::FlowError> {
+        if self.sender.as_ref().is_none_or(mpsc::Sender::is_closed) {
+            return Err(gst::FlowError::Eos);
+        }
         if let Some(cut) = self.cutter.handle_packet(packet) {
             self.send(cut)?;
         }
