@@ -311,8 +311,8 @@ const PAUSE: i64 = 500;
 const SENTENCE: i64 = 200;
 /// Windows that are embedded at once.
 const TOGETHER: usize = 16;
-/// Who has fewer windows than this is no speaker of their own: 2.4 s of speech.
-const LEAST_WINDOWS: f32 = 3.0;
+/// Who has fewer windows than this is no speaker of their own: 4 s of speech.
+const LEAST_WINDOWS: f32 = 5.0;
 
 #[cfg(test)]
 mod tests {
