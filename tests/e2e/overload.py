@@ -43,7 +43,8 @@ class Live:
         try:
             os.setpriority(os.PRIO_PROCESS, self.publisher.pid, BEFORE)
         except PermissionError:
-            print("PUBLISHERS GO NOT FIRST: nobody may raise a priority here; theirs may be what is late", flush=True)
+            self.publisher.kill()
+            sys.exit("publishers cannot go first: whoever runs this may raise no priority (root, or CAP_SYS_NICE)")
 
     def took(self):
         """Processor time of its publisher, seconds."""
@@ -113,7 +114,7 @@ def overload(folder, seconds, say=print):
             failures.append(what)
 
     def until_then(length):
-        """Memory meanwhile: the median of the second half, for rungs that are shed and come back take theirs with them."""
+        """Memory meanwhile: the median of the second half, for rungs that are shed and come back take theirs with them; a peak is not seen."""
         end, sizes = time.monotonic() + length, []
         while time.monotonic() < end:
             for one in watched:
@@ -130,6 +131,7 @@ def overload(folder, seconds, say=print):
         sending = (sum(one.took() for one in watched) - before) / len(watched) / (time.monotonic() - began)
         cores = os.cpu_count()
         most = round(LOAD * cores / (each + LOAD * sending))
+        assert most > len(watched), f"{most} recordings are too few for a burst"
         say(f"a ladder is planned for {each:.3f} of {cores} cores, and its publisher takes {sending:.3f}: {most} recordings are {LOAD:.1f} times what the rest can carry")
         standing = []
         for burst in range(2):

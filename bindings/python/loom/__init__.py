@@ -48,6 +48,12 @@ class LoomError(Exception):
         super().__init__(f"{message} ({self.name})")
 
 
+def _version(version: int) -> int:
+    if not 0 < version < 1 << 32:
+        raise ValueError(f"{version} is no version: the first is 1")
+    return version
+
+
 def _check(result: int) -> None:
     if result != _abi.OK:
         raise LoomError(result, _lib.loom_last_error().decode() if result >= 100 else "nothing was taken or given")
@@ -460,7 +466,7 @@ class Recording(_Object):
         """What was said: in its newest version, or in one of `transcript_versions`."""
         if version is None:
             return self._given(_lib.loom_recording_transcript, _FORMATS[format])
-        return self._given(_lib.loom_recording_transcript_version, version, _FORMATS[format])
+        return self._given(_lib.loom_recording_transcript_version, _version(version), _FORMATS[format])
 
     def transcript_versions(self) -> list[dict[str, Any]]:
         """The versions of the transcript, none before the final one is written: "version", 1 for what was heard and one more for each that people
@@ -472,11 +478,11 @@ class Recording(_Object):
         somebody has made another meanwhile, nothing is changed. A correction is {"segment": 3, "text": "…"}, {"replace": "…", "with": "…"} or
         {"speaker": "…", "name": "…"}."""
         wanted = _text(json.dumps(list(corrections)))
-        return json.loads(self._given(_lib.loom_recording_correct, version, wanted))
+        return json.loads(self._given(_lib.loom_recording_correct, _version(version), wanted))
 
     def restore_transcript(self, newest: int, version: int) -> dict[str, Any]:
         """Makes an earlier version's text the newest again, as a version of its own."""
-        return json.loads(self._given(_lib.loom_recording_restore_transcript, newest, version))
+        return json.loads(self._given(_lib.loom_recording_restore_transcript, _version(newest), _version(version)))
 
     def export(self, folder: str | os.PathLike[str]) -> None:
         """Copies the finished stream into a folder; `main.m3u8` there begins it."""

@@ -29,8 +29,6 @@ pub fn text_model(input: &[u8]) {
 pub fn voices(input: &[u8]) {
     match VoiceEncoder::read(Path::new("fuzzed.pt"), input) {
         Ok(encoder) => drop(encoder.embed(&[&[0.1; 1_600]])),
-        // one that ends within a field
-        Err(AiError::Io { .. }) => {}
         Err(why) => judge_refusal(&why),
     }
 }
@@ -93,11 +91,9 @@ mod tests {
     #[test]
     fn small_seeds_with_any_one_byte_changed_or_cut_off_are_read_or_refused_by_name() {
         for (name, target) in TARGETS {
-            for seed in files(&format!("seeds/{name}"))
-                .iter()
-                .filter(|it| it.len() < 3_000)
-            {
-                for at in 0..seed.len() {
+            for seed in files(&format!("seeds/{name}")) {
+                // of larger ones here and there
+                for at in (0..seed.len()).step_by(1 + seed.len() / 3_000) {
                     for change in [0x01, 0x80, 0xff] {
                         let mut bytes = seed.clone();
                         bytes[at] ^= change;

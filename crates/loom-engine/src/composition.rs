@@ -19,7 +19,7 @@ use loom_transcode::{
 
 use crate::error::EngineError;
 use crate::event::{CompositionDescription, RecordingState};
-use crate::folder::{Folder, LAYOUT, is_composed};
+use crate::folder::{COMPOSITION, Folder, LAYOUT, is_composed};
 use crate::import::{self, chunks};
 use crate::jobs::{self, JobDescription, JobKind};
 use crate::recording::{Inner, Recording};
@@ -103,6 +103,8 @@ fn make_wanted(recording: &Arc<Inner>) -> Result<(), EngineError> {
     };
     let folder = &recording.folder;
     tidy(folder);
+    // what another try had brought there before it failed
+    discard_others(recording);
     let made = match is_made(recording, &layout) {
         true => Ok(()),
         false => write(recording, &layout),
@@ -136,7 +138,15 @@ fn is_made(recording: &Inner, layout: &Composition) -> bool {
             !track.segments.is_empty() && media.all(|it| recording.has(&format!("hls/{}", it.key)))
         })
     };
-    recording.has(&format!("hls/{}", made.playlist)) && made.renditions.iter().all(|it| is_whole(&it.id))
+    // another making may have come as far as its playlist, and no further; in the store lies what was told
+    let list = listed(recording);
+    let is_listed = made
+        .renditions
+        .first()
+        .is_none_or(|it| list.is_empty() || list.contains(&format!("{}/", it.id)));
+    is_listed
+        && recording.has(&format!("hls/{}", made.playlist))
+        && made.renditions.iter().all(|it| is_whole(&it.id))
 }
 
 /// Makes the stream, and brings it to its place.
@@ -197,23 +207,33 @@ fn write(recording: &Arc<Inner>, layout: &Composition) -> Result<(), EngineError
     Ok(())
 }
 
-/// Discards the folders of every making but the one that is told of.
+/// Discards the folders of every making but the one that is told of, and the one that the playlist names, whatever became of it.
 fn discard_others(recording: &Inner) {
     let made = recording.info().composition;
-    let first = made.as_ref().and_then(|made| made.renditions.first());
-    let Some((own, _)) = first.and_then(|it| it.id.as_str().rsplit_once('-')) else {
-        return;
-    };
-    let folder = &recording.folder;
+    let told = made.as_ref().and_then(|made| made.renditions.first());
+    let told = told.and_then(|it| making(it.id.as_str()));
+    let (folder, listed) = (&recording.folder, listed(recording));
     for path in folder.folders("hls") {
         let other = path.strip_prefix("hls/").filter(|it| is_composed(it));
-        if other
-            .and_then(|it| it.rsplit_once('-'))
-            .is_some_and(|(other, _)| other != own)
-        {
+        let Some(other) = other.and_then(making) else {
+            continue;
+        };
+        if Some(other) != told && !listed.contains(&format!("{other}-")) {
             folder.discard_folder(&path);
         }
     }
+}
+
+/// What the names of a making's folders begin with.
+fn making(folder: &str) -> Option<&str> {
+    folder.rsplit_once('-').map(|(making, _)| making)
+}
+
+/// The playlist that names the renditions, empty where there is none on this disk.
+fn listed(recording: &Inner) -> String {
+    let list = recording.folder.read(&format!("hls/{COMPOSITION}.m3u8"), 0, None);
+    let list = list.ok().flatten().unwrap_or_default();
+    String::from_utf8_lossy(&list).into_owned()
 }
 
 /// The layout that was asked for last; `None` where nobody has asked.

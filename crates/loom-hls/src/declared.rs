@@ -59,6 +59,11 @@ impl Ready {
 }
 
 impl Declared {
+    /// Whose it is: 0 of the publisher that was there from the start, 1 of what came beside it.
+    pub(crate) fn publisher(&self) -> usize {
+        usize::from(matches!(self.place, Place::Aside | Place::Late))
+    }
+
     pub(crate) fn listing(&mut self) -> &mut Listing {
         match &mut self.track {
             Track::Media(track) => &mut track.listing,

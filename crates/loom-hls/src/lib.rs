@@ -22,6 +22,7 @@ mod define;
 mod directives;
 mod error;
 mod imsc1;
+mod lag;
 pub mod limits;
 mod listing;
 mod metadata;

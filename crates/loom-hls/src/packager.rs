@@ -17,6 +17,7 @@ use crate::dash;
 use crate::daterange::DateRange;
 use crate::declared::{Declared, Place, Ready, Track};
 use crate::error::HlsError;
+use crate::lag::Lag;
 use crate::limits;
 use crate::listing::Listing;
 use crate::pauses::Pauses;
@@ -87,6 +88,8 @@ pub struct Packager {
     /// How far media time has come, where that is told, and how often it is told.
     now: Option<MediaTime>,
     tick: Duration,
+    /// How late the publisher is that was there from the start, and those who joined.
+    lags: [Lag; 2],
     /// Where the media ended, while the publisher is away.
     away: Option<MediaTime>,
     /// Where the media began again when the publisher last came back: what lies before comes too late.
@@ -137,6 +140,7 @@ impl Packager {
             head: MediaTime::ZERO,
             now: None,
             tick: Duration::ZERO,
+            lags: Default::default(),
             away: None,
             back: MediaTime::ZERO,
             pauses: Pauses::default(),
@@ -282,9 +286,11 @@ impl Packager {
             return Ok(());
         }
         let kind = track.kind();
-        track.note_arrival(self.now);
         let wants = track.wants_boundary();
         let first = !track.started() && !track.holds();
+        if let Some(now) = self.now {
+            self.lags[self.tracks[at].publisher()].note(now, packet.pts);
+        }
         match kind {
             MediaKind::Video => {
                 if first && !packet.key {
@@ -303,7 +309,7 @@ impl Packager {
                     return self.advance();
                 }
                 self.clock.see_picture(packet.pts, packet.key);
-                let now = self.now;
+                let now = self.now_of(at);
                 if let Track::Media(track) = &mut self.tracks[at].track {
                     track.note_late(packet.pts, now);
                 }
@@ -332,7 +338,7 @@ impl Packager {
     pub fn handle_still(&mut self, rendition: &RenditionId, at: MediaTime) -> Result<(), HlsError> {
         self.check_running()?;
         let index = self.position(rendition)?;
-        let leads = self.leads(index);
+        let (leads, now) = (self.leads(index), self.now_of(index));
         let Track::Media(track) = &mut self.tracks[index].track else {
             return Err(text_has_no_packets(rendition));
         };
@@ -343,7 +349,7 @@ impl Packager {
         self.head = self.head.max(at);
         track.still = Some(at);
         if leads {
-            track.note_late(at, self.now);
+            track.note_late(at, now);
             self.clock.see_picture(at, false);
         } else {
             self.clock.see_aside(at, false);
@@ -550,6 +556,7 @@ impl Packager {
         }
         self.set_away(None);
         self.back = at;
+        self.lags = Default::default();
         Ok(at)
     }
 
@@ -868,36 +875,34 @@ impl Packager {
         siblings.filter_map(|it| it.media()?.latest).max()
     }
 
-    /// How far that has come which one publisher sends, as long as it sends: what was there from the start, or what came beside it. Pictures
-    /// may stand for good, so that sound alone tells of them.
-    fn front(&self, of: &Declared, now: MediaTime) -> Option<MediaTime> {
-        let joined = |it: &Declared| matches!(it.place, Place::Aside | Place::Late);
-        let of_it = self.tracks.iter().filter(|it| joined(it) == joined(of));
-        let coming = of_it.filter_map(Declared::media).filter(|it| it.comes(now));
-        let coming: Vec<&MediaTrack> = coming.collect();
-        let sound = |it: &MediaTrack| it.kind() == MediaKind::Audio;
-        let tells = of.media().is_some_and(sound) || coming.iter().any(|it| sound(it));
-        let front = coming.iter().filter_map(|it| it.latest).max();
-        front.filter(|_| tells)
+    /// How far all that has come that one publisher sends: what was there from the start, or what came beside it.
+    fn latest_beside(&self, of: &Declared) -> Option<MediaTime> {
+        let beside = self.tracks.iter().filter(|it| it.publisher() == of.publisher());
+        beside.filter_map(|it| it.media()?.latest).max()
+    }
+
+    /// How far media time has come for a rendition: it is the publisher's, who may be late.
+    fn now_of(&self, at: usize) -> Option<MediaTime> {
+        let lag = self.lags[self.tracks[at].publisher()].get();
+        self.now.map(|now| now - lag)
     }
 
     /// Lets what has no successor stand on, up to a little before `now`.
     fn stand(&mut self, now: MediaTime) -> Result<(), HlsError> {
         let tick = self.tick;
-        let others = |t: &Declared| (self.latest_of_siblings(t), self.front(t, now));
+        let others = |t: &Declared| (self.latest_of_siblings(t), self.latest_beside(t));
         let others: Vec<_> = self.tracks.iter().map(others).collect();
+        let lags = [self.lags[0].get(), self.lags[1].get()];
         let mut until = Vec::with_capacity(self.tracks.len());
         let mut quiet: Option<MediaTime> = None;
-        for (declared, (latest, front)) in self.tracks.iter_mut().zip(others) {
-            let place = declared.place;
+        for (declared, (latest, heard)) in self.tracks.iter_mut().zip(others) {
+            let (place, publisher) = (declared.place, declared.publisher());
             let Track::Media(track) = &mut declared.track else {
                 until.push(None);
                 continue;
             };
+            let now = now - lags[publisher];
             let mut at = now - track.patience(tick);
-            if let Some(front) = front {
-                at = at.min(track.stands_behind(front));
-            }
             let leads = place == Place::Main && track.kind() == MediaKind::Video;
             if leads && !track.ended && track.started() {
                 quiet = Some(quiet.map_or(at, |quiet| quiet.min(at)));
@@ -911,6 +916,9 @@ impl Packager {
             };
             if behind > coding {
                 at = at - LAGGING;
+            }
+            if let Some(silent) = track.silent_until(now, heard) {
+                at = at.min(silent);
             }
             let stands = !track.ended && !track.holds() && behind < LAGGING;
             until.push(stands.then_some((at, track.kind())));
@@ -965,7 +973,7 @@ impl Packager {
             true => self.clock.settled_aside().max(self.head - ASIDE_WAIT),
             false => self.clock.settled(),
         });
-        let (mut first, now, leads) = (Ok(()), self.now, self.leads(at));
+        let (mut first, now, leads) = (Ok(()), self.now_of(at), self.leads(at));
         self.with_track(at, |track, clock, out| {
             while let Some((packet, middle)) = track.release(settled) {
                 track.note_late(packet.pts, now);

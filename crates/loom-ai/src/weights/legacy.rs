@@ -26,9 +26,13 @@ pub(crate) fn read(
     key: &str,
 ) -> Result<HashMap<String, Values>, AiError> {
     let bad = |what: &str, rule: String| AiError::malformed(path, what, rule);
+    let unread = |what: &str, why: std::io::Error| match why.kind() {
+        std::io::ErrorKind::UnexpectedEof => bad(what, "the file is truncated".to_owned()),
+        _ => AiError::io(path, why),
+    };
     let mut file = std::io::BufReader::new(file.take(most));
     let mut head = [0; HEAD.len()];
-    file.read_exact(&mut head).map_err(|e| AiError::io(path, e))?;
+    file.read_exact(&mut head).map_err(|why| unread("head", why))?;
     if head != HEAD {
         return Err(bad(
             "head",
@@ -63,7 +67,7 @@ pub(crate) fn read(
             return Err(bad("storages", "a name that is no text".to_owned()));
         };
         let mut count = [0; 8];
-        file.read_exact(&mut count).map_err(|e| AiError::io(path, e))?;
+        file.read_exact(&mut count).map_err(|why| unread(name, why))?;
         let size = u64::from_le_bytes(count).checked_mul(4).filter(|it| *it <= most);
         let size = size.ok_or_else(|| bad(name, "more values than the file may have".to_owned()))?;
         let mut bytes = Vec::new();

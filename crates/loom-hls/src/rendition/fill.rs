@@ -277,23 +277,12 @@ impl MediaTrack {
         (self.late.mul_f64(1.25) + least + tick).min(LONGEST_PATIENCE)
     }
 
-    /// Notes that a packet has come, media time having come to `now`.
-    pub(crate) fn note_arrival(&mut self, now: Option<MediaTime>) {
-        self.came = self.came.max(now);
-    }
-
-    /// Whether anything of it has come lately.
-    pub(crate) fn comes(&self, now: MediaTime) -> bool {
-        !self.ended && self.came.is_some_and(|came| now.since(came) < GONE)
-    }
-
-    /// Up to where it may stand at most, all that its publisher sends having come as far as `front`: what comes late together is not
-    /// missing, be it the publisher or its road that is late.
-    pub(crate) fn stands_behind(&self, front: MediaTime) -> MediaTime {
-        match self.kind {
-            MediaKind::Audio => front - SOUND_PATIENCE,
-            MediaKind::Video => front - self.late.mul_f64(1.25).min(SOUND_PATIENCE),
-        }
+    /// Up to where silence may stand for sound that stopped a short while ago, all that its publisher sends having come as far as `heard`:
+    /// where nothing comes beside it either, it is the publisher that is late, or its road. `None`: wherever patience ends.
+    pub(crate) fn silent_until(&self, now: MediaTime, heard: Option<MediaTime>) -> Option<MediaTime> {
+        let (own, heard) = self.latest.zip(heard)?;
+        let waits = self.kind == MediaKind::Audio && now.since(own) < LONGEST_PATIENCE;
+        waits.then(|| heard - SOUND_PATIENCE)
     }
 
     /// The packets for a packet of sound that is too long for parts: each frame in one of its own.
@@ -326,7 +315,5 @@ const SOUND_TAIL: Duration = Duration::from_millis(30);
 const FADES: Duration = Duration::from_secs(10);
 /// How long sound is waited for at least.
 const SOUND_PATIENCE: Duration = Duration::from_millis(500);
-/// A publisher who is later than this is not waited for.
-const LONGEST_PATIENCE: Duration = Duration::from_secs(12);
-/// Where nothing at all comes for so long, what stands goes on without.
-const GONE: Duration = Duration::from_secs(5);
+/// Well below [`PackagerConfig::stall`](crate::PackagerConfig::stall).
+const LONGEST_PATIENCE: Duration = Duration::from_secs(2);

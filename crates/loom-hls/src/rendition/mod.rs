@@ -96,8 +96,6 @@ pub(crate) struct MediaTrack {
     pub(crate) still: Option<MediaTime>,
     /// The latest packet.
     pub(crate) latest: Option<MediaTime>,
-    /// How far media time was when the last packet came.
-    pub(super) came: Option<MediaTime>,
     /// How late packets come.
     late: Duration,
     pub(crate) measured: Measured,
@@ -160,7 +158,6 @@ impl MediaTrack {
             coming_silence: None,
             still: None,
             latest: None,
-            came: None,
             late: Duration::ZERO,
             measured: Measured::default(),
         }
