@@ -1,6 +1,6 @@
 """Live ladders at a load of twice what the machine can carry: `python tests/e2e/overload.py --seconds 600`. Publishers stand for other machines:
-what they need of this one goes first, and does not count as its own. Two recordings run all the while; others come in two bursts, so that rungs have to be shed, and can come back between them. Held to: the source of the two misses no picture, its
-playlist stays as far behind as it was, memory does not grow from one burst to the next, and what is shed and comes back is told."""
+what they need of this one goes first, and does not count as its own. Two recordings run all the while; others come in two bursts, so that rungs
+have to be shed, and can come back between them. Held to: the source of the two misses no picture, its playlist stays as far behind as it was, memory does not grow from one burst to the next, and what is shed and comes back is told."""
 
 import argparse
 import os

@@ -196,9 +196,9 @@ def test_every_call_of_a_host_is_made_and_a_later_engine_finds_what_was_recorded
     assert judges.end(tmp_path / "pushed.mp4") > 2
 
 
-# Pushes a grey screen and a green camera, and has both made into one picture.
-COMPOSED = """
-import array, json, time, loom
+# What a program begins with that is refused something.
+REFUSED = """
+import loom
 
 def refused(call, name):
     try:
@@ -207,6 +207,11 @@ def refused(call, name):
         assert said.name == name, said
         return str(said)
     raise SystemExit(f"it was not {name}")
+"""
+
+# Pushes a grey screen and a green camera, and has both made into one picture.
+COMPOSED = REFUSED + """
+import array, json, time
 
 how = dict(captions=False, udp="127.0.0.1:0", rungs=[(120, 300_000)], live_cores=2, window="dvr-60", chunks_at_once=1, longest_pause=60, unused=60)
 refused(lambda: loom.Engine("work", loudness=3, captions=False), "LOOM_ERROR_ARGUMENT")
@@ -256,16 +261,9 @@ def test_screen_and_camera_that_are_pushed_become_one_picture_and_settings_are_o
     assert max(corner) - min(corner) < 25, "the screen lies around it"
 
 
-CORRECTED = """
-import sys, loom
-
-def refused(call, name):
-    try:
-        call()
-    except loom.LoomError as said:
-        assert said.name == name, said
-        return
-    raise SystemExit(f"it was not {name}")
+# Has a spoken film heard, and corrects what was.
+CORRECTED = REFUSED + """
+import sys
 
 with loom.Engine("work", ladder="source", udp="127.0.0.1:0") as engine:
     recording = engine.create("said")

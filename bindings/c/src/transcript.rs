@@ -1,7 +1,6 @@
 //! What was said, and what people correct of it.
 
 use std::ffi::c_char;
-use std::sync::Arc;
 
 use ::loom_engine::{Correction, Transcript};
 
@@ -53,7 +52,7 @@ pub unsafe extern "C" fn loom_recording_transcript(
                 Out::new(transcript, "transcript")?,
             )
         };
-        let said: Option<Arc<Transcript>> = it.inner.transcript();
+        let said = it.inner.transcript();
         let none = || {
             Failure::new(
                 LOOM_ERROR_NOT_READY,

@@ -883,25 +883,28 @@ impl Packager {
 
     /// How far media time has come for a rendition: it is the publisher's, who may be late.
     fn now_of(&self, at: usize) -> Option<MediaTime> {
-        let lag = self.lags[self.tracks[at].publisher()].get();
+        let lag = self.lag(&self.tracks[at]);
         self.now.map(|now| now - lag)
+    }
+
+    fn lag(&self, of: &Declared) -> Duration {
+        self.lags[of.publisher()].get()
     }
 
     /// Lets what has no successor stand on, up to a little before `now`.
     fn stand(&mut self, now: MediaTime) -> Result<(), HlsError> {
         let tick = self.tick;
-        let others = |t: &Declared| (self.latest_of_siblings(t), self.latest_beside(t));
+        let others = |t: &Declared| (self.latest_of_siblings(t), self.latest_beside(t), self.lag(t));
         let others: Vec<_> = self.tracks.iter().map(others).collect();
-        let lags = [self.lags[0].get(), self.lags[1].get()];
         let mut until = Vec::with_capacity(self.tracks.len());
         let mut quiet: Option<MediaTime> = None;
-        for (declared, (latest, heard)) in self.tracks.iter_mut().zip(others) {
-            let (place, publisher) = (declared.place, declared.publisher());
+        for (declared, (latest, heard, lag)) in self.tracks.iter_mut().zip(others) {
+            let place = declared.place;
             let Track::Media(track) = &mut declared.track else {
                 until.push(None);
                 continue;
             };
-            let now = now - lags[publisher];
+            let now = now - lag;
             let mut at = now - track.patience(tick);
             let leads = place == Place::Main && track.kind() == MediaKind::Video;
             if leads && !track.ended && track.started() {
