@@ -18,16 +18,18 @@ pub(crate) struct Agreement {
     guess: Vec<Spoken>,
     /// The tokens of all that, times among them: the next decode will find much the same.
     draft: Vec<u32>,
-    /// How many of its words the decode before agreed with.
+    /// How many of its words the decode before agreed with, or were said long enough ago.
     agreed: usize,
-    /// How many of its words are to be shown: those, and what was said long enough ago.
+    /// How many of its words are to be shown: those, and likely ones that were said a moment ago.
     shown: usize,
 }
 
-/// A word and its tokens, times in seconds from the window's start.
+/// A word, times in seconds from the window's start.
 #[derive(Debug, Clone)]
 struct Spoken {
     word: TimedWord,
+    /// Its tokens, and before them the times that end the segment before it and begin its own: a decode that is forced on words
+    /// without them errs more the more there are.
     tokens: Vec<u32>,
     /// Where in the draft the word ends.
     tokens_end: usize,
@@ -45,10 +47,14 @@ pub(crate) enum Pass {
 /// Words are shown before two decodes agree on them, and the final form of their cue may correct them: each (seconds that must have
 /// passed since it was said, how likely it has to be). What was heard at the very end is often the beginning of another word.
 const UNAGREED: [(f32, f32); 2] = [(0.25, 0.85), (1.2, 0.4)];
+/// Seconds after which a word counts as agreed on, so that a final cue does not wait for decodes that differ again and again.
+const SETTLED: f32 = 1.0;
 /// Seconds of silence put after the sound while it goes on: each decode is checked by the next.
 const SILENCE: f32 = 1.0;
 /// The same at an utterance's end, where nothing else checks it.
 const LAST_SILENCE: f32 = 3.0;
+/// The share of the window that is left, at most, where it is cut behind a sentence.
+const KEPT: f32 = 0.63;
 
 impl Agreement {
     /// Hears the window again.
@@ -62,7 +68,13 @@ impl Agreement {
         let vocabulary = model.vocabulary();
         let mut forced = Vec::new();
         if let Some(first) = self.fixed.first() {
-            forced.push(first_time(vocabulary, &first.word));
+            if !first
+                .tokens
+                .first()
+                .is_some_and(|&it| vocabulary.is_timestamp(it))
+            {
+                forced.push(first_time(vocabulary, &first.word));
+            }
             forced.extend(self.fixed.iter().flat_map(|it| &it.tokens));
         }
         let heard = model.hear(
@@ -88,10 +100,15 @@ impl Agreement {
         self.draft = heard.answer.tokens.clone();
         self.draft.drain(..forced.len());
         let mut fresh: Vec<Spoken> = Vec::new();
+        let mut before = forced.len();
         for word in heard.words {
             // What stands alone without a letter belongs to a word that is already final.
-            if !silent && word.tokens.start >= forced.len() && !bare(&word.text).is_empty() {
-                let tokens = heard.answer.tokens[word.tokens.clone()].to_vec();
+            if !silent && word.tokens.start >= before && !bare(&word.text).is_empty() {
+                let all = &heard.answer.tokens;
+                let mut tokens = all[before..word.tokens.start].to_vec();
+                tokens.retain(|&it| vocabulary.is_timestamp(it));
+                tokens.extend(&all[word.tokens.clone()]);
+                before = word.tokens.end;
                 let tokens_end = word.tokens.end - forced.len();
                 fresh.push(Spoken {
                     word,
@@ -106,6 +123,8 @@ impl Agreement {
             Pass::Last => fresh.len(),
         };
         let length = sound.len() as f32 / SAMPLE_RATE as f32;
+        let settled = |it: &&Spoken| length - it.word.end >= SETTLED;
+        self.agreed = self.agreed.max(fresh.iter().take_while(settled).count());
         let due = |it: &&Spoken| {
             let (age, likely) = (length - it.word.end, it.word.probability);
             UNAGREED.iter().any(|rule| age >= rule.0 && likely >= rule.1)
@@ -165,14 +184,18 @@ impl Agreement {
         self.fixed.extend(self.guess.drain(..count));
     }
 
-    /// Gives up final words once the window of `length` samples is longer than `window`: how many samples to leave out.
-    pub(crate) fn trim(&mut self, length: u64, window: u64) -> u64 {
+    /// Gives up final words once the window of `length` samples is longer than `window`, or before where a sentence allows it: how many
+    /// samples to leave out.
+    pub(crate) fn trim(&mut self, vocabulary: &Vocabulary, length: u64, window: u64) -> u64 {
         if length <= window * 3 / 4 {
             return 0;
         }
-        let closes =
+        let least = (length as f32 - KEPT * window as f32) / SAMPLE_RATE as f32;
+        let sentence = |it: &Spoken| it.word.text.ends_with(['.', '?', '!']) && it.word.end >= least;
+        let phrase =
             |it: &Spoken| it.word.text.ends_with(['.', '?', '!', ',', ';', ':']) && it.word.end >= 1.0;
-        let at = match self.fixed.iter().rposition(closes) {
+        let earliest = self.fixed.iter().position(sentence);
+        let at = match earliest.or_else(|| self.fixed.iter().rposition(phrase)) {
             Some(at) => at,
             None if length <= window => return 0,
             None if !self.fixed.is_empty() => self.fixed.len() - 1,
@@ -195,6 +218,10 @@ impl Agreement {
         for it in self.fixed.iter_mut().chain(&mut self.guess) {
             it.word.start = (it.word.start - cut).max(0.0);
             it.word.end = (it.word.end - cut).max(0.0);
+            for token in it.tokens.iter_mut().filter(|it| vocabulary.is_timestamp(**it)) {
+                let steps = (*token - vocabulary.first_timestamp).saturating_sub((cut / 0.02).round() as u32);
+                *token = vocabulary.first_timestamp + steps;
+            }
         }
         ((cut * SAMPLE_RATE as f32) as u64).min(length)
     }
@@ -203,4 +230,67 @@ impl Agreement {
 /// The time at which a window begins whose first word is this.
 fn first_time(vocabulary: &Vocabulary, word: &TimedWord) -> u32 {
     vocabulary.first_timestamp + (word.start / 0.02).clamp(0.0, 50.0) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Words of a second each, each with a token, those that begin a segment with its time before it.
+    fn heard(vocabulary: &Vocabulary, words: &[&str]) -> Agreement {
+        let mut it = Agreement::default();
+        let mut begins = true;
+        for (index, text) in words.iter().enumerate() {
+            let start = index as f32;
+            let time = vocabulary.first_timestamp + (start / 0.02) as u32;
+            let mut tokens = if begins { vec![time] } else { Vec::new() };
+            tokens.push(index as u32);
+            begins = text.ends_with('.');
+            it.fixed.push(Spoken {
+                word: TimedWord {
+                    text: (*text).to_owned(),
+                    start,
+                    end: start + 1.0,
+                    probability: 0.9,
+                    tokens: 0..1,
+                },
+                tokens,
+                tokens_end: 0,
+            });
+        }
+        it
+    }
+
+    const SECOND: u64 = SAMPLE_RATE as u64;
+
+    #[test]
+    fn a_window_is_cut_behind_the_first_sentence_that_leaves_enough_of_it() {
+        let vocabulary = Vocabulary::english(Path::new("built in")).unwrap();
+        let mut it = heard(
+            &vocabulary,
+            &["a", "b.", "c", "d.", "e", "f,", "g", "h.", "i", "j"],
+        );
+        assert_eq!(it.trim(&vocabulary, 7 * SECOND, 10 * SECOND), 0, "there is room");
+        // 6.3 s may be left: "b." would leave eight, and "h." two.
+        assert_eq!(it.trim(&vocabulary, 10 * SECOND, 10 * SECOND), 4 * SECOND);
+        let left: Vec<&str> = it.fixed.iter().map(|it| it.word.text.as_str()).collect();
+        assert_eq!(left, ["e", "f,", "g", "h.", "i", "j"]);
+        // Times are of the window, those among the tokens too.
+        let first = vocabulary.first_timestamp;
+        let tokens: Vec<u32> = it.fixed.iter().flat_map(|it| it.tokens.clone()).collect();
+        assert_eq!(tokens, [first, 4, 5, 6, 7, first + 200, 8, 9]);
+        assert_eq!(it.fixed[4].word.start, 4.0);
+    }
+
+    #[test]
+    fn a_long_sentence_is_cut_at_its_last_phrase() {
+        let vocabulary = Vocabulary::english(Path::new("built in")).unwrap();
+        let mut it = heard(&vocabulary, &["a", "b,", "c", "d", "e,", "f", "g", "h", "i"]);
+        assert_eq!(it.trim(&vocabulary, 9 * SECOND, 10 * SECOND), 5 * SECOND);
+        let left: Vec<&str> = it.fixed.iter().map(|it| it.word.text.as_str()).collect();
+        assert_eq!(left, ["f", "g", "h", "i"]);
+        assert!(it.fixed[0].tokens[0] < vocabulary.first_timestamp);
+    }
 }

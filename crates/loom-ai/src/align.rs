@@ -19,6 +19,8 @@ pub(crate) struct TimedWord {
 
 /// Seconds a position of the encoder stands for.
 const STEP: f32 = 0.02;
+/// Words in a row that take no time, from which on they were not said: one or two may be short ones that share a position.
+const UNSAID: usize = 3;
 /// Positions the weights are smoothed over.
 const SMOOTHING: usize = 7;
 
@@ -76,8 +78,18 @@ pub(crate) fn words(
         }
         pending = index + 1;
     }
+    leave_out_unsaid(&mut out);
     tidy(&mut out, vocabulary, answer);
     out
+}
+
+/// Leaves out words that take no time: where the decoder says a phrase again that it has read already, the path through the sound has
+/// no room for it.
+fn leave_out_unsaid(words: &mut Vec<TimedWord>) {
+    let is_unsaid = |it: &TimedWord| it.end <= it.start;
+    let runs = words.chunk_by(|a, b| is_unsaid(a) == is_unsaid(b));
+    let kept = runs.filter(|run| run.len() < UNSAID || !is_unsaid(&run[0]));
+    *words = kept.flatten().cloned().collect();
 }
 
 fn begins_word(piece: &str) -> bool {
@@ -237,6 +249,26 @@ fn warp(cost: &[f32], n: usize, m: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn three_words_in_a_row_that_take_no_time_were_not_said() {
+        let left = |times: &[(f32, f32)]| {
+            let word = |&(start, end): &(f32, f32)| TimedWord {
+                text: " word".to_owned(),
+                start,
+                end,
+                probability: 0.9,
+                tokens: 0..1,
+            };
+            let mut words: Vec<TimedWord> = times.iter().map(word).collect();
+            leave_out_unsaid(&mut words);
+            words.iter().map(|it| (it.start, it.end)).collect::<Vec<_>>()
+        };
+        let said = [(0.0, 0.3), (0.3, 0.3), (0.3, 0.3), (0.3, 0.6)];
+        assert_eq!(left(&said), said, "two short ones may share a position");
+        let again = [(0.0, 0.3), (0.3, 0.3), (0.3, 0.3), (0.3, 0.3), (0.5, 0.6)];
+        assert_eq!(left(&again), [(0.0, 0.3), (0.5, 0.6)]);
+    }
 
     #[test]
     fn warping_finds_the_steps_of_a_staircase() {

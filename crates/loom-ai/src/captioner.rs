@@ -21,7 +21,7 @@ pub struct CaptionerConfig {
     pub language: Option<String>,
     /// New sound after which the utterance is decoded again.
     pub step: Duration,
-    /// Sound that one decode hears at most.
+    /// Sound that one decode hears at most: more of it errs less and costs more.
     pub window: Duration,
     /// What counts as speech.
     pub voice_activity: VoiceActivityConfig,
@@ -32,7 +32,7 @@ impl Default for CaptionerConfig {
         Self {
             language: None,
             step: Duration::from_millis(450),
-            window: Duration::from_secs(10),
+            window: Duration::from_secs(14),
             voice_activity: VoiceActivityConfig::default(),
         }
     }
@@ -42,7 +42,7 @@ impl Default for CaptionerConfig {
 ///
 /// Stability: the current utterance is decoded again each time some new sound has come, and a word is shown once two
 /// decodes in a row agree on it and on all before it (LocalAgreement-2: Liu et al. 2020, Macháček et al. 2023). A shown cue
-/// only grows at its end; its final form comes once a break follows it that two decodes agree on, may correct it, and is
+/// only grows at its end; its final form comes once a break follows it that two decodes agree on, or that was heard a second ago, may correct it, and is
 /// forced on every later decode of the same sound. Silence is never decoded.
 ///
 /// Time comes only from the PCM: the same frames always give the same cues.
@@ -193,8 +193,8 @@ impl Captioner {
         self.take(&sound)
     }
 
-    /// Tells how much sound waits behind the last frame: the step grows by it, so that captions catch up rather than fall
-    /// further behind when inference is slower than real time.
+    /// Tells how much sound waits behind the last frame: the step grows by it and the window shrinks, so that captions catch up
+    /// rather than fall further behind when inference is slower than real time.
     pub fn handle_lag(&mut self, lag: Duration) {
         self.lag = lag.min(Duration::from_secs(8));
     }
@@ -283,11 +283,13 @@ impl Captioner {
         utterance.agreement.fix(closed);
         if pass == Pass::Growing {
             self.grow(&words[closed..]);
-            let window = samples(self.config.window.as_secs_f32());
-            utterance.from += utterance.agreement.trim(to - utterance.from, window);
-        } else {
-            utterance.from += utterance.agreement.trim(to - utterance.from, self.context());
         }
+        let window = match pass {
+            Pass::Growing => self.window(),
+            Pass::Last => self.context(),
+        };
+        let length = to - utterance.from;
+        utterance.from += utterance.agreement.trim(self.model.vocabulary(), length, window);
         self.utterance = Some(utterance);
         Ok(())
     }
@@ -370,9 +372,14 @@ impl Captioner {
         });
     }
 
+    /// Samples that one decode hears at most: less where sound waits.
+    fn window(&self) -> u64 {
+        samples(self.config.window.as_secs_f32() / (1.0 + 2.0 * self.lag.as_secs_f32()))
+    }
+
     /// Samples that a resumed utterance may bring along.
     fn context(&self) -> u64 {
-        samples(self.config.window.as_secs_f32() * 0.6)
+        self.window() * 6 / 7
     }
 
     fn end_utterance(&mut self, at: u64) -> Result<(), AiError> {

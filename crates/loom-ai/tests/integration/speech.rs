@@ -169,6 +169,38 @@ fn a_shown_cue_only_grows_and_its_one_final_form_ends_it() {
 }
 
 #[test]
+fn what_is_said_is_captioned_once_and_about_as_well_as_the_whole_is_heard() {
+    let (Some(model), Some(folder)) = (english(), shared("media/speech/librispeech-test-other")) else {
+        return;
+    };
+    let said = std::fs::read_to_string(folder.join("trans.txt")).unwrap();
+    let lines = said.lines().filter_map(|it| it.split_once(' '));
+    // Sentences of one talk, from seconds to a quarter of a minute long, with half a second between them.
+    let (mut pcm, mut text) = (Vec::new(), String::new());
+    for (name, said) in lines.filter(|it| it.0.starts_with("1688-142285-")) {
+        let Some(sentence) = decoded(folder.join(format!("{name}.flac"))) else {
+            return;
+        };
+        pcm.extend(sentence);
+        pcm.extend([0.0; 8_000]);
+        text = format!("{text} {said}");
+    }
+    assert!(pcm.len() > 60 * 16_000, "{} s", pcm.len() / 16_000);
+    let captions = final_text(&live(&model, &pcm, 320));
+    let (live, whole) = (
+        word_errors(&text, &captions),
+        word_errors(&text, &heard(&model, &pcm).text),
+    );
+    let most = whole.errors + whole.words / 50;
+    assert!(
+        live.errors <= most,
+        "{} errors live, {} of the whole: {captions}",
+        live.errors,
+        whole.errors
+    );
+}
+
+#[test]
 fn live_cues_do_not_depend_on_how_the_sound_is_cut() {
     let (Some(model), Some(pcm)) = (english(), jfk()) else {
         return;
