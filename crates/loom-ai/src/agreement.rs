@@ -38,15 +38,15 @@ struct Spoken {
 /// Whether the speaker goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pass {
-    /// Only what two decodes agree on counts.
+    /// Only what two decodes agree on counts, and what was said a while ago.
     Growing,
     /// The utterance has ended: all of it counts.
     Last,
 }
 
-/// Words are shown before two decodes agree on them, and the final form of their cue may correct them: each (seconds that must have
-/// passed since it was said, how likely it has to be). What was heard at the very end is often the beginning of another word.
-const UNAGREED: [(f32, f32); 2] = [(0.25, 0.85), (1.2, 0.4)];
+/// Words are shown before two decodes agree on them, and the final form of their cue may correct them: seconds that must have passed
+/// since it was said, and how likely it has to be. What was heard at the very end is often the beginning of another word.
+const UNAGREED: (f32, f32) = (0.25, 0.85);
 /// Seconds after which a word counts as agreed on, so that a final cue does not wait for decodes that differ again and again.
 const SETTLED: f32 = 1.0;
 /// Seconds of silence put after the sound while it goes on: each decode is checked by the next.
@@ -107,6 +107,8 @@ impl Agreement {
                 let all = &heard.answer.tokens;
                 let mut tokens = all[before..word.tokens.start].to_vec();
                 tokens.retain(|&it| vocabulary.is_timestamp(it));
+                // Those of a segment that was left out whole are left out too.
+                tokens.drain(..tokens.len().saturating_sub(2));
                 tokens.extend(&all[word.tokens.clone()]);
                 before = word.tokens.end;
                 let tokens_end = word.tokens.end - forced.len();
@@ -127,9 +129,9 @@ impl Agreement {
         self.agreed = self.agreed.max(fresh.iter().take_while(settled).count());
         let due = |it: &&Spoken| {
             let (age, likely) = (length - it.word.end, it.word.probability);
-            UNAGREED.iter().any(|rule| age >= rule.0 && likely >= rule.1)
+            age >= UNAGREED.0 && likely >= UNAGREED.1
         };
-        self.shown = fresh.iter().take_while(due).count().max(self.agreed);
+        self.shown = self.agreed + fresh[self.agreed..].iter().take_while(due).count();
         self.guess = fresh;
         Ok(())
     }
@@ -147,7 +149,7 @@ impl Agreement {
         out
     }
 
-    /// How many of the words two decodes agree on.
+    /// How many of the words two decodes agree on, or were said a while ago.
     pub(crate) fn agreed(&self) -> usize {
         self.agreed
     }
@@ -185,8 +187,8 @@ impl Agreement {
     }
 
     /// Gives up final words once the window of `length` samples is longer than `window`, or before where a sentence allows it: how many
-    /// samples to leave out.
-    pub(crate) fn trim(&mut self, vocabulary: &Vocabulary, length: u64, window: u64) -> u64 {
+    /// samples to leave out. Sound of which nothing is final yet is given up only once it is longer than `most`.
+    pub(crate) fn trim(&mut self, vocabulary: &Vocabulary, length: u64, window: u64, most: u64) -> u64 {
         if length <= window * 3 / 4 {
             return 0;
         }
@@ -199,12 +201,13 @@ impl Agreement {
             Some(at) => at,
             None if length <= window => return 0,
             None if !self.fixed.is_empty() => self.fixed.len() - 1,
+            None if length <= most => return 0,
             None => {
                 // Nothing became final in all that time: the sound's first part is given up.
                 self.guess.clear();
                 self.draft.clear();
                 (self.agreed, self.shown) = (0, 0);
-                return length - window / 2;
+                return length - most / 2;
             }
         };
         let next = self
@@ -272,9 +275,10 @@ mod tests {
             &vocabulary,
             &["a", "b.", "c", "d.", "e", "f,", "g", "h.", "i", "j"],
         );
-        assert_eq!(it.trim(&vocabulary, 7 * SECOND, 10 * SECOND), 0, "there is room");
+        let (window, most) = (10 * SECOND, 10 * SECOND);
+        assert_eq!(it.trim(&vocabulary, 7 * SECOND, window, most), 0, "there is room");
         // 6.3 s may be left: "b." would leave eight, and "h." two.
-        assert_eq!(it.trim(&vocabulary, 10 * SECOND, 10 * SECOND), 4 * SECOND);
+        assert_eq!(it.trim(&vocabulary, 10 * SECOND, window, most), 4 * SECOND);
         let left: Vec<&str> = it.fixed.iter().map(|it| it.word.text.as_str()).collect();
         assert_eq!(left, ["e", "f,", "g", "h.", "i", "j"]);
         // Times are of the window, those among the tokens too.
@@ -288,9 +292,26 @@ mod tests {
     fn a_long_sentence_is_cut_at_its_last_phrase() {
         let vocabulary = Vocabulary::english(Path::new("built in")).unwrap();
         let mut it = heard(&vocabulary, &["a", "b,", "c", "d", "e,", "f", "g", "h", "i"]);
-        assert_eq!(it.trim(&vocabulary, 9 * SECOND, 10 * SECOND), 5 * SECOND);
+        assert_eq!(
+            it.trim(&vocabulary, 9 * SECOND, 10 * SECOND, 10 * SECOND),
+            5 * SECOND
+        );
         let left: Vec<&str> = it.fixed.iter().map(|it| it.word.text.as_str()).collect();
         assert_eq!(left, ["f", "g", "h", "i"]);
         assert!(it.fixed[0].tokens[0] < vocabulary.first_timestamp);
+    }
+
+    #[test]
+    fn sound_of_which_nothing_is_final_is_kept_where_processors_are_short() {
+        let vocabulary = Vocabulary::english(Path::new("built in")).unwrap();
+        let mut it = heard(&vocabulary, &["a", "b", "c"]);
+        it.guess = std::mem::take(&mut it.fixed);
+        assert_eq!(it.trim(&vocabulary, 8 * SECOND, 3 * SECOND, 14 * SECOND), 0);
+        assert_eq!(it.guess.len(), 3);
+        assert_eq!(
+            it.trim(&vocabulary, 15 * SECOND, 3 * SECOND, 14 * SECOND),
+            8 * SECOND
+        );
+        assert!(it.guess.is_empty());
     }
 }

@@ -86,7 +86,8 @@ pub(crate) fn words(
 /// Leaves out words that take no time: where the decoder says a phrase again that it has read already, the path through the sound has
 /// no room for it.
 fn leave_out_unsaid(words: &mut Vec<TimedWord>) {
-    let is_unsaid = |it: &TimedWord| it.end <= it.start;
+    // In scripts without spaces a word is a letter, and a few may share a position.
+    let is_unsaid = |it: &TimedWord| it.end <= it.start && it.text.starts_with(' ');
     let runs = words.chunk_by(|a, b| is_unsaid(a) == is_unsaid(b));
     let kept = runs.filter(|run| run.len() < UNSAID || !is_unsaid(&run[0]));
     *words = kept.flatten().cloned().collect();

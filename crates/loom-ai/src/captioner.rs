@@ -21,7 +21,7 @@ pub struct CaptionerConfig {
     pub language: Option<String>,
     /// New sound after which the utterance is decoded again.
     pub step: Duration,
-    /// Sound that one decode hears at most: more of it errs less and costs more.
+    /// About how much sound one decode hears at most: more of it errs less and costs more.
     pub window: Duration,
     /// What counts as speech.
     pub voice_activity: VoiceActivityConfig,
@@ -41,9 +41,10 @@ impl Default for CaptionerConfig {
 /// PCM to live captions.
 ///
 /// Stability: the current utterance is decoded again each time some new sound has come, and a word is shown once two
-/// decodes in a row agree on it and on all before it (LocalAgreement-2: Liu et al. 2020, Macháček et al. 2023). A shown cue
-/// only grows at its end; its final form comes once a break follows it that two decodes agree on, or that was heard a second ago, may correct it, and is
-/// forced on every later decode of the same sound. Silence is never decoded.
+/// decodes in a row agree on it and on all before it (LocalAgreement-2: Liu et al. 2020, Macháček et al. 2023), or once it is
+/// likely enough. A shown cue only grows at its end; its final form comes once a break follows it that two decodes agree on,
+/// or that was heard a second ago, may correct it, and is forced on every later decode of the same sound. Silence is never
+/// decoded.
 ///
 /// Time comes only from the PCM: the same frames always give the same cues.
 ///
@@ -288,8 +289,11 @@ impl Captioner {
             Pass::Growing => self.window(),
             Pass::Last => self.context(),
         };
-        let length = to - utterance.from;
-        utterance.from += utterance.agreement.trim(self.model.vocabulary(), length, window);
+        let most = samples(self.config.window.as_secs_f32());
+        let length = to.saturating_sub(utterance.from);
+        utterance.from += utterance
+            .agreement
+            .trim(self.model.vocabulary(), length, window, most);
         self.utterance = Some(utterance);
         Ok(())
     }
@@ -372,7 +376,7 @@ impl Captioner {
         });
     }
 
-    /// Samples that one decode hears at most: less where sound waits.
+    /// Samples after which what is final is left out: fewer where sound waits.
     fn window(&self) -> u64 {
         samples(self.config.window.as_secs_f32() / (1.0 + 2.0 * self.lag.as_secs_f32()))
     }
