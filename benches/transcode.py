@@ -153,8 +153,8 @@ def cpu(folder, vmaf):
     cases = [(FILM, ["whole"], [], 1.0), (FILM, [], ["whole"], 0.6), (FILM, [], [], 0.6), *((name, [], [], 0.35) for name in SCREENS)]
     for name, asked, of_peer, goal in cases:
         clip = Clip(name, folder, keyed=name == FILM and not asked)
-        all_of_peer, _, copied = plan_of(clip, ours, *(of_peer or asked))
         rungs, counts, kept = plan_of(clip, ours, *asked)
+        all_of_peer, _, copied = plan_of(clip, ours, *of_peer) if of_peer else (rungs, counts, kept)
         command = same_ladder(clip, all_of_peer, copied, theirs)
         pairs = []
         for _ in range(PAIRS):
